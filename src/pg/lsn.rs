@@ -1,0 +1,101 @@
+//! Log sequence numbers, timelines and timeline history files.
+
+use std::fmt;
+use std::str::FromStr;
+
+use serde::Deserialize;
+use serde::Serialize;
+
+/// A position in the write-ahead log. Written `H/L`, two hexadecimal halves; never compared as text.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Lsn(pub u64);
+
+impl fmt::Display for Lsn {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:X}/{:X}", self.0 >> 32, self.0 & 0xFFFF_FFFF)
+    }
+}
+
+/// A text that is no LSN.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("`{0}` is not an LSN (two hexadecimal numbers with a slash, as 0/3000148)")]
+pub struct BadLsn(pub String);
+
+impl FromStr for Lsn {
+    type Err = BadLsn;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let bad = || BadLsn(text.to_owned());
+        let half = |part: &str| {
+            let digits = (1..=8).contains(&part.len()) && part.bytes().all(|b| b.is_ascii_hexdigit());
+            if digits { u64::from_str_radix(part, 16).map_err(|_| bad()) } else { Err(bad()) }
+        };
+        let (high, low) = text.split_once('/').ok_or_else(bad)?;
+        Ok(Self(half(high)? << 32 | half(low)?))
+    }
+}
+
+impl Serialize for Lsn {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+impl<'de> Deserialize<'de> for Lsn {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        String::deserialize(deserializer)?.parse().map_err(serde::de::Error::custom)
+    }
+}
+
+/// A timeline number; 1 after initdb, one more after each promotion.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Timeline(pub u32);
+
+impl fmt::Display for Timeline {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.0)
+    }
+}
+
+/// Returns the timeline that a file name such as `00000002.history` describes.
+#[must_use]
+pub fn history_file_timeline(name: &str) -> Option<Timeline> {
+    let digits = name.strip_suffix(".history")?;
+    (digits.len() == 8 && digits.bytes().all(|b| b.is_ascii_hexdigit()))
+        .then(|| u32::from_str_radix(digits, 16).ok().map(Timeline))
+        .flatten()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn text_that_is_no_lsn_is_refused() {
+        for bad in ["", "/", "0", "0/", "/0", "0/G", "0/123456789", "0/1/2", "+0/1", "0 /1"] {
+            assert_eq!(bad.parse::<Lsn>(), Err(BadLsn(bad.into())));
+        }
+    }
+
+    #[test]
+    fn lsns_order_by_value_and_not_by_text() {
+        assert!("1/0".parse::<Lsn>() > "0/FFFFFFFF".parse());
+        assert!("10/0".parse::<Lsn>() > "9/0".parse());
+    }
+
+    #[test]
+    fn only_history_files_name_a_timeline() {
+        assert_eq!(history_file_timeline("0000000A.history"), Some(Timeline(10)));
+        assert_eq!(history_file_timeline("000000010000000000000001"), None);
+        assert_eq!(history_file_timeline("0A.history"), None);
+    }
+
+    proptest! {
+        #[test]
+        fn printing_and_reading_an_lsn_gives_it_back(value: u64) {
+            prop_assert_eq!(Lsn(value).to_string().parse(), Ok(Lsn(value)));
+        }
+    }
+}

@@ -1,0 +1,196 @@
+//! Major versions and the `Dialect` table: every difference between PostgreSQL 10 and 18 that pgpair knows.
+//!
+//! This is the only file that compares versions. Everything else asks a field of [`Dialect`], so that a
+//! new major is a row here and no change elsewhere.
+
+use std::fmt;
+use std::str::FromStr;
+
+use serde::Deserialize;
+use serde::Serialize;
+
+/// A major version of PostgreSQL, 10 to 18.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(try_from = "u32", into = "u32")]
+pub struct Major(u32);
+
+impl Major {
+    /// The oldest major that pgpair knows.
+    pub const OLDEST: Self = Self(10);
+    /// The newest major that pgpair knows.
+    pub const NEWEST: Self = Self(18);
+
+    /// Returns the major with this number, if pgpair knows it.
+    #[must_use]
+    pub fn new(number: u32) -> Option<Self> {
+        (Self::OLDEST.0..=Self::NEWEST.0).contains(&number).then_some(Self(number))
+    }
+
+    /// The number, as in `PG_VERSION`.
+    #[must_use]
+    pub fn number(self) -> u32 {
+        self.0
+    }
+
+    /// Every known major, oldest first.
+    pub fn all() -> impl DoubleEndedIterator<Item = Self> {
+        (Self::OLDEST.0..=Self::NEWEST.0).map(Self)
+    }
+
+    /// The facts of this major.
+    #[must_use]
+    pub fn dialect(self) -> Dialect {
+        Dialect::of(self)
+    }
+}
+
+impl fmt::Display for Major {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.0)
+    }
+}
+
+/// A number that is no major version pgpair knows.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("PostgreSQL {0} is not supported: pgpair knows 10 to 18")]
+pub struct UnknownMajor(pub String);
+
+impl TryFrom<u32> for Major {
+    type Error = UnknownMajor;
+
+    fn try_from(number: u32) -> Result<Self, Self::Error> {
+        Self::new(number).ok_or_else(|| UnknownMajor(number.to_string()))
+    }
+}
+
+impl From<Major> for u32 {
+    fn from(major: Major) -> Self {
+        major.0
+    }
+}
+
+/// Reads the text of a `PG_VERSION` file (`15\n`).
+impl FromStr for Major {
+    type Err = UnknownMajor;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        text.trim().parse().ok().and_then(Self::new).ok_or_else(|| UnknownMajor(text.trim().to_owned()))
+    }
+}
+
+/// Where the fact that a server is a standby is written, and its recovery settings with it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum StandbyMode {
+    /// 10, 11: `recovery.conf` holds all of it; its names are unknown in postgresql.conf.
+    RecoveryConf,
+    /// 12 and later: an empty `standby.signal`; the settings are ordinary parameters, and a
+    /// `recovery.conf` stops the server from starting.
+    SignalFile,
+}
+
+/// Where each field of `global/pg_control` lies, in bytes (the header `src/include/catalog/pg_control.h`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ControlLayout {
+    /// `pg_control_version` that this layout belongs to.
+    pub version: u32,
+    pub redo: usize,
+    pub timeline: usize,
+    pub min_recovery_point: usize,
+    pub min_recovery_timeline: usize,
+    pub wal_log_hints: usize,
+    pub wal_segment_size: usize,
+    pub checksum_version: usize,
+    pub crc: usize,
+}
+
+/// What is different from one major to the next.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Dialect {
+    pub major: Major,
+    pub standby_mode: StandbyMode,
+    /// A change of `primary_conninfo` or `primary_slot_name` takes effect by a reload (13 and later).
+    pub conninfo_reloads: bool,
+    /// EXECUTE on four functions lets a replication role serve pg_rewind (11 and later; before, only a superuser can).
+    pub rewind_by_grants: bool,
+    /// initdb also writes `password_encryption` when `--auth-host` is scram-sha-256 (10 to 13).
+    pub initdb_writes_password_encryption: bool,
+    /// `max_wal_senders` of a standby must be at least the primary's (12 and later).
+    pub wal_senders_limited_by_primary: bool,
+    /// The data directory may be readable by its group (11 and later: mode 0750).
+    pub group_access: bool,
+    /// The unit of `wal_segment_size` in pg_settings, in bytes (10: blocks of 8 kB; later: bytes).
+    pub wal_segment_size_unit: u64,
+    /// initdb turns data checksums on by itself (18).
+    pub checksums_by_default: bool,
+    pub control: ControlLayout,
+}
+
+impl Dialect {
+    fn of(major: Major) -> Self {
+        let n = major.0;
+        Self {
+            major,
+            standby_mode: if n >= 12 { StandbyMode::SignalFile } else { StandbyMode::RecoveryConf },
+            conninfo_reloads: n >= 13,
+            rewind_by_grants: n >= 11,
+            initdb_writes_password_encryption: n <= 13,
+            wal_senders_limited_by_primary: n >= 12,
+            group_access: n >= 11,
+            wal_segment_size_unit: if n >= 11 { 1 } else { 8192 },
+            checksums_by_default: n >= 18,
+            control: control_layout(n),
+        }
+    }
+}
+
+fn control_layout(major: u32) -> ControlLayout {
+    let of_10 = ControlLayout {
+        version: 1002,
+        redo: 48,
+        timeline: 56,
+        min_recovery_point: 136,
+        min_recovery_timeline: 144,
+        wal_log_hints: 176,
+        wal_segment_size: 228,
+        checksum_version: 252,
+        crc: 288,
+    };
+    let of_11 = ControlLayout {
+        version: 1100,
+        redo: 40,
+        timeline: 48,
+        min_recovery_point: 128,
+        min_recovery_timeline: 136,
+        wal_log_hints: 168,
+        wal_segment_size: 220,
+        checksum_version: 244,
+        crc: 280,
+    };
+    let of_12 = ControlLayout { version: 1201, redo: 40, timeline: 48, ..of_10 };
+    match major {
+        10 => of_10,
+        11 => of_11,
+        12 => of_12,
+        13..=16 => ControlLayout { version: 1300, ..of_12 },
+        17 => ControlLayout { version: 1700, ..of_12 },
+        _ => ControlLayout { version: 1800, crc: 292, ..of_12 },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_table_of_all_majors_is_as_recorded() {
+        let rows: Vec<_> = Major::all().map(Major::dialect).collect();
+        insta::assert_debug_snapshot!(rows);
+    }
+
+    #[test]
+    fn a_version_file_is_read_and_an_unknown_major_named() {
+        assert_eq!("15\n".parse(), Ok(Major(15)));
+        assert_eq!("9.6\n".parse::<Major>(), Err(UnknownMajor("9.6".into())));
+        assert!("19".parse::<Major>().is_err());
+    }
+}

@@ -1,0 +1,329 @@
+//! The desired state: one cluster, as its topology file describes it.
+//!
+//! Plain data, already validated: every reference resolves, there is exactly one primary, and every value
+//! is one that PostgreSQL of that version can read. `topology/` has the way from YAML to here.
+
+use std::fmt;
+
+use indexmap::IndexMap;
+use serde::Serialize;
+
+use crate::pg::version::Major;
+
+pub mod diagnostic;
+pub mod model;
+pub mod spans;
+pub mod validate;
+
+/// The name of a node: its key under `nodes:`, and its `application_name`.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, serde::Deserialize)]
+#[serde(transparent)]
+pub struct NodeName(String);
+
+impl NodeName {
+    /// Takes a name as it is; the topology's own check is in `validate`.
+    #[must_use]
+    pub fn new(name: impl Into<String>) -> Self {
+        Self(name.into())
+    }
+
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Display for NodeName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// One cluster: what pgpair is to make of the nodes.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Topology {
+    /// The cluster's name, for messages, locks and logs.
+    pub cluster: String,
+    /// The pin: only the cluster with this identifier is ever touched, and none is created.
+    pub system_identifier: Option<u64>,
+    pub postgresql: Postgresql,
+    pub admin: Admin,
+    pub replication: Replication,
+    /// Parameters of every node, names in lower case, values as written.
+    pub parameters: IndexMap<String, String>,
+    /// The rules of the user, in order, each as one line of pg_hba.conf.
+    pub hba: Vec<HbaLine>,
+    /// In the order of the file. `node_defaults` are already in.
+    pub nodes: IndexMap<NodeName, Node>,
+    pub hooks: Hooks,
+    pub fencing: Option<Fencing>,
+}
+
+impl Topology {
+    /// The node that is to accept writes. Validation has seen to it that there is exactly one.
+    #[must_use]
+    pub fn primary(&self) -> &Node {
+        self.nodes.values().find(|node| node.role == Role::Primary).expect("a validated topology has a primary")
+    }
+
+    /// The standbys, in the order of the file.
+    pub fn standbys(&self) -> impl Iterator<Item = &Node> {
+        self.nodes.values().filter(|node| node.role == Role::Standby)
+    }
+
+    /// The node that `standby` streams from.
+    #[must_use]
+    pub fn upstream<'a>(&'a self, standby: &'a Node) -> &'a Node {
+        standby.upstream.as_ref().map_or_else(|| self.primary(), |name| &self.nodes[name])
+    }
+
+    /// The operating-system user that owns the server of `node`, where the topology says so.
+    #[must_use]
+    pub fn os_user<'a>(&'a self, node: &'a Node) -> Option<&'a str> {
+        node.os_user.as_deref().or(self.postgresql.os_user.as_deref())
+    }
+
+    /// The parameters of `node`: its own over the common ones.
+    #[must_use]
+    pub fn parameters_of(&self, node: &Node) -> IndexMap<String, String> {
+        let mut all = self.parameters.clone();
+        all.extend(node.parameters.iter().map(|(name, value)| (name.clone(), value.clone())));
+        all
+    }
+}
+
+/// The PostgreSQL installation.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Postgresql {
+    pub version: Major,
+    /// Where the binaries are; absent: they are looked for.
+    pub bin_dir: Option<String>,
+    pub os_user: Option<String>,
+    /// initdb's long options by name; `true` and `false` in YAML are a switch given or not.
+    pub initdb: IndexMap<String, InitdbOption>,
+}
+
+/// The value of one of initdb's long options.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum InitdbOption {
+    /// `data_checksums: true`: the option alone.
+    Switch(bool),
+    /// `encoding: UTF8`: the option with a value.
+    Value(String),
+}
+
+/// How pgpair itself connects.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Admin {
+    /// Absent: the name of the OS user.
+    pub user: Option<String>,
+    pub database: String,
+    pub password: Option<SecretRef>,
+    pub sslmode: SslMode,
+}
+
+/// Where a secret is to be found. The secret itself is never part of a topology.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, serde::Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum SecretRef {
+    Env(String),
+    /// An absolute path, or one relative to the topology file.
+    File(String),
+    /// An argument vector; its standard output without the final line break is the secret.
+    Command(Vec<String>),
+}
+
+/// libpq's `sslmode`, weakest first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, serde::Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum SslMode {
+    Disable,
+    Allow,
+    Prefer,
+    Require,
+    VerifyCa,
+    VerifyFull,
+}
+
+impl SslMode {
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Disable => "disable",
+            Self::Allow => "allow",
+            Self::Prefer => "prefer",
+            Self::Require => "require",
+            Self::VerifyCa => "verify-ca",
+            Self::VerifyFull => "verify-full",
+        }
+    }
+}
+
+/// How standbys connect to their upstream.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Replication {
+    pub user: String,
+    pub auth: ReplicationAuth,
+    pub password: Option<SecretRef>,
+    pub connection_limit: Option<i32>,
+    /// One physical slot for each standby on its upstream.
+    pub slots: bool,
+    /// Addresses in pg_hba.conf in the place of the nodes' own.
+    pub addresses: Vec<String>,
+    pub tls: Option<Tls>,
+    pub synchronous: Option<Synchronous>,
+}
+
+/// The method of the replication rules in pg_hba.conf.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, serde::Deserialize)]
+pub enum ReplicationAuth {
+    #[serde(rename = "scram-sha-256")]
+    ScramSha256,
+    #[serde(rename = "trust")]
+    Trust,
+    #[serde(rename = "md5")]
+    Md5,
+    #[serde(rename = "cert")]
+    Cert,
+}
+
+impl ReplicationAuth {
+    /// The method's name in pg_hba.conf.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::ScramSha256 => "scram-sha-256",
+            Self::Trust => "trust",
+            Self::Md5 => "md5",
+            Self::Cert => "cert",
+        }
+    }
+}
+
+/// TLS of the replication connections. Paths are absolute, or relative to the topology file.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Tls {
+    pub sslmode: SslMode,
+    pub sslrootcert: Option<String>,
+    pub sslcert: Option<String>,
+    pub sslkey: Option<String>,
+}
+
+/// Synchronous replication, by node names.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Synchronous {
+    pub method: SyncMethod,
+    pub num: u32,
+    /// Empty: every standby.
+    pub standbys: Vec<NodeName>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, serde::Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum SyncMethod {
+    First,
+    Any,
+}
+
+/// One rule of pg_hba.conf, as the topology gives it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct HbaLine {
+    /// `local`, `host`, `hostssl`, …
+    pub kind: String,
+    pub database: Vec<String>,
+    pub user: Vec<String>,
+    /// Absent for `local`.
+    pub address: Option<String>,
+    pub method: String,
+    pub options: IndexMap<String, String>,
+}
+
+/// One server of the cluster.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Node {
+    pub name: NodeName,
+    pub role: Role,
+    /// The address that the other nodes use.
+    pub host: String,
+    pub port: u16,
+    /// Absolute: relative ones were resolved against the topology file.
+    pub data_dir: String,
+    /// `[user@]host[:port]`; absent: this machine.
+    pub ssh: Option<String>,
+    pub r#become: Option<String>,
+    pub os_user: Option<String>,
+    pub bin_dir: Option<String>,
+    pub upstream: Option<NodeName>,
+    pub clone_from: Option<NodeName>,
+    pub config_dir: Option<String>,
+    pub service: Option<Service>,
+    pub waldir: Option<String>,
+    pub tablespaces: IndexMap<String, String>,
+    pub slot: Option<String>,
+    pub parameters: IndexMap<String, String>,
+}
+
+impl Node {
+    /// The name of the slot that this node streams through, on its upstream.
+    #[must_use]
+    pub fn slot_name(&self) -> String {
+        self.slot.clone().unwrap_or_else(|| {
+            let tail = self.name.as_str().to_lowercase();
+            let tail = tail.replace(|c: char| !(c.is_ascii_lowercase() || c.is_ascii_digit()), "_");
+            format!("pgpair_{tail}")
+        })
+    }
+}
+
+/// What a node is to be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, serde::Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Role {
+    Primary,
+    Standby,
+}
+
+impl fmt::Display for Role {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Primary => "primary",
+            Self::Standby => "standby",
+        })
+    }
+}
+
+/// Who starts and stops a node's server.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Service {
+    /// A systemd unit.
+    Unit(String),
+    Commands {
+        start: Vec<String>,
+        stop: Vec<String>,
+        restart: Option<Vec<String>>,
+    },
+}
+
+/// Argument vectors that run around a role change.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Hooks {
+    pub before_switchover: Vec<Vec<String>>,
+    pub after_promotion: Vec<Vec<String>>,
+    pub after_switchover: Vec<Vec<String>>,
+    pub switchover_undone: Vec<Vec<String>>,
+}
+
+impl Hooks {
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        *self == Self::default()
+    }
+}
+
+/// The command that proves a node dead when its files are out of reach.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Fencing {
+    pub command: Vec<String>,
+}
