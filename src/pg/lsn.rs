@@ -81,8 +81,9 @@ mod tests {
 
     #[test]
     fn lsns_order_by_value_and_not_by_text() {
-        assert!("1/0".parse::<Lsn>() > "0/FFFFFFFF".parse());
-        assert!("10/0".parse::<Lsn>() > "9/0".parse());
+        let lsn = |text: &str| text.parse::<Lsn>().expect("a good LSN");
+        assert!(lsn("1/0") > lsn("0/FFFFFFFF"));
+        assert!(lsn("10/0") > lsn("9/0"));
     }
 
     #[test]
