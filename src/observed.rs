@@ -1,1 +1,395 @@
-//! To be written.
+//! The observed state: what one look at every node found.
+//!
+//! Plain data, made by `world` and read by `plan`. A look never fails as a whole: what could not be seen is a
+//! [`Reading::Unknown`] with its reason, and is never taken for absent. Facts that a stopped server would
+//! tell (roles) are unknown while it is stopped. File texts are as they lie on disk, secrets included, so an
+//! `Observed` is never shown or stored as it is; passwords and verifiers are compared where they were read, and
+//! only the answer is here.
+
+use std::collections::BTreeMap;
+
+use serde::Serialize;
+
+use crate::pg::conf::ConfFiles;
+use crate::pg::control::ControlState;
+use crate::pg::guc::Context;
+use crate::pg::lsn::Lsn;
+use crate::pg::lsn::Timeline;
+use crate::pg::version::Major;
+use crate::topology::NodeName;
+use crate::topology::Role;
+
+/// What a look at one thing found.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Reading<T> {
+    Known(T),
+    /// Looked for, and seen not to be there.
+    Absent,
+    /// Could not be looked at; why.
+    Unknown(String),
+}
+
+impl<T> Reading<T> {
+    /// Returns the value where it is known.
+    #[must_use]
+    pub fn known(&self) -> Option<&T> {
+        match self {
+            Self::Known(value) => Some(value),
+            Self::Absent | Self::Unknown(_) => None,
+        }
+    }
+
+    /// Returns the value where it is known, to change it (in a prediction).
+    #[must_use]
+    pub fn known_mut(&mut self) -> Option<&mut T> {
+        match self {
+            Self::Known(value) => Some(value),
+            Self::Absent | Self::Unknown(_) => None,
+        }
+    }
+
+    /// Whether it was seen not to be there.
+    #[must_use]
+    pub fn is_absent(&self) -> bool {
+        matches!(self, Self::Absent)
+    }
+
+    /// Returns why it could not be looked at.
+    #[must_use]
+    pub fn unknown(&self) -> Option<&str> {
+        match self {
+            Self::Unknown(why) => Some(why),
+            Self::Known(_) | Self::Absent => None,
+        }
+    }
+}
+
+/// Every node of a cluster, looked at together.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Observed {
+    pub nodes: BTreeMap<NodeName, NodeObserved>,
+}
+
+impl Observed {
+    /// Returns what was seen of a node of the topology. Every look covers all of them.
+    #[must_use]
+    pub fn node(&self, name: &NodeName) -> &NodeObserved {
+        self.nodes.get(name).expect("a look covers every node of the topology")
+    }
+
+    /// The same, to change it in a prediction.
+    #[must_use]
+    pub fn node_mut(&mut self, name: &NodeName) -> &mut NodeObserved {
+        self.nodes.get_mut(name).expect("a look covers every node of the topology")
+    }
+}
+
+/// What was seen of one node.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct NodeObserved {
+    pub binaries: Reading<Binaries>,
+    /// Unknown: the node's files are out of reach.
+    pub place: Reading<Place>,
+    /// The server that runs on the node's data directory. Absent: none does.
+    pub server: Reading<Server>,
+    /// Who listens on the topology's port, if it is not this node's own server. Absent: nobody.
+    pub port_taken: Reading<String>,
+}
+
+impl NodeObserved {
+    /// Returns the initialised data directory, if there is one.
+    #[must_use]
+    pub fn cluster(&self) -> Option<&Cluster> {
+        match &self.place.known()?.data_dir {
+            DataDir::Cluster(cluster) => Some(cluster),
+            DataDir::Absent | DataDir::Empty | DataDir::Unfinished(_) | DataDir::Foreign(_) => None,
+        }
+    }
+
+    /// The same, to change it in a prediction.
+    #[must_use]
+    pub fn cluster_mut(&mut self) -> Option<&mut Cluster> {
+        match &mut self.place.known_mut()?.data_dir {
+            DataDir::Cluster(cluster) => Some(cluster),
+            DataDir::Absent | DataDir::Empty | DataDir::Unfinished(_) | DataDir::Foreign(_) => None,
+        }
+    }
+
+    /// Returns what the server said over SQL, if it answered.
+    #[must_use]
+    pub fn sql(&self) -> Option<&Sql> {
+        self.server.known()?.sql.known()
+    }
+
+    /// The same, to change it in a prediction.
+    #[must_use]
+    pub fn sql_mut(&mut self) -> Option<&mut Sql> {
+        self.server.known_mut()?.sql.known_mut()
+    }
+
+    /// Whether the node was seen to accept writes.
+    #[must_use]
+    pub fn accepts_writes(&self) -> bool {
+        self.sql().is_some_and(|sql| !sql.in_recovery)
+    }
+}
+
+/// The PostgreSQL binaries of a node.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Binaries {
+    pub bin_dir: String,
+    /// As `postgres --version` prints it, for instance `15.18`.
+    pub version: String,
+    pub major: Major,
+    /// `pg_basebackup`, which may be newer than the server and elsewhere.
+    pub basebackup: Reading<Program>,
+    /// The first of the build's own socket directories, and whether the OS user can write there.
+    pub socket_dir: Option<SocketDir>,
+}
+
+/// A program and its major version.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Program {
+    pub path: String,
+    pub major: u32,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct SocketDir {
+    pub path: String,
+    pub writable: bool,
+}
+
+/// A node's data directory and what lies beside it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Place {
+    pub data_dir: DataDir,
+    /// Why the data directory can't be made or replaced by the OS user (its parent is not writable, ...).
+    pub not_writable: Option<String>,
+    /// `<data_dir>.pgpair-new`: what a killed initdb or clone left.
+    pub new: bool,
+    /// `<data_dir>.pgpair-work`: a rewind was at work.
+    pub work: bool,
+    /// `<data_dir>.pgpair-old`: a replaced data directory, kept aside.
+    pub old: bool,
+    /// A mount point of fstab or a mount unit, at or above the data directory, where nothing is mounted.
+    pub unmounted: Option<String>,
+}
+
+/// What is at the path of the data directory.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum DataDir {
+    Absent,
+    /// A directory without any entry.
+    Empty,
+    /// Files of PostgreSQL, but no whole `global/pg_control`: an initdb or a clone was killed; what is wrong.
+    Unfinished(String),
+    /// Not empty, and no data directory; some of its entries, or what it is.
+    Foreign(String),
+    Cluster(Box<Cluster>),
+}
+
+/// Which cluster a data directory belongs to.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Identity {
+    /// The system identifier, as a decimal string in JSON.
+    Known(#[serde(serialize_with = "as_text")] u64),
+    /// In predictions: the identifier that initdb on this node will choose.
+    CreatedOn(NodeName),
+}
+
+fn as_text<S: serde::Serializer>(number: &u64, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.collect_str(number)
+}
+
+impl std::fmt::Display for Identity {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Known(number) => write!(f, "{number}"),
+            Self::CreatedOn(node) => write!(f, "(made by initdb on {node})"),
+        }
+    }
+}
+
+/// An initialised data directory.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Cluster {
+    /// From PG_VERSION.
+    pub major: Major,
+    pub identity: Identity,
+    pub state: ControlState,
+    /// The timeline of pg_control's last checkpoint; of a running primary [`Sql::timeline`] is the one that counts.
+    pub timeline: Timeline,
+    pub checkpoint: Lsn,
+    pub checksums: bool,
+    pub wal_log_hints: bool,
+    /// The highest history file in pg_wal.
+    pub newest_history: Option<Timeline>,
+    /// Why the server would not start on it: another owner, a mode too open.
+    pub wrong_access: Option<String>,
+    pub markers: Markers,
+    pub conf: ConfFiles,
+    /// The text of pg_hba.conf.
+    pub hba: String,
+    /// pgpair's own passfile in the data directory.
+    pub passfile: Passfile,
+    /// Of the topology's replication role. Unknown while the server does not answer.
+    pub replication_role: Reading<ReplicationRole>,
+    /// By name. Names are read from pg_replslot while the server does not answer.
+    pub slots: BTreeMap<String, Slot>,
+}
+
+/// Files that decide what a data directory comes up as.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Markers {
+    pub standby_signal: bool,
+    pub recovery_signal: bool,
+    /// The text of recovery.conf.
+    pub recovery_conf: Option<String>,
+    pub backup_label: bool,
+    /// A `promote` file: pending on a running standby.
+    pub promote: bool,
+    /// `postmaster.opts`: a server once ran here.
+    pub postmaster_opts: bool,
+}
+
+/// pgpair's passfile, judged where it was read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Passfile {
+    Absent,
+    /// There, with mode 0600 and the lines that the topology asks for.
+    Right,
+    /// There, with another mode or other lines.
+    Wrong,
+}
+
+/// The replication role, its verifier judged where it was read.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct ReplicationRole {
+    pub login: bool,
+    pub replication: bool,
+    pub superuser: bool,
+    pub connection_limit: i32,
+    pub verifier: Verifier,
+    /// EXECUTE on the four functions that pg_rewind reads through.
+    pub rewind_grants: bool,
+}
+
+/// How the stored verifier compares with the topology's secret.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Verifier {
+    /// No password is stored.
+    None,
+    /// Made from the topology's secret, by the method that `auth` asks for.
+    Matches,
+    Differs,
+    /// The topology has no secret to compare with.
+    NotCompared,
+}
+
+/// A physical replication slot.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Slot {
+    pub physical: bool,
+    pub active: bool,
+    /// Whether it holds back WAL (`restart_lsn` is set).
+    pub reserved: bool,
+    /// 13 and later: `reserved`, `extended`, `unreserved` or `lost`.
+    pub wal_status: Option<String>,
+}
+
+/// A running server.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Server {
+    pub pid: u32,
+    /// Line 3 of postmaster.pid: seconds since the epoch.
+    pub started: i64,
+    /// The port it runs on, which need not be the topology's.
+    pub port: Option<u16>,
+    pub socket_dir: Option<String>,
+    /// Unknown: it does not answer, and why (`the database system is starting up`, ...).
+    pub sql: Reading<Sql>,
+}
+
+/// What a server says of itself.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Sql {
+    /// `server_version`, for instance `15.18 (Debian 15.18-0+deb12u1)`.
+    pub version: String,
+    pub in_recovery: bool,
+    /// The running timeline: of a primary from the name of the WAL file it writes, of a standby from its receiver.
+    pub timeline: Timeline,
+    /// Of a primary: written. Of a standby: the further of received and replayed.
+    pub lsn: Lsn,
+    pub replayed: Option<Lsn>,
+    pub replay_paused: bool,
+    /// The parameters that the topology, the files or pgpair itself are concerned with.
+    pub settings: BTreeMap<String, Setting>,
+    /// The server has read pg_hba.conf since it was last changed.
+    pub hba_loaded: bool,
+    /// The server has read its configuration files since they were last changed.
+    pub conf_loaded: bool,
+    pub receiver: Option<Receiver>,
+    pub senders: Vec<Sender>,
+}
+
+/// A row of pg_settings.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Setting {
+    /// In base units, as pg_settings has it.
+    pub value: String,
+    pub context: Context,
+    /// `default`, `configuration file`, `command line`, ...
+    pub source: String,
+    pub pending_restart: bool,
+}
+
+/// A standby's walreceiver.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Receiver {
+    pub status: String,
+    /// From its conninfo.
+    pub host: Option<String>,
+    pub port: Option<u16>,
+    pub user: Option<String>,
+    pub slot: Option<String>,
+    pub timeline: Timeline,
+}
+
+/// A walsender of a server that feeds others.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Sender {
+    pub application_name: String,
+    pub client_addr: Option<String>,
+    pub state: String,
+    pub sent: Option<Lsn>,
+    pub flushed: Option<Lsn>,
+    pub replayed: Option<Lsn>,
+    pub sync_state: String,
+}
+
+/// What a data directory would come up as, from its files alone.
+///
+/// See the file table of the reference on replication, section 10: a directory without its standby files comes
+/// up as a primary on the same timeline.
+#[must_use]
+pub fn comes_up_as(markers: &Markers, major: Major) -> Role {
+    use crate::pg::version::StandbyMode;
+    let standby = match major.dialect().standby_mode {
+        StandbyMode::SignalFile => markers.standby_signal,
+        StandbyMode::RecoveryConf => markers.recovery_conf.as_deref().is_some_and(asks_for_standby_mode),
+    };
+    if standby { Role::Standby } else { Role::Primary }
+}
+
+/// Whether a recovery.conf (10, 11) has `standby_mode` on.
+fn asks_for_standby_mode(text: &str) -> bool {
+    let entries = crate::pg::conf::parse(text).entries;
+    let last = entries.iter().rev().find(|entry| entry.name == "standby_mode");
+    last.is_some_and(|entry| ["on", "true", "yes", "1"].contains(&entry.value.to_lowercase().as_str()))
+}

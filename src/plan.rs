@@ -1,1 +1,331 @@
-//! To be written.
+//! The plan: what it would take to turn the observed state into the desired one.
+//!
+//! Plain data. `planner` makes it, `check` judges every step of it three times over (when planning, before and
+//! after the step), `report` shows it and `apply` carries it out. Nothing here looks at the world.
+
+use std::collections::BTreeMap;
+use std::fmt;
+
+use serde::Serialize;
+
+use crate::observed::Identity;
+use crate::pg::block::Block;
+use crate::topology::NodeName;
+use crate::topology::Role;
+
+pub mod allow;
+pub mod check;
+pub mod desired;
+pub mod drift;
+pub mod pair;
+pub mod planner;
+pub mod predict;
+pub mod refusal;
+
+pub use refusal::Refusal;
+
+/// The steps from the observed state to the desired one, and what stands in the way.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Plan {
+    pub cluster: String,
+    pub steps: Vec<Step>,
+    /// What can't be done, and why. A refusal that is not about one node alone halts the plan.
+    pub blocked: Vec<Blocked>,
+    /// SHA-256 of the topology that was planned for.
+    pub topology_digest: String,
+    /// SHA-256 of the facts that the plan rests on, measures left out.
+    pub observation_digest: String,
+}
+
+/// Whether there is anything to do, and whether it may be done.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Status {
+    /// Nothing differs.
+    Clean,
+    Changes,
+    /// Nothing can be done: the writer is in doubt, or every difference is behind a refusal.
+    Blocked,
+}
+
+impl Plan {
+    /// Returns the status of the plan as a whole.
+    #[must_use]
+    pub fn status(&self) -> Status {
+        if self.is_halted() || (self.steps.is_empty() && !self.blocked.is_empty()) {
+            Status::Blocked
+        } else if self.steps.is_empty() {
+            Status::Clean
+        } else {
+            Status::Changes
+        }
+    }
+
+    /// Whether the plan is blocked whole: its steps are shown and none is done.
+    #[must_use]
+    pub fn is_halted(&self) -> bool {
+        self.blocked.iter().any(|blocked| blocked.node.is_none())
+    }
+}
+
+/// Something that will not be done.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Blocked {
+    /// The node that is left alone; absent where it is the whole plan.
+    pub node: Option<NodeName>,
+    pub refusal: Refusal,
+}
+
+/// One step of a plan.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Step {
+    /// Stable from plan to plan: `b.clone`, `a.slot.pgpair_b`.
+    pub id: String,
+    pub node: NodeName,
+    pub action: Action,
+    pub impact: Impact,
+    pub reason: Reason,
+    /// Steps without which this one makes no sense; guards see to everything else.
+    pub needs: Vec<String>,
+    pub diff: Vec<FileDiff>,
+}
+
+/// A file before and after, secrets hidden.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct FileDiff {
+    /// The file's name, relative to the data directory where it lies in it.
+    pub file: String,
+    pub before: String,
+    pub after: String,
+}
+
+/// What people notice of a step, and thus what allowance it needs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Impact {
+    /// Nobody notices.
+    None,
+    /// Configuration is read again.
+    Reload,
+    /// A standby restarts.
+    Restart,
+    /// A primary restarts, or a stopped one that has data is started.
+    Outage,
+    /// A data directory with data is replaced.
+    Destroy,
+}
+
+impl fmt::Display for Impact {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::None => "none",
+            Self::Reload => "reload",
+            Self::Restart => "restart",
+            Self::Outage => "outage",
+            Self::Destroy => "destroy",
+        })
+    }
+}
+
+/// Why a step is in the plan.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Reason {
+    /// No node has a data directory.
+    NothingYet,
+    /// The node has no data directory.
+    NoData,
+    /// What is there was left unfinished; what is wrong with it.
+    Unfinished(String),
+    /// What is there belongs to another cluster.
+    OtherCluster(Identity),
+    Stopped,
+    /// A clone without the files that make it a standby.
+    NoStandbyFiles,
+    /// Values that differ from the topology: name, now, then.
+    Differs(Vec<Difference>),
+    /// The file is right, and the server has not read it yet.
+    NotInForce,
+    /// Rules of pg_hba.conf that the topology asks for are not there.
+    RulesMissing,
+    Missing,
+    /// Can't be known before the server runs.
+    KnownAfterStart,
+    /// A future switchover needs it.
+    ForRoleChange,
+    /// To see that it works.
+    Verification,
+    /// The slot feeds nobody and would hold back WAL.
+    FeedsNobody,
+    /// The replaced data directory was kept until the new standby streamed.
+    Replaced,
+}
+
+/// A parameter whose value is not the desired one.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Difference {
+    pub name: String,
+    /// Absent where nothing is known of it.
+    pub now: Option<String>,
+    pub then: Option<String>,
+}
+
+/// What a step does, named by the goal it reaches. Closed plain data: rendered and executed elsewhere.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Action {
+    /// Goal: the node has a new cluster with its configuration in place. Made in `.pgpair-new` and renamed, so a
+    /// crash half-way leaves that folder, which the next run removes.
+    CreatePrimary(CreatePrimary),
+    /// Goal: the node is a copy of `source`, with its standby files in place. Made in `.pgpair-new` as well.
+    Clone(CloneFrom),
+    /// Goal: the files of a stopped node make it a standby of its upstream.
+    StandbyFiles(StandbyFiles),
+    /// Goal: postgresql.conf has this block, and a running server has these values in force.
+    Configure(Configure),
+    /// Goal: pg_hba.conf has this block, and a running server has read it.
+    Hba { block: Block, before: Digest },
+    /// Goal: pgpair's passfile is in the data directory, with mode 0600.
+    Passfile { entries: Vec<PassfileEntry> },
+    /// Goal: the server runs in this role and answers.
+    Start { role: Role },
+    /// Goal: the replication role is as the topology says.
+    ReplicationRole(WantedRole),
+    /// Goal: the slot exists on this node; `reserve`: it holds back WAL from now on.
+    Slot { name: String, reserve: bool },
+    /// Goal: the slot is gone.
+    DropSlot { name: String },
+    /// Goal: the node streams from `upstream`, on its timeline. Done by waiting.
+    Streaming { upstream: NodeName },
+    /// Goal: the replaced data directory, kept aside as `.pgpair-old`, is gone.
+    RemoveOld,
+}
+
+/// The SHA-256 of a file's text, in hexadecimal: a file that was edited since is not overwritten.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(transparent)]
+pub struct Digest(pub String);
+
+impl Digest {
+    #[must_use]
+    pub fn of(text: &str) -> Self {
+        use sha2::Digest as _;
+        let mut hex = String::new();
+        for byte in sha2::Sha256::digest(text.as_bytes()) {
+            use fmt::Write as _;
+            // Writing to a string can't fail.
+            let _ = write!(hex, "{byte:02x}");
+        }
+        Self(hex)
+    }
+}
+
+/// See [`Action::CreatePrimary`].
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct CreatePrimary {
+    /// initdb's long options without the dashes, with their values.
+    pub options: Vec<(String, Option<String>)>,
+    /// initdb gets the admin password by a pwfile.
+    pub with_password: bool,
+    pub conf: Block,
+    pub hba: Block,
+    /// Lines of pgpair's passfile; empty: none is written.
+    pub passfile: Vec<PassfileEntry>,
+}
+
+/// See [`Action::Clone`].
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct CloneFrom {
+    pub source: NodeName,
+    /// The address that pg_basebackup connects to.
+    pub host: String,
+    pub port: u16,
+    pub user: String,
+    /// The slot on the source that keeps the WAL which the clone will need.
+    pub slot: Option<String>,
+    pub conf: Block,
+    pub hba: Block,
+    /// The whole recovery.conf (10, 11); absent: standby.signal.
+    pub recovery_conf: Option<String>,
+    pub passfile: Vec<PassfileEntry>,
+    /// What is replaced; absent: the place is empty.
+    pub replaces: Option<Replaced>,
+}
+
+/// A data directory that a clone replaces: only the very one that was planned for.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Replaced {
+    Cluster(Identity),
+    Unfinished,
+}
+
+/// See [`Action::StandbyFiles`].
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct StandbyFiles {
+    /// The whole recovery.conf (10, 11); absent: standby.signal.
+    pub recovery_conf: Option<String>,
+}
+
+/// See [`Action::Configure`].
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Configure {
+    /// Absent: the file has no block of ours, and needs none.
+    pub block: Option<Block>,
+    pub before: Digest,
+    pub effect: Effect,
+    /// The values that are in force afterwards.
+    pub settings: BTreeMap<String, String>,
+}
+
+/// How a change of configuration takes effect.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Effect {
+    /// The server is stopped: its next start reads the files.
+    AtStart,
+    Reload,
+    Restart,
+}
+
+/// A line of pgpair's passfile. The password is the topology's replication secret.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct PassfileEntry {
+    pub host: String,
+    pub port: u16,
+    pub database: String,
+    pub user: String,
+}
+
+/// See [`Action::ReplicationRole`].
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct WantedRole {
+    pub name: String,
+    /// Absent: whatever it is.
+    pub connection_limit: Option<i32>,
+    /// A verifier of the topology's secret is stored.
+    pub with_password: bool,
+    /// EXECUTE on the four functions that pg_rewind reads through (11 and later).
+    pub rewind_grants: bool,
+}
+
+impl Action {
+    /// The action's name, as it stands in JSON and in `pgpair explain`.
+    #[must_use]
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::CreatePrimary(_) => "create_primary",
+            Self::Clone(_) => "clone",
+            Self::StandbyFiles(_) => "standby_files",
+            Self::Configure(_) => "configure",
+            Self::Hba { .. } => "hba",
+            Self::Passfile { .. } => "passfile",
+            Self::Start { .. } => "start",
+            Self::ReplicationRole(_) => "replication_role",
+            Self::Slot { .. } => "slot",
+            Self::DropSlot { .. } => "drop_slot",
+            Self::Streaming { .. } => "streaming",
+            Self::RemoveOld => "remove_old",
+        }
+    }
+}
