@@ -1,1 +1,137 @@
-//! To be written.
+//! Allowances: which impacts an apply may have, and which steps are left when some may not.
+
+use std::collections::BTreeSet;
+use std::str::FromStr;
+
+use crate::observed::Observed;
+use crate::plan::Action;
+use crate::plan::Impact;
+use crate::plan::Plan;
+use crate::plan::Step;
+use crate::plan::check::Check;
+use crate::plan::check::check;
+use crate::plan::predict::predict;
+use crate::topology::NodeName;
+use crate::topology::Topology;
+
+/// One item of `--allow`.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Allowance {
+    Restart,
+    Outage,
+    Destroy(NodeName),
+}
+
+/// A text that is no allowance.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("`{0}` is no allowance: restart, outage, or destroy=NODE")]
+pub struct UnknownAllowance(pub String);
+
+impl FromStr for Allowance {
+    type Err = UnknownAllowance;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        match text.split_once('=') {
+            None if text == "restart" => Ok(Self::Restart),
+            None if text == "outage" => Ok(Self::Outage),
+            Some(("destroy", node)) if !node.is_empty() => Ok(Self::Destroy(NodeName::new(node))),
+            None | Some(_) => Err(UnknownAllowance(text.to_owned())),
+        }
+    }
+}
+
+impl std::fmt::Display for Allowance {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Restart => f.write_str("restart"),
+            Self::Outage => f.write_str("outage"),
+            Self::Destroy(node) => write!(f, "destroy={node}"),
+        }
+    }
+}
+
+/// Returns the allowance that a step needs, if any.
+#[must_use]
+pub fn needed(step: &Step) -> Option<Allowance> {
+    match step.impact {
+        Impact::None | Impact::Reload => None,
+        Impact::Restart => Some(Allowance::Restart),
+        Impact::Outage => Some(Allowance::Outage),
+        Impact::Destroy => Some(Allowance::Destroy(step.node.clone())),
+    }
+}
+
+/// The steps of a plan that may be done, and those that are left out.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Selection<'a> {
+    pub chosen: Vec<&'a Step>,
+    /// With why: the allowance that is missing, or the step that it hangs on.
+    pub left_out: Vec<(&'a Step, String)>,
+}
+
+/// Chooses the steps that `allowed` covers, and leaves out the others and what depends on them.
+///
+/// What depends on a step is not written down anywhere: it is what the same guards refuse in the world that the
+/// chosen steps alone will make.
+#[must_use]
+pub fn select<'a>(
+    plan: &'a Plan,
+    topology: &Topology,
+    observed: &Observed,
+    allowed: &BTreeSet<Allowance>,
+) -> Selection<'a> {
+    let mut world = observed.clone();
+    let mut selection = Selection::default();
+    if plan.is_halted() {
+        return selection;
+    }
+    for step in &plan.steps {
+        let out = |id: &String| selection.left_out.iter().any(|(other, _)| other.id == *id);
+        let missing = needed(step).filter(|allowance| !allowed.contains(allowance));
+        let why = if let Some(allowance) = missing {
+            Some(format!("needs --allow {allowance}"))
+        } else if let Some(id) = step.needs.iter().find(|id| out(id)) {
+            Some(format!("goes with {id}"))
+        } else {
+            match check(&step.node, &step.action, topology, &world) {
+                Check::Blocked(refusal) => Some(refusal.reason()),
+                Check::Satisfied | Check::Ready => None,
+            }
+        };
+        match why {
+            Some(why) => selection.left_out.push((step, why)),
+            None => {
+                predict(&step.node, &step.action, topology, &mut world);
+                selection.chosen.push(step);
+            }
+        }
+    }
+    selection
+}
+
+/// Returns every allowance that the steps of a plan need, in the order of the steps.
+#[must_use]
+pub fn all_needed(plan: &Plan) -> Vec<Allowance> {
+    let mut all = Vec::new();
+    for allowance in plan.steps.iter().filter_map(needed) {
+        if !all.contains(&allowance) {
+            all.push(allowance);
+        }
+    }
+    all
+}
+
+/// Whether an answer of `yes` at the question is enough for this allowance: what destroys data wants the node's name.
+#[must_use]
+pub fn yes_is_enough(allowance: &Allowance) -> bool {
+    match allowance {
+        Allowance::Restart | Allowance::Outage => true,
+        Allowance::Destroy(_) => false,
+    }
+}
+
+/// Returns the nodes whose data an action replaces.
+#[must_use]
+pub fn destroys(action: &Action) -> bool {
+    matches!(action, Action::Clone(clone) if clone.replaces.is_some())
+}

@@ -1,1 +1,201 @@
-//! To be written.
+//! Why something is not done: every refusal of the planner and of a step's guard, with its remedy.
+//!
+//! Typed reasons, never strings made on the spot: a refusal has a code that scripts can rely on, a reason that
+//! names what was seen, and the next step for the person who reads it.
+
+use serde::Serialize;
+use serde::Serializer;
+use serde::ser::SerializeStruct;
+
+use crate::observed::Identity;
+use crate::topology::NodeName;
+
+/// Why something is not done.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Refusal {
+    /// The topology asks for something that this version of pgpair can't do yet.
+    NotSupported { what: String },
+    /// The node's files or host are out of reach.
+    OutOfReach { node: NodeName, why: String },
+    /// The server runs, but SQL is not answered.
+    NoAnswer { node: NodeName, why: String },
+    /// Two nodes of one cluster accept writes.
+    TwoPrimaries { first: NodeName, second: NodeName },
+    /// The primary's place holds, or is, something else than what the topology calls the primary.
+    RolesMoved { node: NodeName, found: String },
+    /// Another node has data while the primary's place has none.
+    PrimaryMissing { primary: NodeName, holder: NodeName, holds: String },
+    /// The primary's empty place might be an unmounted disk.
+    Unmounted { node: NodeName, mount_point: String },
+    /// A pinned system identifier says that the cluster exists.
+    Pinned { identifier: u64 },
+    /// The system identifier is not the pinned one.
+    PinDiffers { node: NodeName, found: Identity, pinned: u64 },
+    /// A running server of another cluster is where a standby should be.
+    OtherClusterRuns { node: NodeName, found: Identity, expected: Identity },
+    /// The directory belongs to another cluster, although its block names this one: the primary may be wrong.
+    ClaimsThisCluster { node: NodeName, found: Identity, expected: Identity },
+    /// Not empty and no data directory.
+    NotADataDir { node: NodeName, path: String, found: String },
+    /// A data directory of another major version.
+    MajorDiffers { node: NodeName, found: u32, expected: u32 },
+    /// Binaries missing, or of another major version.
+    Binaries { node: NodeName, why: String },
+    /// The owner or mode of the data directory keeps the server from starting.
+    WrongAccess { node: NodeName, why: String },
+    /// The data directory can't be made or replaced.
+    NotWritable { node: NodeName, why: String },
+    /// Another program listens on the node's port.
+    PortTaken { node: NodeName, port: u16, by: String },
+    /// The block in a file is of another cluster.
+    OtherClustersBlock { node: NodeName, file: String, cluster: String },
+    /// A value is set where the block can't win.
+    Shadowed { node: NodeName, name: String, by: String, remedy: String },
+    /// A configuration file can't be read as PostgreSQL would.
+    BadConf { node: NodeName, problem: String },
+    /// A stopped node without standby files that wrote on its own: whether it can follow is not known.
+    FormerPrimary { node: NodeName },
+    /// The node follows a server outside the topology, or nobody.
+    NotAStandbyOf { node: NodeName, found: String },
+    /// What the step depends on is not there (any more).
+    NotReady { why: String },
+    /// A file was edited since the plan was made.
+    FileChanged { node: NodeName, file: String },
+}
+
+impl Refusal {
+    /// The code, for scripts.
+    #[must_use]
+    pub fn code(&self) -> &'static str {
+        match self {
+            Self::NotSupported { .. } => "not_supported",
+            Self::OutOfReach { .. } => "out_of_reach",
+            Self::NoAnswer { .. } => "no_answer",
+            Self::TwoPrimaries { .. } => "two_primaries",
+            Self::RolesMoved { .. } => "roles_moved",
+            Self::PrimaryMissing { .. } => "primary_missing",
+            Self::Unmounted { .. } => "unmounted",
+            Self::Pinned { .. } => "pinned",
+            Self::PinDiffers { .. } => "pin_differs",
+            Self::OtherClusterRuns { .. } => "other_cluster_runs",
+            Self::ClaimsThisCluster { .. } => "claims_this_cluster",
+            Self::NotADataDir { .. } => "not_a_data_directory",
+            Self::MajorDiffers { .. } => "major_differs",
+            Self::Binaries { .. } => "binaries",
+            Self::WrongAccess { .. } => "wrong_access",
+            Self::NotWritable { .. } => "not_writable",
+            Self::PortTaken { .. } => "port_taken",
+            Self::OtherClustersBlock { .. } => "other_clusters_block",
+            Self::Shadowed { .. } => "shadowed",
+            Self::BadConf { .. } => "bad_configuration",
+            Self::FormerPrimary { .. } => "former_primary",
+            Self::NotAStandbyOf { .. } => "not_a_standby_of",
+            Self::NotReady { .. } => "not_ready",
+            Self::FileChanged { .. } => "file_changed",
+        }
+    }
+
+    /// What was seen that forbids it, as one sentence without its full stop.
+    #[must_use]
+    pub fn reason(&self) -> String {
+        match self {
+            Self::NotSupported { what } => format!("{what}: this version of pgpair can't do that yet"),
+            Self::OutOfReach { node, why } => format!("{node} can't be looked at: {why}"),
+            Self::NoAnswer { node, why } => format!("the server of {node} runs but does not answer: {why}"),
+            Self::TwoPrimaries { first, second } => {
+                format!("{first} and {second} have the same system identifier and both accept writes")
+            }
+            Self::RolesMoved { node, found } => format!("the topology names {node} the primary, but {node} {found}"),
+            Self::PrimaryMissing { primary, holder, holds } => {
+                format!("{primary}, the primary, has no data directory, but {holder} {holds}: no new cluster is made beside it")
+            }
+            Self::Unmounted { node, mount_point } => {
+                format!("{mount_point} is a mount point of {node}'s data directory, and nothing is mounted there")
+            }
+            Self::Pinned { identifier } => {
+                format!("the topology pins system_identifier {identifier}, so the cluster exists; but no node has its data")
+            }
+            Self::PinDiffers { node, found, pinned } => {
+                format!("{node} has system identifier {found}, the topology pins {pinned}")
+            }
+            Self::OtherClusterRuns { node, found, expected } => {
+                format!("a server of another cluster runs at {node}: system identifier {found}, not {expected}")
+            }
+            Self::ClaimsThisCluster { node, found, expected } => format!(
+                "{node} has system identifier {found}, the primary {expected}, but the pgpair block of {node} names this cluster: the primary may be the wrong one"
+            ),
+            Self::NotADataDir { node, path, found } => format!("{path} of {node} is no data directory: {found}"),
+            Self::MajorDiffers { node, found, expected } => {
+                format!("the data directory of {node} is of PostgreSQL {found}, the topology says {expected}")
+            }
+            Self::Binaries { node, why } => format!("no usable PostgreSQL binaries for {node}: {why}"),
+            Self::WrongAccess { node, why } => format!("PostgreSQL would not start on the data directory of {node}: {why}"),
+            Self::NotWritable { node, why } => format!("the data directory of {node} can't be made: {why}"),
+            Self::PortTaken { node, port, by } => format!("port {port} of {node} is taken by {by}"),
+            Self::OtherClustersBlock { node, file, cluster } => {
+                format!("{file} of {node} has a pgpair block of another cluster, {cluster}")
+            }
+            Self::Shadowed { node, name, by, .. } => format!("{name} of {node} is set by {by}, where pgpair's block can't win"),
+            Self::BadConf { node, problem } => format!("the configuration of {node} can't be read: {problem}"),
+            Self::FormerPrimary { node } => format!(
+                "{node} is stopped without standby files and may have written on its own: whether it can follow the primary is not known"
+            ),
+            Self::NotAStandbyOf { node, found } => format!("{node} {found}"),
+            Self::NotReady { why } => why.clone(),
+            Self::FileChanged { node, file } => format!("{file} of {node} was edited since the plan was made"),
+        }
+    }
+
+    /// What to do about it.
+    #[must_use]
+    pub fn remedy(&self) -> String {
+        match self {
+            Self::NotSupported { .. } => "take it out of the topology, or do that part by hand".into(),
+            Self::OutOfReach { .. } => "make its files readable for the servers' OS user, or run pgpair as that user or root".into(),
+            Self::NoAnswer { .. } => "see the server's log; try again when it answers".into(),
+            Self::TwoPrimaries { .. } => {
+                "nothing is changed while two nodes accept writes: decide which one is right, stop the other by hand, and plan again".into()
+            }
+            Self::RolesMoved { .. } => {
+                "let `role:` in the topology name the node that is the primary now; role changes come with a later version".into()
+            }
+            Self::PrimaryMissing { primary, holder, .. } => format!(
+                "mount or restore the data directory of {primary}; or, if {primary} is really new, stop {holder} and move its data away by hand"
+            ),
+            Self::Unmounted { mount_point, .. } => {
+                format!("`mount {mount_point}`, or take the mount out of /etc/fstab if the disk is gone for good")
+            }
+            Self::Pinned { .. } => "mount or restore the data; to make a new cluster, take `system_identifier` out of the topology".into(),
+            Self::PinDiffers { .. } => "check host, port and data_dir of that node; correct the pin if the cluster was meant".into(),
+            Self::OtherClusterRuns { node, .. } => {
+                format!("check host, port and data_dir of {node}; a server that really is in the way must be stopped by hand")
+            }
+            Self::ClaimsThisCluster { .. } => "find out which of the two is the cluster, and move the other one away by hand".into(),
+            Self::NotADataDir { node, .. } => format!("correct data_dir of {node}, or move what is there away"),
+            Self::MajorDiffers { .. } => "correct postgresql.version; an upgrade is pg_upgrade's job".into(),
+            Self::Binaries { .. } => "install them, or set postgresql.bin_dir to where they are".into(),
+            Self::WrongAccess { .. } => "correct owner and mode".into(),
+            Self::NotWritable { .. } => "make the folder above it writable for the servers' OS user".into(),
+            Self::PortTaken { .. } => "stop that program, or give the node another port".into(),
+            Self::OtherClustersBlock { .. } => "correct data_dir or `cluster:`; take the block out by hand if it is a leftover".into(),
+            Self::Shadowed { remedy, .. } => remedy.clone(),
+            Self::BadConf { .. } => "correct the file".into(),
+            Self::FormerPrimary { node } => format!(
+                "if {node} may be thrown away, move its data directory away by hand and apply again; it is then cloned"
+            ),
+            Self::NotAStandbyOf { .. } => "stop it by hand if it should become a standby of this cluster".into(),
+            Self::NotReady { .. } => "plan again".into(),
+            Self::FileChanged { .. } => "plan again, to see what it says now".into(),
+        }
+    }
+}
+
+impl Serialize for Refusal {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut fields = serializer.serialize_struct("Refusal", 3)?;
+        fields.serialize_field("code", self.code())?;
+        fields.serialize_field("reason", &self.reason())?;
+        fields.serialize_field("remedy", &self.remedy())?;
+        fields.end()
+    }
+}
