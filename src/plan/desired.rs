@@ -1,1 +1,355 @@
-//! To be written.
+//! What the topology asks of one node, in PostgreSQL's own terms: settings, rules, connection strings, options.
+//!
+//! Everything that pgpair derives from the topology is derived here, so that a plan, its check and the files on
+//! disk can't disagree about it.
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+
+use indexmap::IndexMap;
+
+use crate::pg::block::Block;
+use crate::pg::conf;
+use crate::pg::conninfo::Conninfo;
+use crate::pg::guc;
+use crate::pg::guc::Known;
+use crate::pg::hba;
+use crate::pg::hba::NewRule;
+use crate::pg::version::StandbyMode;
+use crate::plan::PassfileEntry;
+use crate::plan::WantedRole;
+use crate::topology::InitdbOption;
+use crate::topology::Node;
+use crate::topology::ReplicationAuth;
+use crate::topology::Role;
+use crate::topology::SslMode;
+use crate::topology::Topology;
+
+/// The name of pgpair's passfile, in the data directory.
+pub const PASSFILE: &str = "pgpair.pass";
+
+/// The database that pg_rewind connects to, and that its pg_hba.conf rule is for.
+const REWIND_DATABASE: &str = "postgres";
+
+/// Defaults that pgpair gives to the nodes it creates; in a block they stay derived.
+pub const DERIVED_DEFAULTS: [&str; 3] = ["listen_addresses", "cluster_name", "unix_socket_directories"];
+
+/// Returns the settings of postgresql.conf that the topology asks for on `node`, in the order of the block.
+///
+/// The recovery settings of a standby are among them from version 12 on.
+#[must_use]
+pub fn settings(topology: &Topology, node: &Node) -> IndexMap<String, String> {
+    let mut settings = IndexMap::new();
+    settings.insert("port".to_owned(), node.port.to_string());
+    for (name, value) in topology.parameters_of(node) {
+        if !belongs_in_recovery_conf(topology, &name) {
+            settings.insert(name, value);
+        }
+    }
+    if node.role == Role::Standby && standby_mode(topology) == StandbyMode::SignalFile {
+        settings.insert("primary_conninfo".to_owned(), primary_conninfo(topology, node));
+        if topology.replication.slots {
+            settings.insert("primary_slot_name".to_owned(), node.slot_name());
+        }
+    }
+    settings
+}
+
+/// Returns the defaults that a node gets when pgpair creates it, where the topology does not say otherwise.
+///
+/// `socket_dir` is a folder for the Unix socket, given where the build's own can't be used.
+#[must_use]
+pub fn defaults_of_created(topology: &Topology, node: &Node, socket_dir: Option<&str>) -> IndexMap<String, String> {
+    let given = topology.parameters_of(node);
+    let mut defaults = IndexMap::new();
+    defaults.insert("listen_addresses".to_owned(), listen_addresses(&node.host));
+    defaults.insert("cluster_name".to_owned(), topology.cluster.clone());
+    if let Some(dir) = socket_dir {
+        defaults.insert("unix_socket_directories".to_owned(), dir.to_owned());
+    }
+    defaults.retain(|name, _| !given.contains_key(name));
+    defaults
+}
+
+/// Returns `localhost`, and the node's host with it unless that is where localhost leads.
+fn listen_addresses(host: &str) -> String {
+    let is_localhost = ["localhost", "127.0.0.1", "::1"].contains(&host);
+    if is_localhost { "localhost".to_owned() } else { format!("localhost,{host}") }
+}
+
+/// Returns the `primary_conninfo` of a standby: no password is ever in it, a passfile is named instead.
+#[must_use]
+pub fn primary_conninfo(topology: &Topology, standby: &Node) -> String {
+    let mut conninfo = connection_to(topology, topology.upstream(standby));
+    if topology.replication.password.is_some() {
+        conninfo.set("passfile", &passfile_path(standby));
+    }
+    conninfo.set("application_name", standby.name.as_str());
+    conninfo.text()
+}
+
+/// Returns how a replication connection reaches `upstream`.
+#[must_use]
+pub fn connection_to(topology: &Topology, upstream: &Node) -> Conninfo {
+    let mut conninfo = Conninfo::new();
+    conninfo.set("host", &upstream.host);
+    conninfo.set("port", &upstream.port.to_string());
+    conninfo.set("user", &topology.replication.user);
+    if let Some(tls) = &topology.replication.tls {
+        conninfo.set("sslmode", tls.sslmode.as_str());
+        let files = [("sslrootcert", &tls.sslrootcert), ("sslcert", &tls.sslcert), ("sslkey", &tls.sslkey)];
+        for (key, path) in files {
+            if let Some(path) = path {
+                conninfo.set(key, path);
+            }
+        }
+    }
+    conninfo
+}
+
+/// The path of pgpair's passfile on a node.
+#[must_use]
+pub fn passfile_path(node: &Node) -> String {
+    format!("{}/{PASSFILE}", node.data_dir)
+}
+
+/// Whether a `primary_conninfo` reaches the right upstream as the right user, whatever else it says.
+#[must_use]
+pub fn conninfo_holds(topology: &Topology, standby: &Node, text: &str) -> bool {
+    let upstream = topology.upstream(standby);
+    Conninfo::parse(text).is_ok_and(|conninfo| {
+        let host = conninfo.get("hostaddr").or_else(|| conninfo.get("host"));
+        let port = conninfo.get("port").unwrap_or("5432");
+        host == Some(&upstream.host)
+            && port == upstream.port.to_string()
+            && conninfo.get("user") == Some(&topology.replication.user)
+    })
+}
+
+/// Whether two values of a parameter are as good as each other on `node`.
+#[must_use]
+pub fn value_holds(topology: &Topology, node: &Node, name: &str, wanted: &str, found: &str) -> bool {
+    if name == "primary_conninfo" {
+        return conninfo_holds(topology, node, found);
+    }
+    guc::same(topology.postgresql.version, name, wanted, found)
+}
+
+/// Returns the whole recovery.conf of a standby of 10 or 11; later ones have none.
+///
+/// Settings that are not pgpair's are kept from `existing`.
+#[must_use]
+pub fn recovery_conf(topology: &Topology, standby: &Node, existing: Option<&str>) -> Option<String> {
+    if standby_mode(topology) == StandbyMode::SignalFile {
+        return None;
+    }
+    let mut settings = IndexMap::new();
+    settings.insert("standby_mode".to_owned(), "on".to_owned());
+    settings.insert("primary_conninfo".to_owned(), primary_conninfo(topology, standby));
+    if topology.replication.slots {
+        settings.insert("primary_slot_name".to_owned(), standby.slot_name());
+    }
+    // Without it, 10 and 11 stay on the timeline of the backup and loop for ever after a switchover.
+    settings.insert("recovery_target_timeline".to_owned(), "latest".to_owned());
+    for (name, value) in topology.parameters_of(standby) {
+        if belongs_in_recovery_conf(topology, &name) {
+            settings.insert(name, value);
+        }
+    }
+    let existing = existing.unwrap_or_default();
+    let mut text = String::new();
+    // With the setting itself, whatever would promote by itself or stop recovery goes.
+    let ours = |name: &str| settings.contains_key(name) || name.starts_with("recovery_target") || name == "trigger_file";
+    let replaced: Vec<usize> =
+        conf::parse(existing).entries.iter().filter(|entry| ours(&entry.name)).map(|entry| entry.line).collect();
+    for (index, line) in existing.lines().enumerate() {
+        if !replaced.contains(&(index + 1)) {
+            text.push_str(line);
+            text.push('\n');
+        }
+    }
+    for (name, value) in &settings {
+        text.push_str(&line(name, value));
+        text.push('\n');
+    }
+    Some(text)
+}
+
+/// Whether a recovery.conf (10, 11) makes the node the standby that the topology asks for.
+#[must_use]
+pub fn recovery_conf_holds(topology: &Topology, standby: &Node, text: &str) -> bool {
+    let parsed = |text: &str| -> BTreeMap<String, String> {
+        conf::parse(text).entries.into_iter().map(|entry| (entry.name, entry.value)).collect()
+    };
+    let found = parsed(text);
+    let wanted = recovery_conf(topology, standby, None).map(|text| parsed(&text)).unwrap_or_default();
+    let stops_early =
+        found.keys().any(|name| (name.starts_with("recovery_target") && name != "recovery_target_timeline") || name == "trigger_file");
+    !stops_early
+        && wanted.iter().all(|(name, value)| {
+            found.get(name).is_some_and(|now| {
+                now.eq_ignore_ascii_case(value) || (name == "primary_conninfo" && conninfo_holds(topology, standby, now))
+            })
+        })
+}
+
+fn standby_mode(topology: &Topology) -> StandbyMode {
+    topology.postgresql.version.dialect().standby_mode
+}
+
+fn belongs_in_recovery_conf(topology: &Topology, name: &str) -> bool {
+    matches!(guc::known(topology.postgresql.version, name), Ok(Known::RecoveryConf))
+}
+
+/// Returns the block of postgresql.conf with these settings.
+#[must_use]
+pub fn conf_block(topology: &Topology, node: &Node, settings: &IndexMap<String, String>) -> Block {
+    let lines = settings.iter().map(|(name, value)| line(name, value)).collect();
+    Block { cluster: topology.cluster.clone(), node: node.name.as_str().to_owned(), lines }
+}
+
+/// Validation has refused what can't stand in a configuration file.
+fn line(name: &str, value: &str) -> String {
+    conf::assignment(name, value).expect("a validated value has no line break and no NUL")
+}
+
+/// Returns the block of pg_hba.conf: pgpair's replication rules first, so that no rule of the user shuts the
+/// standbys out, then the user's.
+#[must_use]
+pub fn hba_block(topology: &Topology, node: &Node) -> Block {
+    let mut lines = replication_rules(topology, node);
+    lines.extend(user_rules(topology));
+    Block { cluster: topology.cluster.clone(), node: node.name.as_str().to_owned(), lines }
+}
+
+/// Returns the rules that `node` must have for the standbys that stream from it today, and the user's.
+#[must_use]
+pub fn needed_rules(topology: &Topology, node: &Node) -> Vec<String> {
+    let fed = topology.standbys().filter(|standby| topology.upstream(standby).name == node.name);
+    let mut lines = Vec::new();
+    for address in addresses(topology, fed) {
+        push_once(&mut lines, rule(topology, "replication", &address));
+    }
+    lines.extend(user_rules(topology));
+    lines
+}
+
+/// One rule for every other node, so that roles can swap; from 11 on a second one for pg_rewind.
+fn replication_rules(topology: &Topology, node: &Node) -> Vec<String> {
+    let others = topology.nodes.values().filter(|other| other.name != node.name);
+    let mut lines = Vec::new();
+    for address in addresses(topology, others) {
+        push_once(&mut lines, rule(topology, "replication", &address));
+        if topology.postgresql.version.dialect().rewind_by_grants {
+            push_once(&mut lines, rule(topology, REWIND_DATABASE, &address));
+        }
+    }
+    lines
+}
+
+fn push_once(lines: &mut Vec<String>, line: String) {
+    if !lines.contains(&line) {
+        lines.push(line);
+    }
+}
+
+fn addresses<'a>(topology: &Topology, nodes: impl Iterator<Item = &'a Node>) -> Vec<String> {
+    let own: Vec<String> = nodes.map(|node| in_hba_form(&node.host)).collect();
+    if own.is_empty() || topology.replication.addresses.is_empty() { own } else { topology.replication.addresses.clone() }
+}
+
+/// An address needs its length in pg_hba.conf; a name stands as it is.
+fn in_hba_form(host: &str) -> String {
+    match host.parse::<IpAddr>() {
+        Ok(IpAddr::V4(address)) => format!("{address}/32"),
+        Ok(IpAddr::V6(address)) => format!("{address}/128"),
+        // The socket of a connection to `localhost` has a loopback address, and pg_hba.conf wants an address there.
+        Err(_) if host == "localhost" => "127.0.0.1/32".to_owned(),
+        Err(_) => host.to_owned(),
+    }
+}
+
+fn rule(topology: &Topology, database: &str, address: &str) -> String {
+    let sslmode = topology.replication.tls.as_ref().map(|tls| tls.sslmode);
+    let encrypted = sslmode.is_some_and(|mode| mode >= SslMode::Require);
+    let rule = NewRule {
+        kind: if encrypted { "hostssl" } else { "host" }.to_owned(),
+        databases: vec![database.to_owned()],
+        users: vec![topology.replication.user.clone()],
+        address: Some(address.to_owned()),
+        method: topology.replication.auth.as_str().to_owned(),
+        options: Vec::new(),
+    };
+    hba_line(&rule)
+}
+
+fn user_rules(topology: &Topology) -> Vec<String> {
+    let lines = topology.hba.iter().map(|given| {
+        hba_line(&NewRule {
+            kind: given.kind.clone(),
+            databases: given.database.clone(),
+            users: given.user.clone(),
+            address: given.address.clone(),
+            method: given.method.clone(),
+            options: given.options.iter().map(|(name, value)| (name.clone(), value.clone())).collect(),
+        })
+    });
+    lines.collect()
+}
+
+fn hba_line(rule: &NewRule) -> String {
+    hba::line(rule).expect("a validated rule has no line break and no NUL")
+}
+
+/// Returns the lines of pgpair's passfile on `node`: every other node, for replication and for pg_rewind.
+///
+/// Empty where the topology has no replication password.
+#[must_use]
+pub fn passfile_entries(topology: &Topology, node: &Node) -> Vec<PassfileEntry> {
+    if topology.replication.password.is_none() {
+        return Vec::new();
+    }
+    let rewind = topology.postgresql.version.dialect().rewind_by_grants;
+    let databases: &[&str] = if rewind { &["replication", REWIND_DATABASE] } else { &["replication"] };
+    let others = topology.nodes.values().filter(|other| other.name != node.name);
+    others
+        .flat_map(|other| {
+            databases.iter().map(|database| PassfileEntry {
+                host: other.host.clone(),
+                port: other.port,
+                database: (*database).to_owned(),
+                user: topology.replication.user.clone(),
+            })
+        })
+        .collect()
+}
+
+/// Returns the replication role as the topology asks for it.
+///
+/// `for_role_change`: with what only a rewind will need.
+#[must_use]
+pub fn role(topology: &Topology, for_role_change: bool) -> WantedRole {
+    WantedRole {
+        name: topology.replication.user.clone(),
+        connection_limit: topology.replication.connection_limit,
+        with_password: topology.replication.password.is_some() && topology.replication.auth != ReplicationAuth::Cert,
+        rewind_grants: for_role_change && topology.postgresql.version.dialect().rewind_by_grants,
+    }
+}
+
+/// Returns initdb's options from the topology, without those that pgpair always gives itself.
+#[must_use]
+pub fn initdb_options(topology: &Topology) -> Vec<(String, Option<String>)> {
+    let options = topology.postgresql.initdb.iter().filter_map(|(name, option)| {
+        let name = name.replace('_', "-");
+        match option {
+            InitdbOption::Switch(true) => Some((name, None)),
+            // 18 turns checksums on by itself, and its option turns them off.
+            InitdbOption::Switch(false) => (name == "data-checksums"
+                && topology.postgresql.version.dialect().checksums_by_default)
+                .then(|| ("no-data-checksums".to_owned(), None)),
+            InitdbOption::Value(value) => Some((name, Some(value.clone()))),
+        }
+    });
+    options.collect()
+}
