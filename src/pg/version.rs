@@ -122,7 +122,7 @@ pub struct Dialect {
     pub wal_segment_size_unit: u64,
     /// initdb turns data checksums on by itself (18).
     pub checksums_by_default: bool,
-    /// Integers may be written with a fraction or an exponent, numbers with the unit `us`, and reals with any unit (12 and later).
+    /// Integers may have a fraction or an exponent, times the unit `us`, and reals any unit (12 and later).
     pub fractional_integers: bool,
     /// Sizes may have the unit `B` (11 and later).
     pub byte_unit: bool,

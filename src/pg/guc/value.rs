@@ -31,11 +31,8 @@ pub(super) fn read(dialect: &Dialect, kind: &Kind, text: &str) -> Option<Value> 
     match kind {
         Kind::Bool => bool(text).map(Value::Bool),
         Kind::Integer { unit, min, max } => {
-            let value = if dialect.fractional_integers {
-                integer(text, *unit)
-            } else {
-                whole_integer(text, *unit, dialect.byte_unit)
-            };
+            let value =
+                if dialect.fractional_integers { integer(text, *unit) } else { whole_integer(dialect, text, *unit) };
             value.filter(|value| (min..=max).contains(&value)).map(Value::Integer)
         }
         Kind::Real { unit, min, max } => {
@@ -76,7 +73,7 @@ fn one_of(values: &[&'static str], aliases: &[(&'static str, &'static str)], tex
 }
 
 /// Reads an integer as 10 and 11 do: whole numbers, a smaller unit is cut down to the parameter's.
-fn whole_integer(text: &str, unit: Option<Unit>, byte_unit: bool) -> Option<i32> {
+fn whole_integer(dialect: &Dialect, text: &str, unit: Option<Unit>) -> Option<i32> {
     let (number, rest) = strtol(text)?;
     let number = i64::from(i32::try_from(number?).ok()?);
     let spelling = rest.trim_matches(is_blank);
@@ -84,10 +81,7 @@ fn whole_integer(text: &str, unit: Option<Unit>, byte_unit: bool) -> Option<i32>
         return i32::try_from(number).ok();
     }
     let unit = unit?;
-    if spelling == "us" || (spelling == "B" && !byte_unit) {
-        return None;
-    }
-    let size = size_of(unit, spelling)?;
+    let (_, size) = units(dialect, unit).find(|&(name, _)| name == spelling)?;
     let (size, own) = (size as i64, unit.size() as i64);
     let value = if size >= own { number.checked_mul(size / own)? } else { number / (own / size) };
     i32::try_from(value).ok()
@@ -130,10 +124,6 @@ fn in_unit(number: f64, rest: &str, unit: Option<Unit>) -> Option<f64> {
         let smaller = smaller / unit.size();
         (value / smaller).round_ties_even() * smaller
     }))
-}
-
-fn size_of(unit: Unit, spelling: &str) -> Option<f64> {
-    unit.family().iter().find(|&&(name, _)| name == spelling).map(|&(_, size)| size)
 }
 
 /// Reads a leading integer; the number is `None` when it exceeds 64 bits.
