@@ -278,6 +278,7 @@ fn suggestion(major: Major, name: &str) -> Option<&'static str> {
     let name = name.to_ascii_lowercase();
     let tolerated = (1 + name.len() / 8).min(3);
     catalogue::all(major)
+        .filter(|row| row.guc.name.len().abs_diff(name.len()) <= tolerated)
         .map(|row| (distance(&name, &row.guc.name.to_ascii_lowercase()), row.guc.name))
         .filter(|&(distance, _)| distance <= tolerated)
         .min()
