@@ -544,11 +544,15 @@ fn secret(yaml: &Yaml, report: &mut Report<'_>) -> Option<At<SecretRef>> {
 }
 
 impl Yaml {
-    /// The place where the value begins; all of it for a scalar.
+    /// The place where the value begins: all of a scalar, the first key of a map, the bracket or dash of a list.
     fn start(&self) -> Span {
         match &self.value {
             Value::Scalar { .. } | Value::Refused => self.span,
-            Value::List(_) | Value::Map(_) => Span { len: self.span.len.min(1), ..self.span },
+            Value::List(_) => Span { len: self.span.len.min(1), ..self.span },
+            Value::Map(entries) => match entries.first() {
+                Some(first) if first.key_span.offset == self.span.offset => first.key_span,
+                Some(_) | None => Span { len: 0, ..self.span },
+            },
         }
     }
 
