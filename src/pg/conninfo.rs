@@ -1,1 +1,155 @@
-//! To be written.
+//! libpq connection strings in their `key=value` form, as `primary_conninfo` has them.
+
+use std::fmt;
+
+use crate::pg::secret::HIDDEN;
+
+/// A connection string: keys in order, each once.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Conninfo {
+    pairs: Vec<(String, String)>,
+}
+
+/// A text that libpq would refuse.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("not a connection string: {0}")]
+pub struct BadConninfo(&'static str);
+
+impl Conninfo {
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Gives a key its value.
+    pub fn set(&mut self, key: &str, value: &str) {
+        match self.pairs.iter_mut().find(|(name, _)| name == key) {
+            Some((_, old)) => value.clone_into(old),
+            None => self.pairs.push((key.to_owned(), value.to_owned())),
+        }
+    }
+
+    /// Returns the value of a key.
+    #[must_use]
+    pub fn get(&self, key: &str) -> Option<&str> {
+        self.pairs.iter().find(|(name, _)| name == key).map(|(_, value)| value.as_str())
+    }
+
+    /// Returns the text that libpq reads back as these pairs.
+    ///
+    /// A value stands bare where that is unmistakable, so that people can read it.
+    #[must_use]
+    pub fn text(&self) -> String {
+        self.to_string()
+    }
+
+    /// Returns the text with the password hidden.
+    #[must_use]
+    pub fn redacted(&self) -> String {
+        let mut shown = self.clone();
+        for (key, value) in &mut shown.pairs {
+            if ["password", "sslpassword"].contains(&key.as_str()) {
+                HIDDEN.clone_into(value);
+            }
+        }
+        shown.text()
+    }
+
+    /// Reads a connection string by libpq's rules: a repeated key's last value counts, `\` escapes inside and
+    /// outside of quotes, and `''` is no escaped quote.
+    ///
+    /// # Errors
+    ///
+    /// [`BadConninfo`] where libpq would refuse the text. Keys are not checked.
+    pub fn parse(text: &str) -> Result<Self, BadConninfo> {
+        let mut conninfo = Self::new();
+        let mut chars = text.chars().peekable();
+        let is_blank = |c: &char| c.is_ascii_whitespace() || *c == '\x0B';
+        loop {
+            while chars.next_if(is_blank).is_some() {}
+            if chars.peek().is_none() {
+                return Ok(conninfo);
+            }
+            let mut key = String::new();
+            while let Some(c) = chars.next_if(|c| *c != '=' && !is_blank(c)) {
+                key.push(c);
+            }
+            while chars.next_if(is_blank).is_some() {}
+            if key.is_empty() || chars.next() != Some('=') {
+                return Err(BadConninfo("a key without `=`"));
+            }
+            while chars.next_if(is_blank).is_some() {}
+            let mut value = String::new();
+            let quoted = chars.next_if_eq(&'\'').is_some();
+            loop {
+                match chars.next_if(|c| quoted || !is_blank(c)) {
+                    Some('\\') => value.extend(chars.next()),
+                    Some('\'') if quoted => break,
+                    Some(c) => value.push(c),
+                    None if quoted => return Err(BadConninfo("a quote that is not closed")),
+                    None => break,
+                }
+            }
+            conninfo.set(&key, &value);
+        }
+    }
+}
+
+impl fmt::Display for Conninfo {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (index, (key, value)) in self.pairs.iter().enumerate() {
+            if index > 0 {
+                f.write_str(" ")?;
+            }
+            let is_plain = |c: char| c.is_ascii_alphanumeric() || "-_./:@,".contains(c);
+            if !value.is_empty() && value.chars().all(is_plain) {
+                write!(f, "{key}={value}")?;
+            } else {
+                write!(f, "{key}='{}'", value.replace('\\', "\\\\").replace('\'', "\\'"))?;
+            }
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn texts_are_read_as_libpq_reads_them() {
+        let get = |text: &str, key: &str| Conninfo::parse(text).expect("good").get(key).map(str::to_owned);
+        assert_eq!(get("host = h\n port=1", "port").as_deref(), Some("1"));
+        assert_eq!(get("port=1 port=2", "port").as_deref(), Some("2"));
+        assert_eq!(get(r"password='it\'s' user=u", "password").as_deref(), Some("it's"));
+        assert_eq!(get(r"password=a\ b", "password").as_deref(), Some("a b"));
+        // The trap of an empty value: the next pair is swallowed.
+        assert_eq!(get("application_name= port=5", "application_name").as_deref(), Some("port=5"));
+        for bad in ["host", "=x", "host='x", "host x"] {
+            assert!(Conninfo::parse(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn a_password_is_hidden() {
+        let conninfo = Conninfo::parse("host=h password=hunter2 user=u").expect("good");
+        assert_eq!(conninfo.redacted(), "host=h password='(secret)' user=u");
+    }
+
+    proptest! {
+        #[test]
+        fn what_is_written_is_read_back(values in proptest::collection::vec(any::<String>(), 0..4)) {
+            let mut conninfo = Conninfo::new();
+            for (index, value) in values.iter().enumerate() {
+                conninfo.set(&format!("key{index}"), value);
+            }
+            prop_assert_eq!(Conninfo::parse(&conninfo.text()), Ok(conninfo));
+        }
+
+        #[test]
+        fn no_text_makes_the_reader_panic(text: String) {
+            let _ = Conninfo::parse(&text);
+        }
+    }
+}

@@ -1,1 +1,299 @@
-//! To be written.
+//! pg_hba.conf: reading its rules, writing new ones, and telling which rule decides a connection.
+//!
+//! The grammar is that of `src/backend/libpq/hba.c`; `include` lines and continuations are not followed: a file
+//! that has them is read as far as a plain file is.
+
+use std::net::IpAddr;
+
+/// A word of a rule. Quotes take a keyword's meaning away: `"all"` is a database of that name.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Word {
+    pub text: String,
+    pub quoted: bool,
+}
+
+impl Word {
+    fn is_keyword(&self, keyword: &str) -> bool {
+        !self.quoted && self.text == keyword
+    }
+}
+
+/// One rule as it stands in the file.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Rule {
+    /// From 1.
+    pub line: usize,
+    pub kind: String,
+    pub databases: Vec<Word>,
+    pub users: Vec<Word>,
+    /// Absent for `local`. A mask column is part of it.
+    pub address: Option<String>,
+    pub method: String,
+    pub options: Vec<String>,
+}
+
+/// A line that is no rule.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("line {line}: {what}")]
+pub struct BadRule {
+    /// From 1.
+    pub line: usize,
+    pub what: &'static str,
+}
+
+/// A rule to be written.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NewRule {
+    pub kind: String,
+    pub databases: Vec<String>,
+    pub users: Vec<String>,
+    pub address: Option<String>,
+    pub method: String,
+    pub options: Vec<(String, String)>,
+}
+
+/// A word that can't be written into pg_hba.conf.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("a line break or a NUL can't stand in pg_hba.conf")]
+pub struct Unwritable;
+
+/// Returns the line of a rule, its columns aligned as people write them.
+///
+/// # Errors
+///
+/// [`Unwritable`] for a word with a line break or a NUL.
+pub fn line(rule: &NewRule) -> Result<String, Unwritable> {
+    let list = |words: &[String]| words.iter().map(|word| quoted(word)).collect::<Vec<_>>().join(",");
+    let mut columns = vec![
+        format!("{:<7}", rule.kind),
+        format!("{:<15}", list(&rule.databases)),
+        format!("{:<15}", list(&rule.users)),
+    ];
+    columns.push(format!("{:<18}", rule.address.as_deref().unwrap_or_default()));
+    columns.push(rule.method.clone());
+    columns.extend(rule.options.iter().map(|(name, value)| quoted(&format!("{name}={value}"))));
+    let line = columns.join(" ");
+    if line.contains(['\n', '\r', '\0']) { Err(Unwritable) } else { Ok(line.trim_end().to_owned()) }
+}
+
+/// Quotes a word that would be cut in two, or read as a comment. Keywords stay keywords.
+fn quoted(word: &str) -> String {
+    let is_plain = |c: char| !c.is_whitespace() && !"\",#\\".contains(c);
+    if !word.is_empty() && word.chars().all(is_plain) {
+        word.to_owned()
+    } else {
+        format!("\"{}\"", word.replace('"', "\"\""))
+    }
+}
+
+/// Reads the rules of a pg_hba.conf.
+///
+/// # Errors
+///
+/// The first line that the server would refuse, and with it the whole file.
+pub fn parse(text: &str) -> Result<Vec<Rule>, BadRule> {
+    let lines = text.split('\n').enumerate();
+    lines.filter_map(|(index, line)| read_rule(index + 1, line).transpose()).collect()
+}
+
+fn read_rule(line: usize, text: &str) -> Result<Option<Rule>, BadRule> {
+    let bad = |what| BadRule { line, what };
+    let mut columns = columns(text).ok_or_else(|| bad("a quote is not closed"))?.into_iter();
+    let Some(kind) = columns.next() else { return Ok(None) };
+    let single = |column: Option<Vec<Word>>, what| match column.as_deref() {
+        Some([word]) => Ok(word.text.clone()),
+        Some(_) | None => Err(bad(what)),
+    };
+    let kind = single(Some(kind), "the connection type is a list")?;
+    if !["local", "host", "hostssl", "hostnossl", "hostgssenc", "hostnogssenc"].contains(&kind.as_str()) {
+        return Err(bad("unknown connection type"));
+    }
+    let databases = columns.next().ok_or_else(|| bad("no database"))?;
+    let users = columns.next().ok_or_else(|| bad("no user"))?;
+    let mut address = None;
+    if kind != "local" {
+        let mut given = single(columns.next(), "no address")?;
+        if given.parse::<IpAddr>().is_ok() {
+            let mask = single(columns.next(), "an address without a mask")?;
+            let length = mask_length(&mask).ok_or_else(|| bad("not a mask"))?;
+            given = format!("{given}/{length}");
+        }
+        address = Some(given);
+    }
+    let method = single(columns.next(), "no method")?;
+    let options =
+        columns.map(|column| column.into_iter().map(|word| word.text).collect::<Vec<_>>().join(",")).collect();
+    Ok(Some(Rule { line, kind, databases, users, address, method, options }))
+}
+
+/// Splits a line into its columns, each a list; none where a quote is left open.
+fn columns(line: &str) -> Option<Vec<Vec<Word>>> {
+    let mut columns: Vec<Vec<Word>> = Vec::new();
+    let mut chars = line.chars().peekable();
+    // After a comma the list goes on, also behind blanks.
+    let mut list_goes_on = false;
+    loop {
+        while chars.next_if(|c| c.is_ascii_whitespace()).is_some() {}
+        match chars.peek() {
+            None | Some('#') => return Some(columns),
+            Some(_) => {}
+        }
+        let mut word = Word { text: String::new(), quoted: false };
+        let mut in_quotes = false;
+        while let Some(c) = chars.next_if(|&c| in_quotes || !(c.is_ascii_whitespace() || c == ',' || c == '#')) {
+            match c {
+                '"' if in_quotes && chars.next_if_eq(&'"').is_some() => word.text.push('"'),
+                '"' => {
+                    in_quotes = !in_quotes;
+                    word.quoted = true;
+                }
+                c => word.text.push(c),
+            }
+        }
+        if in_quotes {
+            return None;
+        }
+        match columns.last_mut() {
+            Some(list) if list_goes_on => list.push(word),
+            Some(_) | None => columns.push(vec![word]),
+        }
+        list_goes_on = chars.next_if_eq(&',').is_some();
+    }
+}
+
+fn mask_length(mask: &str) -> Option<u32> {
+    let (bits, ones) = match mask.parse().ok()? {
+        IpAddr::V4(mask) => (mask.to_bits().leading_ones(), mask.to_bits().count_ones()),
+        IpAddr::V6(mask) => (mask.to_bits().leading_ones(), mask.to_bits().count_ones()),
+    };
+    (bits == ones).then_some(bits)
+}
+
+/// Whether the connections that `wanted` describes are decided as it says: the first rule that covers all of them
+/// has its method and options.
+#[must_use]
+pub fn holds(rules: &[Rule], wanted: &Rule) -> bool {
+    rules
+        .iter()
+        .find(|rule| covers(rule, wanted))
+        .is_some_and(|rule| rule.method == wanted.method && rule.options == wanted.options)
+}
+
+/// Whether every connection that `wanted` describes is one that `rule` describes.
+fn covers(rule: &Rule, wanted: &Rule) -> bool {
+    let kind = rule.kind == wanted.kind || (rule.kind == "host" && wanted.kind != "local");
+    let databases = wanted.databases.iter().all(|database| {
+        // `all` does not match a physical replication connection.
+        let by_all = !database.is_keyword("replication") && rule.databases.iter().any(|word| word.is_keyword("all"));
+        by_all
+            || rule
+                .databases
+                .iter()
+                .any(|word| same_name(word, database, &["all", "replication", "sameuser", "samerole"]))
+    });
+    let users = wanted
+        .users
+        .iter()
+        .all(|user| rule.users.iter().any(|word| word.is_keyword("all") || same_name(word, user, &["all"])));
+    let addresses = match (&rule.address, &wanted.address) {
+        (Some(rule), Some(wanted)) => covers_address(rule, wanted),
+        (None, None) => true,
+        (Some(_), None) | (None, Some(_)) => false,
+    };
+    kind && databases && users && addresses
+}
+
+/// Whether two words are the same name: a quoted keyword is a name, and not the keyword.
+fn same_name(a: &Word, b: &Word, keywords: &[&str]) -> bool {
+    a.text == b.text && (a.quoted == b.quoted || !keywords.contains(&a.text.as_str()))
+}
+
+fn covers_address(rule: &str, wanted: &str) -> bool {
+    if rule == "all" || rule == wanted {
+        return true;
+    }
+    match (network(rule), network(wanted)) {
+        (Some((rule, rule_length, rule_width)), Some((wanted, wanted_length, wanted_width))) => {
+            let shift = rule_width - rule_length;
+            let prefix = |bits: u128| bits.checked_shr(shift).unwrap_or(0);
+            rule_width == wanted_width && rule_length <= wanted_length && prefix(rule) == prefix(wanted)
+        }
+        _ => false,
+    }
+}
+
+/// Returns the address as a number, the length of its prefix and its width in bits.
+fn network(text: &str) -> Option<(u128, u32, u32)> {
+    let (address, length) = text.split_once('/')?;
+    let length: u32 = length.parse().ok()?;
+    let (bits, width) = match address.parse().ok()? {
+        IpAddr::V4(address) => (u128::from(address.to_bits()), 32),
+        IpAddr::V6(address) => (address.to_bits(), 128),
+    };
+    (length <= width).then_some((bits, length, width))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn one(text: &str) -> Rule {
+        parse(text).expect("a good rule").remove(0)
+    }
+
+    #[test]
+    fn a_rule_is_read_as_the_server_reads_it() {
+        let rule = one("host db1, \"all\",x \t rep 10.0.0.1 255.0.0.0 ldap \"ldapserver=a b\" # why");
+        assert_eq!(rule.databases.iter().map(|word| word.text.as_str()).collect::<Vec<_>>(), ["db1", "all", "x"]);
+        assert!(rule.databases[1].quoted);
+        assert_eq!(rule.address.as_deref(), Some("10.0.0.1/8"));
+        assert_eq!(rule.options, ["ldapserver=a b"]);
+        for bad in
+            ["HOST all all all trust", "host all all", "local all", "host \"a all", "host all all 10.0.0.1 trust"]
+        {
+            assert!(parse(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn the_first_rule_that_covers_a_connection_decides_it() {
+        let wanted = one("host replication rep 10.1.2.3/32 trust");
+        let holds = |text: &str| super::holds(&parse(text).expect("good rules"), &wanted);
+        assert!(holds("host replication all 10.0.0.0/8 trust"));
+        assert!(holds("hostssl all all all reject\nhost all,replication rep all trust"));
+        assert!(!holds("host replication rep 10.1.2.3/32 md5\nhost replication rep 10.1.2.3/32 trust"));
+        // `all` never admits a standby, and a quoted keyword is only a name.
+        assert!(!holds("host all all all trust"));
+        assert!(!holds("host \"replication\" rep all trust"));
+        assert!(!holds("hostssl replication rep all trust"));
+        assert!(!holds("host replication rep 10.1.2.4/31 trust"));
+        assert!(holds("host replication rep 10.1.2.2/31 trust"));
+        assert!(!holds("host replication rep ::/0 trust"));
+    }
+
+    #[test]
+    fn words_that_would_be_cut_are_quoted() {
+        let rule = NewRule {
+            kind: "host".into(),
+            databases: vec!["a b".into(), "all".into()],
+            users: vec!["x\"y".into()],
+            address: Some("all".into()),
+            method: "ldap".into(),
+            options: vec![("ldapprefix".into(), "cn=a, b".into())],
+        };
+        let read = one(&line(&rule).expect("writable"));
+        assert_eq!(read.databases[0].text, "a b");
+        assert!(!read.databases[1].quoted);
+        assert_eq!(read.users[0].text, "x\"y");
+        assert_eq!(read.options, ["ldapprefix=cn=a, b"]);
+        assert_eq!(line(&NewRule { method: "a\nb".into(), ..rule }), Err(Unwritable));
+    }
+
+    proptest! {
+        #[test]
+        fn no_text_makes_the_reader_panic(text: String) {
+            let _ = parse(&text);
+        }
+    }
+}

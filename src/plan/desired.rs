@@ -159,7 +159,8 @@ pub fn recovery_conf(topology: &Topology, standby: &Node, existing: Option<&str>
     let existing = existing.unwrap_or_default();
     let mut text = String::new();
     // With the setting itself, whatever would promote by itself or stop recovery goes.
-    let ours = |name: &str| settings.contains_key(name) || name.starts_with("recovery_target") || name == "trigger_file";
+    let ours =
+        |name: &str| settings.contains_key(name) || name.starts_with("recovery_target") || name == "trigger_file";
     let replaced: Vec<usize> =
         conf::parse(existing).entries.iter().filter(|entry| ours(&entry.name)).map(|entry| entry.line).collect();
     for (index, line) in existing.lines().enumerate() {
@@ -183,12 +184,14 @@ pub fn recovery_conf_holds(topology: &Topology, standby: &Node, text: &str) -> b
     };
     let found = parsed(text);
     let wanted = recovery_conf(topology, standby, None).map(|text| parsed(&text)).unwrap_or_default();
-    let stops_early =
-        found.keys().any(|name| (name.starts_with("recovery_target") && name != "recovery_target_timeline") || name == "trigger_file");
+    let stops_early = found.keys().any(|name| {
+        (name.starts_with("recovery_target") && name != "recovery_target_timeline") || name == "trigger_file"
+    });
     !stops_early
         && wanted.iter().all(|(name, value)| {
             found.get(name).is_some_and(|now| {
-                now.eq_ignore_ascii_case(value) || (name == "primary_conninfo" && conninfo_holds(topology, standby, now))
+                now.eq_ignore_ascii_case(value)
+                    || (name == "primary_conninfo" && conninfo_holds(topology, standby, now))
             })
         })
 }
@@ -255,7 +258,11 @@ fn push_once(lines: &mut Vec<String>, line: String) {
 
 fn addresses<'a>(topology: &Topology, nodes: impl Iterator<Item = &'a Node>) -> Vec<String> {
     let own: Vec<String> = nodes.map(|node| in_hba_form(&node.host)).collect();
-    if own.is_empty() || topology.replication.addresses.is_empty() { own } else { topology.replication.addresses.clone() }
+    if own.is_empty() || topology.replication.addresses.is_empty() {
+        own
+    } else {
+        topology.replication.addresses.clone()
+    }
 }
 
 /// An address needs its length in pg_hba.conf; a name stands as it is.

@@ -107,13 +107,17 @@ impl Refusal {
             }
             Self::RolesMoved { node, found } => format!("the topology names {node} the primary, but {node} {found}"),
             Self::PrimaryMissing { primary, holder, holds } => {
-                format!("{primary}, the primary, has no data directory, but {holder} {holds}: no new cluster is made beside it")
+                format!(
+                    "{primary}, the primary, has no data directory, but {holder} {holds}: no new cluster is made beside it"
+                )
             }
             Self::Unmounted { node, mount_point } => {
                 format!("{mount_point} is a mount point of {node}'s data directory, and nothing is mounted there")
             }
             Self::Pinned { identifier } => {
-                format!("the topology pins system_identifier {identifier}, so the cluster exists; but no node has its data")
+                format!(
+                    "the topology pins system_identifier {identifier}, so the cluster exists; but no node has its data"
+                )
             }
             Self::PinDiffers { node, found, pinned } => {
                 format!("{node} has system identifier {found}, the topology pins {pinned}")
@@ -129,13 +133,17 @@ impl Refusal {
                 format!("the data directory of {node} is of PostgreSQL {found}, the topology says {expected}")
             }
             Self::Binaries { node, why } => format!("no usable PostgreSQL binaries for {node}: {why}"),
-            Self::WrongAccess { node, why } => format!("PostgreSQL would not start on the data directory of {node}: {why}"),
+            Self::WrongAccess { node, why } => {
+                format!("PostgreSQL would not start on the data directory of {node}: {why}")
+            }
             Self::NotWritable { node, why } => format!("the data directory of {node} can't be made: {why}"),
             Self::PortTaken { node, port, by } => format!("port {port} of {node} is taken by {by}"),
             Self::OtherClustersBlock { node, file, cluster } => {
                 format!("{file} of {node} has a pgpair block of another cluster, {cluster}")
             }
-            Self::Shadowed { node, name, by, .. } => format!("{name} of {node} is set by {by}, where pgpair's block can't win"),
+            Self::Shadowed { node, name, by, .. } => {
+                format!("{name} of {node} is set by {by}, where pgpair's block can't win")
+            }
             Self::BadConf { node, problem } => format!("the configuration of {node} can't be read: {problem}"),
             Self::FormerPrimary { node } => format!(
                 "{node} is stopped without standby files and may have written on its own: whether it can follow the primary is not known"
