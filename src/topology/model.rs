@@ -644,9 +644,10 @@ impl<'y> Fields<'y> {
         text(self.get(key)?, key, report)
     }
 
-    fn number<T: FromStr>(&self, key: &str, wanted: &str, report: &mut Report<'_>) -> Option<At<T>> {
+    /// Takes a number as one writes it: no `+`, no leading zero, of which YAML readers make different things.
+    fn number<T: FromStr + ToString>(&self, key: &str, wanted: &str, report: &mut Report<'_>) -> Option<At<T>> {
         let yaml = self.get(key)?;
-        let number = yaml.as_text().and_then(|text| text.parse().ok());
+        let number = yaml.as_text().and_then(|text| text.parse().ok().filter(|number: &T| number.to_string() == text));
         if number.is_none() {
             wrong_type(yaml, key, wanted, report);
         }

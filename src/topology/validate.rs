@@ -80,8 +80,9 @@ pub fn topology(draft: Draft, base_dir: &str, report: &mut Report<'_>) -> Option
         check_folders(&draft.nodes, nodes, report);
     }
     let hba = draft.hba.iter().map(|rule| hba_line(rule, major, report)).collect::<Vec<_>>();
-    let replication =
-        draft.replication.map(|draft_replication| replication(draft_replication, &draft.nodes, base_dir, report));
+    let replication = draft
+        .replication
+        .map(|draft_replication| replication(draft_replication, &draft.nodes, &draft.parameters, base_dir, report));
     let fencing = draft.fencing.map(|command| fencing(command, base_dir, report));
     Some(Topology {
         cluster: draft.cluster?.value,
@@ -409,6 +410,9 @@ fn on_one_machine(one: &Node, other: &Node) -> bool {
         || machine_address(&one.host) == machine_address(&other.host)
 }
 
+/// The ends of the names that pgpair gives to the copies it makes beside a folder.
+const SIBLINGS: [&str; 3] = [".pgpair-new", ".pgpair-old", ".pgpair-work"];
+
 /// Two nodes on one machine share neither a port nor a folder.
 fn check_folders(drafts: &[DraftNode], nodes: &IndexMap<NodeName, Node>, report: &mut Report<'_>) {
     // A duplicate name has been refused before it came here.
@@ -675,6 +679,7 @@ fn secret(given: At<SecretRef>, base_dir: &str, report: &mut Report<'_>) -> Secr
 fn replication(
     draft: DraftReplication,
     nodes: &[DraftNode],
+    parameters: &[DraftSetting],
     base_dir: &str,
     report: &mut Report<'_>,
 ) -> Option<Replication> {
@@ -701,7 +706,7 @@ fn replication(
         check_address(address, report);
     }
     let tls = draft.tls.map(|tls| self::tls(tls, base_dir, report));
-    let synchronous = draft.synchronous.map(|synchronous| self::synchronous(synchronous, nodes, report));
+    let synchronous = draft.synchronous.map(|synchronous| self::synchronous(synchronous, nodes, parameters, report));
     Some(Replication {
         user: draft.user?.value,
         auth,
@@ -770,7 +775,19 @@ fn tls(draft: DraftTls, base_dir: &str, report: &mut Report<'_>) -> Option<Tls> 
     })
 }
 
-fn synchronous(draft: DraftSynchronous, nodes: &[DraftNode], report: &mut Report<'_>) -> Synchronous {
+/// Whether the node replays late by intention; it would make every commit wait as long.
+fn is_delayed(node: &DraftNode, common: &[DraftSetting]) -> bool {
+    let delay =
+        node.parameters.iter().chain(common).find(|parameter| parameter.name.value == "recovery_min_apply_delay");
+    delay.is_some_and(|delay| delay.value.value.contains(|c: char| ('1'..='9').contains(&c)))
+}
+
+fn synchronous(
+    draft: DraftSynchronous,
+    nodes: &[DraftNode],
+    parameters: &[DraftSetting],
+    report: &mut Report<'_>,
+) -> Synchronous {
     for (index, standby) in draft.standbys.iter().enumerate() {
         existing_node(standby, "`standbys`", nodes, report);
         if let Some(first) = draft.standbys[..index].iter().find(|other| other.value == standby.value) {
@@ -781,13 +798,12 @@ fn synchronous(draft: DraftSynchronous, nodes: &[DraftNode], report: &mut Report
     }
     let num = draft.num.as_ref().map_or(1, |num| num.value);
     let span = draft.num.as_ref().map_or(draft.span, |num| num.span);
-    // Every node is a candidate for the list, and the current primary is left out.
+    // Every node may be named, and the current primary is left out, as are nodes that replay late.
     let named = |node: &&DraftNode| {
         draft.standbys.is_empty() || draft.standbys.iter().any(|name| name.value == node.name.value)
     };
-    let standbys =
-        nodes.iter().filter(named).filter(|node| node.role.as_ref().is_none_or(|role| role.value == Role::Standby));
-    let count = standbys.count();
+    let is_standby = |node: &&DraftNode| node.role.as_ref().is_none_or(|role| role.value == Role::Standby);
+    let count = nodes.iter().filter(named).filter(is_standby).filter(|node| !is_delayed(node, parameters)).count();
     if num == 0 {
         report
             .error("wrong_value", span, "`num` must be 1 or more")
@@ -796,7 +812,7 @@ fn synchronous(draft: DraftSynchronous, nodes: &[DraftNode], report: &mut Report
         let verb = if count == 1 { "is 1 standby" } else { &format!("are {count} standbys") };
         report
             .error("too_few_standbys", span, format!("commits are to wait for {num}, and there {verb} to wait for"))
-            .help("every commit would hang: lower `num`, or add standbys (the current primary does not count)");
+            .help("every commit would hang: lower `num`, or add standbys (the current primary and delayed nodes do not count)");
     }
     Synchronous {
         method: draft.method.map_or(SyncMethod::First, |method| method.value),
@@ -860,6 +876,15 @@ fn node(draft: &DraftNode, base_dir: &str, report: &mut Report<'_>) -> Option<No
                     format!("`{key}` and `data_dir` of node `{}` lie one in the other", draft.name.value),
                 )
                 .help(format!("leave `{key}` out, or give a folder outside the data directory"));
+        }
+    }
+    for (key, dir, at) in [("data_dir", &data_dir, &draft.data_dir), ("waldir", &waldir, &draft.waldir)] {
+        if let (Some(dir), Some(at)) = (dir, at)
+            && let Some(suffix) = SIBLINGS.iter().find(|suffix| dir.ends_with(**suffix))
+        {
+            report
+                .error("bad_path", at.span, format!("`{key}` of node `{}` ends in `{suffix}`", draft.name.value))
+                .help("pgpair itself makes and removes folders of that name; give the folder another");
         }
     }
     for tablespace in &draft.tablespaces {
