@@ -3,6 +3,8 @@
 //! Makes a [`Draft`] of the tree of values and reports every key that is unknown, missing or of the wrong type.
 //! What is absent or wrong is `None`, so that the rest can still be judged; `validate` says what it all means.
 
+use indexmap::IndexMap;
+
 use crate::topology::Hooks;
 use crate::topology::ReplicationAuth;
 use crate::topology::Role;
@@ -160,6 +162,9 @@ pub struct DraftNode {
     pub slot: Option<At<String>>,
     pub parameters: Vec<DraftSetting>,
 }
+
+/// Nodes are compared in pairs, so that a hostile file could keep us busy for long.
+const MAX_NODES: usize = 2000;
 
 const TOPOLOGY_KEYS: [&str; 12] = [
     "version",
@@ -325,6 +330,11 @@ fn draft_synchronous(entry: &Entry, report: &mut Report<'_>) -> Option<DraftSync
 
 fn draft_nodes(entry: &Entry, defaults: Option<&DraftNode>, report: &mut Report<'_>) -> Vec<DraftNode> {
     let nodes = map(&entry.value, "`nodes`", "each node's name with its keys under it", report);
+    if nodes.len() > MAX_NODES {
+        let message = format!("a cluster of {} nodes is more than pgpair takes", nodes.len());
+        report.error("too_many_nodes", entry.key_span, message).help(format!("{MAX_NODES} are allowed"));
+        return Vec::new();
+    }
     let mut drafts = Vec::new();
     for node in nodes {
         let name = At::new(node.key.clone(), node.key_span);
@@ -466,21 +476,27 @@ fn rules(yaml: &Yaml, report: &mut Report<'_>) -> Vec<DraftRule> {
 
 /// The parameters under a key: names in lower case, as PostgreSQL takes them, and so given once in whatever case.
 fn parameters(yaml: &Yaml, report: &mut Report<'_>) -> Vec<DraftSetting> {
-    let mut parameters: Vec<DraftSetting> = Vec::new();
+    let mut parameters: IndexMap<String, DraftSetting> = IndexMap::new();
     for mut setting in settings(yaml, "parameters", report) {
-        setting.name.value = setting.name.value.to_ascii_lowercase();
-        match parameters.iter().find(|other| other.name.value == setting.name.value) {
-            None => parameters.push(setting),
-            Some(first) => {
-                let name = &setting.name.value;
+        let name = setting.name.value.to_ascii_lowercase();
+        setting.name.value.clone_from(&name);
+        match parameters.entry(name) {
+            indexmap::map::Entry::Vacant(place) => {
+                place.insert(setting);
+            }
+            indexmap::map::Entry::Occupied(first) => {
                 report
-                    .error("duplicate_parameter", setting.name.span, format!("parameter `{name}` is given twice"))
-                    .also(first.name.span, "the first is here")
+                    .error(
+                        "duplicate_parameter",
+                        setting.name.span,
+                        format!("parameter `{}` is given twice", first.key()),
+                    )
+                    .also(first.get().name.span, "the first is here")
                     .help("keep one of them: PostgreSQL does not tell upper from lower case in names");
             }
         }
     }
-    parameters
+    parameters.into_values().collect()
 }
 
 /// A map of names to texts, as written.

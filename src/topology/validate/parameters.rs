@@ -50,7 +50,8 @@ pub(super) fn check_parameter(parameter: &DraftSetting, major: Option<Major>, re
             .help(*instead);
         return;
     }
-    if name == "hot_standby" && boolean(value) == Some(false) {
+    let Some(major) = major else { return };
+    if name == "hot_standby" && guc::same(major, name, value, "off") {
         report
             .error(
                 "derived_setting",
@@ -60,7 +61,6 @@ pub(super) fn check_parameter(parameter: &DraftSetting, major: Option<Major>, re
             .help("delete the line; it is on by default");
         return;
     }
-    let Some(major) = major else { return };
     if let Err(unknown) = guc::known(major, name) {
         report.error("unknown_parameter", parameter.name.span, unknown.to_string());
     } else if let Err(bad) = guc::check(major, name, value) {

@@ -154,10 +154,11 @@ pub(super) const SIBLINGS: [&str; 3] = [".pgpair-new", ".pgpair-old", ".pgpair-w
 /// Two nodes on one machine share neither a port nor a folder.
 pub(super) fn check_folders(drafts: &[DraftNode], nodes: &IndexMap<NodeName, Node>, report: &mut Report<'_>) {
     // A duplicate name has been refused before it came here.
-    let pairs: Vec<(&DraftNode, &Node)> = drafts.iter().zip(nodes.values()).collect();
-    for (index, (draft, node)) in pairs.iter().enumerate() {
-        for (other_draft, other) in pairs[..index].iter().filter(|(_, other)| on_one_machine(node, other)) {
-            let names = format!("nodes `{}` and `{}`", other.name, node.name);
+    let placed: Vec<_> =
+        drafts.iter().zip(nodes.values()).map(|(draft, node)| (draft, node, folders(draft, node))).collect();
+    for (index, (draft, node, own)) in placed.iter().enumerate() {
+        for (other_draft, other, others) in placed[..index].iter().filter(|(_, other, _)| on_one_machine(node, other)) {
+            let names = || format!("nodes `{}` and `{}`", other.name, node.name);
             if other.port == node.port
                 && let (Some(port), Some(first)) = (&draft.port, &other_draft.port)
             {
@@ -165,17 +166,17 @@ pub(super) fn check_folders(drafts: &[DraftNode], nodes: &IndexMap<NodeName, Nod
                     .error(
                         "same_port",
                         port.span,
-                        format!("{names} are on one machine and have the same port, {}", node.port),
+                        format!("{} are on one machine and have the same port, {}", names(), node.port),
                     )
                     .also(first.span, "the first is here")
                     .help(
                         "give one of them another port; nodes of several machines have each its own `host` and `ssh`",
                     );
             }
-            for (key, folder, span) in folders(draft, node) {
-                for (other_key, other_folder, other_span) in folders(other_draft, other) {
+            for (key, folder, span) in own {
+                for (other_key, other_folder, other_span) in others {
                     let message = if folder == other_folder {
-                        format!("{names} are on one machine and share the folder {folder}")
+                        format!("{} are on one machine and share the folder {folder}", names())
                     } else if lies_in(folder, other_folder) {
                         format!("`{key}` of node `{}` lies inside `{other_key}` of node `{}`", node.name, other.name)
                     } else if lies_in(other_folder, folder) {
@@ -184,8 +185,8 @@ pub(super) fn check_folders(drafts: &[DraftNode], nodes: &IndexMap<NodeName, Nod
                         continue;
                     };
                     report
-                        .error("same_folder", span, message)
-                        .also(other_span, "the other is here")
+                        .error("same_folder", *span, message)
+                        .also(*other_span, "the other is here")
                         .help("give each node folders of its own, side by side");
                 }
             }
