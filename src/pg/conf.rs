@@ -161,7 +161,11 @@ fn unquote(body: &str) -> Result<(String, &str), NotASetting> {
                 value.push(b'\'');
                 at += 1;
             }
-            b'\'' => return Ok((String::from_utf8_lossy(&value).into_owned(), &body[at..])),
+            b'\'' => {
+                // `\0` ends the text in C.
+                let value = value.split(|byte| *byte == 0).next().unwrap_or_default();
+                return Ok((String::from_utf8_lossy(value).into_owned(), &body[at..]));
+            }
             b'\\' => {
                 let escaped = *bytes.get(at).ok_or(NotASetting)?;
                 at += 1;
@@ -271,7 +275,7 @@ impl ConfFiles {
         let block = block::find(&self.main.text).map_err(|malformed| format!("{}: {malformed}", self.main.path))?;
         let main = |line: usize| match &block {
             Some(found) if found.lines.contains(&line) => Origin::Block,
-            Some(found) if line > found.lines.end => Origin::After,
+            Some(found) if line >= found.lines.end => Origin::After,
             Some(_) | None => Origin::Before,
         };
         let mut values = BTreeMap::new();
@@ -345,6 +349,7 @@ mod tests {
             (r"a = 'a\'b'", "a'b"),
             (r"a = '\n\\\101\x41'", "\n\\Ax41"),
             (r"a = '\303\244'", "ä"),
+            (r"a = 'b\0c'", "b"),
             ("a = ''", ""),
             ("my.par = x", "x"),
         ];
@@ -402,6 +407,15 @@ mod tests {
         assert_eq!(values["port"].file, "conf.d/x.conf");
         assert_eq!(values["port"].value, "2");
         assert_eq!(values["work_mem"].origin, Origin::Auto);
+    }
+
+    #[test]
+    fn the_line_straight_after_the_block_stands_after_it() {
+        let text = "port = 1\n# BEGIN pgpair orders/a 0\nport = 2\n# END pgpair\nwork_mem = 1MB\n";
+        let files = ConfFiles { main: file("postgresql.conf", text, vec![]), auto: None };
+        let values = files.values().expect("a good file");
+        assert_eq!((values["port"].origin, values["work_mem"].origin), (Origin::Block, Origin::After));
+        assert_eq!(files.values_without_block().expect("a good file")["port"].origin, Origin::Before);
     }
 
     #[test]

@@ -69,8 +69,8 @@ pub fn line(rule: &NewRule) -> Result<String, Unwritable> {
         format!("{:<15}", list(&rule.databases)),
         format!("{:<15}", list(&rule.users)),
     ];
-    columns.push(format!("{:<18}", rule.address.as_deref().unwrap_or_default()));
-    columns.push(rule.method.clone());
+    columns.push(format!("{:<18}", rule.address.as_deref().map(quoted).unwrap_or_default()));
+    columns.push(quoted(&rule.method));
     columns.extend(rule.options.iter().map(|(name, value)| quoted(&format!("{name}={value}"))));
     let line = columns.join(" ");
     if line.contains(['\n', '\r', '\0']) { Err(Unwritable) } else { Ok(line.trim_end().to_owned()) }
@@ -278,7 +278,7 @@ mod tests {
             kind: "host".into(),
             databases: vec!["a b".into(), "all".into()],
             users: vec!["x\"y".into()],
-            address: Some("all".into()),
+            address: Some(String::new()),
             method: "ldap".into(),
             options: vec![("ldapprefix".into(), "cn=a, b".into())],
         };
@@ -286,6 +286,7 @@ mod tests {
         assert_eq!(read.databases[0].text, "a b");
         assert!(!read.databases[1].quoted);
         assert_eq!(read.users[0].text, "x\"y");
+        assert_eq!((read.address.as_deref(), read.method.as_str()), (Some(""), "ldap"));
         assert_eq!(read.options, ["ldapprefix=cn=a, b"]);
         assert_eq!(line(&NewRule { method: "a\nb".into(), ..rule }), Err(Unwritable));
     }
