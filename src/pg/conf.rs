@@ -68,7 +68,9 @@ fn lex(line: &str) -> Result<Option<(&str, String)>, NotASetting> {
     if rest.is_empty() || rest.starts_with('#') {
         return Ok(None);
     }
-    let name = &rest[..qualified_name(rest).ok_or(NotASetting)?];
+    // The lexer takes the longest token: `a-5` is one word, and no name.
+    let len = qualified_name(rest).filter(|len| *len == unquoted(rest)).ok_or(NotASetting)?;
+    let name = &rest[..len];
     let mut rest = skip_blanks(&rest[name.len()..]);
     if let Some(after) = rest.strip_prefix('=') {
         rest = skip_blanks(after);
@@ -115,12 +117,17 @@ fn lex_value(text: &str) -> Result<(String, &str), NotASetting> {
     Ok((text[..len].to_owned(), &text[len..]))
 }
 
+/// Returns how much at the start an unquoted text would take.
+fn unquoted(text: &str) -> usize {
+    span(text, |c| is_letter_or_digit(c) || "-._:/".contains(c))
+}
+
 /// Returns the length of an unquoted word. Two words with one dot are a qualified name to the lexer, and no value.
 fn bare_word(text: &str) -> Option<usize> {
     if !text.starts_with(is_letter) {
         return None;
     }
-    let len = span(text, |c| is_letter_or_digit(c) || "-._:/".contains(c));
+    let len = unquoted(text);
     let is_qualified = qualified_name(text) == Some(len) && text[..len].contains('.');
     (!is_qualified).then_some(len)
 }
@@ -385,6 +392,9 @@ mod tests {
             "a.b.c = x",
             "my.1x = x",
             "my.a-b = x",
+            "a-5",
+            "a.5",
+            "a.",
             "\u{feff}# comment",
         ];
         for line in bad {

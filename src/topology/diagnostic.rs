@@ -33,13 +33,13 @@ pub struct Diagnostic {
 impl Diagnostic {
     /// Adds the remedy.
     pub fn help(&mut self, help: impl Into<String>) -> &mut Self {
-        self.help = Some(help.into());
+        self.help = Some(printable(&help.into()));
         self
     }
 
     /// Adds another place.
     pub fn also(&mut self, span: Span, label: impl Into<String>) -> &mut Self {
-        self.related.push((span, label.into()));
+        self.related.push((span, printable(&label.into())));
         self
     }
 }
@@ -97,7 +97,7 @@ impl<'f> Report<'f> {
     fn push(&mut self, code: &'static str, span: Option<Span>, message: String) -> &mut Diagnostic {
         self.found.push(Diagnostic {
             code,
-            message,
+            message: printable(&message),
             help: None,
             file: self.file.to_owned(),
             span,
@@ -121,6 +121,18 @@ impl<'f> Report<'f> {
     }
 }
 
+/// Writes out the control characters of a text from the file: a terminal would obey them.
+fn printable(text: &str) -> String {
+    text.chars().fold(String::with_capacity(text.len()), |mut shown, c| {
+        if c.is_control() {
+            shown.extend(c.escape_default())
+        } else {
+            shown.push(c)
+        }
+        shown
+    })
+}
+
 /// Whether what stands under a key of this name may be a secret, and is never to be repeated.
 #[must_use]
 pub fn may_be_secret(key: &str) -> bool {
@@ -129,7 +141,7 @@ pub fn may_be_secret(key: &str) -> bool {
 }
 
 /// Returns the text of a topology file as it may be shown beside a diagnostic: whatever may be a literal secret is
-/// covered, byte for byte, so that places stay right.
+/// covered, byte for byte, so that places stay right. So is what a terminal would obey.
 #[must_use]
 pub fn without_secrets(source: &str) -> String {
     let mut shown = String::with_capacity(source.len());
@@ -163,7 +175,9 @@ pub fn without_secrets(source: &str) -> String {
             cover(&line[at..], &mut shown);
         }
     }
-    shown
+    let is_obeyed = |c: char| c.is_control() && !['\n', '\r', '\t'].contains(&c);
+    let harmless = |c| if is_obeyed(c) { std::iter::repeat_n('?', c.len_utf8()) } else { std::iter::repeat_n(c, 1) };
+    shown.chars().flat_map(harmless).collect()
 }
 
 fn cover(text: &str, shown: &mut String) {
@@ -235,6 +249,17 @@ mod tests {
         {
             assert!(shown.contains(kept), "{shown}");
         }
+    }
+
+    #[test]
+    fn nothing_of_a_file_that_is_shown_moves_the_cursor_of_a_terminal() {
+        let hostile = "a\u{1b}[2J\u{9b}1Ab";
+        let mut report = Report::on("t.yaml");
+        let diagnostic = report.error("unknown_key", Span::default(), hostile);
+        diagnostic.help(hostile).also(Span::default(), hostile);
+        let said = report.into_diagnostics()[0].to_string();
+        assert_eq!(said.matches("a\\u{1b}[2J\\u{9b}1Ab").count(), 3, "{said}");
+        assert_eq!(without_secrets(&format!("\tx: {hostile}\r\n")), "\tx: a?[2J??1Ab\r\n");
     }
 
     #[test]
