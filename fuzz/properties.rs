@@ -29,8 +29,11 @@ use pgpair::topology;
 use pgpair::topology::Role;
 use pgpair::topology::Topology;
 use pgpair::topology::diagnostic::Diagnostic;
+use pgpair::topology::diagnostic::Report;
 use pgpair::topology::diagnostic::Span;
 use pgpair::topology::diagnostic::without_secrets;
+use pgpair::topology::spans;
+use pgpair::topology::spans::Yaml;
 
 /// Panics where something does not hold of the input.
 pub type Property = fn(&[u8]);
@@ -56,6 +59,9 @@ pub fn topology(bytes: &[u8]) {
     let shown = without_secrets(&String::from_utf8_lossy(bytes));
     assert_eq!(shown.len(), String::from_utf8_lossy(bytes).len(), "covering a secret moves nothing");
     assert!(!shown.contains(is_obeyed), "a terminal would obey: {shown:?}");
+    if let Ok(text) = std::str::from_utf8(bytes) {
+        hides_literal_secrets(text);
+    }
     match parse_topology(bytes) {
         Err(diagnostics) => {
             assert!(!diagnostics.is_empty(), "refused without a reason");
@@ -102,6 +108,29 @@ fn is_in_place(span: Span, bytes: &[u8]) {
     if let Ok(text) = std::str::from_utf8(bytes) {
         assert!(text.is_char_boundary(span.offset) && text.is_char_boundary(span.offset + span.len), "{span:?}");
     }
+}
+
+/// A password that stands in the file itself is never shown, neither in a reason nor beside it.
+fn hides_literal_secrets(text: &str) {
+    if text.contains(PASSWORD) {
+        return;
+    }
+    for Span { offset, len, .. } in literal_secrets(text) {
+        let text = format!("{}{PASSWORD}{}", &text[..offset], &text[offset + len..]);
+        // A file that is no YAML has no keys, and something else may stand there now.
+        let is_one = literal_secrets(&text).iter().any(|span| (span.offset, span.len) == (offset, PASSWORD.len()));
+        if is_one {
+            assert!(!without_secrets(&text).contains(PASSWORD), "{text}");
+            for diagnostic in parse_topology(text.as_bytes()).err().into_iter().flatten() {
+                assert!(!diagnostic.to_string().contains(PASSWORD), "{diagnostic}\n{text}");
+            }
+        }
+    }
+}
+
+fn literal_secrets(text: &str) -> Vec<Span> {
+    let tree = spans::read(text.as_bytes(), &mut Report::on("t.yaml"));
+    tree.iter().flat_map(Yaml::secrets).map(|yaml| yaml.span).collect()
 }
 
 /// What validation promises to everything that comes after it.

@@ -3,6 +3,7 @@
 //! Plain data, already validated: every reference resolves, there is exactly one primary, and every value
 //! is one that PostgreSQL of that version can read. `topology/` has the way from YAML to here.
 
+use std::collections::HashMap;
 use std::fmt;
 
 use indexmap::IndexMap;
@@ -12,6 +13,7 @@ use crate::pg::version::Major;
 use crate::topology::diagnostic::Diagnostic;
 use crate::topology::diagnostic::Report;
 use crate::topology::model::Draft;
+use crate::topology::spans::Yaml;
 
 pub mod diagnostic;
 pub mod model;
@@ -28,13 +30,24 @@ pub mod validate;
 /// All that is wrong, in the order of the file; never empty.
 pub fn parse(source: &[u8], file: &str, base_dir: &str) -> Result<Topology, Vec<Diagnostic>> {
     let mut report = Report::on(file);
-    let topology = spans::read(source, &mut report)
-        .and_then(|yaml| Draft::of(&yaml, &mut report))
+    let yaml = spans::read(source, &mut report);
+    let topology = yaml
+        .as_ref()
+        .and_then(|yaml| Draft::of(yaml, &mut report))
         .and_then(|draft| validate::topology(draft, base_dir, &mut report));
-    match topology {
-        Some(topology) if report.is_empty() => Ok(topology),
-        Some(_) | None => Err(report.into_diagnostics()),
+    if let Some(topology) = topology.filter(|_| report.is_empty()) {
+        return Ok(topology);
     }
+    // A password in the wrong place is judged as what belongs there.
+    let secrets = yaml.iter().flat_map(Yaml::secrets).filter_map(|yaml| Some((yaml.span.offset, yaml.as_text()?)));
+    let secrets: HashMap<usize, &str> = secrets.collect();
+    let mut diagnostics = report.into_diagnostics();
+    for diagnostic in &mut diagnostics {
+        if let Some(secret) = diagnostic.span.and_then(|span| secrets.get(&span.offset)) {
+            diagnostic.hide(secret);
+        }
+    }
+    Err(diagnostics)
 }
 
 /// The name of a node: its key under `nodes:`, and its `application_name`.

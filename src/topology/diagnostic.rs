@@ -2,6 +2,10 @@
 
 use std::fmt;
 
+use crate::pg::secret::HIDDEN;
+use crate::topology::spans;
+use crate::topology::spans::Yaml;
+
 /// A place in a topology file.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Span {
@@ -35,6 +39,14 @@ impl Diagnostic {
     pub fn help(&mut self, help: impl Into<String>) -> &mut Self {
         self.help = Some(printable(&help.into()));
         self
+    }
+
+    /// Hides a secret where it is quoted.
+    pub fn hide(&mut self, secret: &str) {
+        let quoted = format!("`{}`", printable(secret));
+        for text in std::iter::once(&mut self.message).chain(&mut self.help) {
+            *text = text.replace(&quoted, HIDDEN);
+        }
     }
 
     /// Adds another place.
@@ -78,7 +90,7 @@ impl<'f> Report<'f> {
 
     /// Records an error at a place; what is returned takes the remedy and further places.
     pub fn error(&mut self, code: &'static str, span: Span, message: impl Into<String>) -> &mut Diagnostic {
-        self.push(code, Some(span), message.into())
+        self.push(code, Some(span), &message.into())
     }
 
     /// Records an error of which one example is enough, and returns that example.
@@ -91,13 +103,13 @@ impl<'f> Report<'f> {
 
     /// Records an error of the file as a whole.
     pub fn file_error(&mut self, code: &'static str, message: impl Into<String>) -> &mut Diagnostic {
-        self.push(code, None, message.into())
+        self.push(code, None, &message.into())
     }
 
-    fn push(&mut self, code: &'static str, span: Option<Span>, message: String) -> &mut Diagnostic {
+    fn push(&mut self, code: &'static str, span: Option<Span>, message: &str) -> &mut Diagnostic {
         self.found.push(Diagnostic {
             code,
-            message: printable(&message),
+            message: printable(message),
             help: None,
             file: self.file.to_owned(),
             span,
@@ -144,6 +156,21 @@ pub fn may_be_secret(key: &str) -> bool {
 /// covered, byte for byte, so that places stay right. So is what a terminal would obey.
 #[must_use]
 pub fn without_secrets(source: &str) -> String {
+    let mut shown = without_secret_lines(source);
+    let tree = spans::read(source.as_bytes(), &mut Report::on(""));
+    for Span { offset, len, .. } in tree.iter().flat_map(Yaml::secrets).map(|yaml| yaml.span) {
+        let place = offset..offset + len;
+        let mut covered = String::with_capacity(len);
+        cover(&source[place.clone()], &mut covered);
+        shown.replace_range(place, &covered);
+    }
+    let is_obeyed = |c: char| c.is_control() && !['\n', '\r', '\t'].contains(&c);
+    let harmless = |c| if is_obeyed(c) { std::iter::repeat_n('?', c.len_utf8()) } else { std::iter::repeat_n(c, 1) };
+    shown.chars().flat_map(harmless).collect()
+}
+
+/// Covers by the look of the lines: a file with a mistake in it may be no YAML.
+fn without_secret_lines(source: &str) -> String {
     let mut shown = String::with_capacity(source.len());
     // What stands deeper than a key of a secret belongs to it.
     let mut secret_above: Option<usize> = None;
@@ -175,9 +202,7 @@ pub fn without_secrets(source: &str) -> String {
             cover(&line[at..], &mut shown);
         }
     }
-    let is_obeyed = |c: char| c.is_control() && !['\n', '\r', '\t'].contains(&c);
-    let harmless = |c| if is_obeyed(c) { std::iter::repeat_n('?', c.len_utf8()) } else { std::iter::repeat_n(c, 1) };
-    shown.chars().flat_map(harmless).collect()
+    shown
 }
 
 fn cover(text: &str, shown: &mut String) {
@@ -248,6 +273,9 @@ mod tests {
         for kept in ["a: 1\npassword: ", "  d: 1\n", "p: { file: ./p }\npassword: { file: ./p }\n", "x: 'a=b password="]
         {
             assert!(shown.contains(kept), "{shown}");
+        }
+        for odd in ["? password\n: hunter2\n", "{a: 1,\npassword:\nhunter2}\n", "password file: hunter2\n"] {
+            assert!(!without_secrets(odd).contains("hunter2"), "{odd}");
         }
     }
 

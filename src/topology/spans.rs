@@ -59,6 +59,29 @@ impl Yaml {
         }
     }
 
+    /// Returns the scalars that may be literal secrets.
+    #[must_use]
+    pub fn secrets(&self) -> Vec<&Self> {
+        let mut found = Vec::new();
+        self.find_secrets(false, &mut found);
+        found
+    }
+
+    fn find_secrets<'y>(&'y self, is_secret: bool, found: &mut Vec<&'y Self>) {
+        match &self.value {
+            Value::Scalar { .. } if is_secret && !self.is_null() => found.push(self),
+            Value::Scalar { .. } | Value::Refused => {}
+            Value::List(items) => items.iter().for_each(|item| item.find_secrets(is_secret, found)),
+            Value::Map(entries) => {
+                for Entry { key, value, .. } in entries {
+                    // Where a secret is to be found is none.
+                    let is_place = ["env", "file", "command"].contains(&key.as_str());
+                    value.find_secrets(may_be_secret(key) || (is_secret && !is_place), found);
+                }
+            }
+        }
+    }
+
     /// Returns the value under `key`, if this is a map that has it.
     #[must_use]
     pub fn get(&self, key: &str) -> Option<&Self> {
