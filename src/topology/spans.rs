@@ -438,7 +438,8 @@ impl<'s> Places<'s> {
     }
 
     /// The same for a parser that sees only `text`, which begins at `offset`.
-    fn skipping(self, offset: usize, text: &str) -> Self {
+    fn skipping(mut self, offset: usize, text: &str) -> Self {
+        self.lines[0] = offset;
         let characters = text.char_indices().map(|(index, _)| offset + index);
         Self { characters: characters.chain(std::iter::once(offset + text.len())).collect(), ..self }
     }
@@ -521,6 +522,15 @@ mod tests {
             }
             Value::Scalar { .. } | Value::Refused => {}
         }
+    }
+
+    #[test]
+    fn a_mistake_on_the_line_of_a_byte_order_mark_is_found_where_it_stands() {
+        let source = "\u{feff}port: a: b\n";
+        let mut report = Report::on("t.yaml");
+        read(source.as_bytes(), &mut report);
+        let Span { offset, len, column, .. } = report.into_diagnostics()[0].span.expect("a place");
+        assert_eq!((&source[offset..offset + len], column), ("a: b", 7));
     }
 
     #[test]
