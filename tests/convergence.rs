@@ -13,15 +13,20 @@ use pgpair::observed::Binaries;
 use pgpair::observed::Cluster;
 use pgpair::observed::DataDir;
 use pgpair::observed::Identity;
+use pgpair::observed::Markers;
 use pgpair::observed::NodeObserved;
 use pgpair::observed::Observed;
 use pgpair::observed::Passfile;
 use pgpair::observed::Place;
 use pgpair::observed::Program;
 use pgpair::observed::Reading;
+use pgpair::observed::Server;
 use pgpair::observed::Slot;
+use pgpair::observed::Sql;
 use pgpair::pg::block;
 use pgpair::pg::control::ControlState;
+use pgpair::pg::lsn::Lsn;
+use pgpair::pg::lsn::Timeline;
 use pgpair::pg::version::StandbyMode;
 use pgpair::plan::Action;
 use pgpair::plan::Impact;
@@ -128,6 +133,38 @@ fn fresh_initdb(topology: &Topology, observed: &mut Observed, node: &NodeName) {
     place(observed, node).data_dir = DataDir::Cluster(Box::new(cluster));
 }
 
+fn promote(observed: &mut Observed, node: &NodeName) {
+    if !observed.node(node).sql().is_some_and(|sql| sql.in_recovery) {
+        return;
+    }
+    stop(observed, node, true);
+    with_cluster(observed, node, |cluster| {
+        cluster.markers = Markers { postmaster_opts: true, ..Markers::default() };
+        cluster.timeline = Timeline(cluster.timeline.0 + 1);
+        cluster.newest_history = Some(cluster.timeline);
+        cluster.state = ControlState::ShutDown;
+    });
+    let server = Server { pid: 1, started: 0, port: None, socket_dir: None, sql: Reading::Known(writer()) };
+    observed.node_mut(node).server = Reading::Known(server);
+    with_cluster(observed, node, |cluster| cluster.state = ControlState::InProduction);
+}
+
+fn writer() -> Sql {
+    Sql {
+        version: String::new(),
+        in_recovery: false,
+        timeline: Timeline(2),
+        lsn: Lsn(0),
+        replayed: None,
+        replay_paused: false,
+        settings: BTreeMap::new(),
+        hba_loaded: true,
+        conf_loaded: true,
+        receiver: None,
+        senders: Vec::new(),
+    }
+}
+
 fn with_cluster(observed: &mut Observed, node: &NodeName, change: impl FnOnce(&mut Cluster)) {
     if let Some(cluster) = observed.node_mut(node).cluster_mut() {
         change(cluster);
@@ -179,6 +216,11 @@ fn mishaps() -> Vec<Mishap> {
                 cluster.markers.standby_signal = false;
                 cluster.markers.recovery_conf = None;
             });
+        }),
+        ("promoted by hand", |_, observed, node| promote(observed, node)),
+        ("promoted by hand and stopped", |_, observed, node| {
+            promote(observed, node);
+            stop(observed, node, true);
         }),
         ("block removed", |_, observed, node| {
             with_cluster(observed, node, |cluster| {
