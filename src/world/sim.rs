@@ -3,6 +3,7 @@
 //! What it holds is the truth; what it lets see is what a look at real servers would show (a stopped server tells
 //! nothing of its roles).
 
+use std::collections::BTreeMap;
 use std::sync::Mutex;
 use std::sync::MutexGuard;
 use std::sync::PoisonError;
@@ -66,6 +67,11 @@ impl Sim {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Changes the truth behind pgpair's back.
+    pub fn interfere(&self, change: impl FnOnce(&mut Observed)) {
+        change(&mut self.state().truth);
+    }
+
     /// Whether pgpair died in it.
     #[must_use]
     pub fn is_dead(&self) -> bool {
@@ -125,8 +131,11 @@ impl World for Sim {
             Some(Moment::After) | None => predict(&step.node, &step.action, &self.topology, &mut state.truth),
         }
         state.performed += 1;
-        let new: Vec<String> = dangers(&state.truth).into_iter().filter(|danger| !before.contains(danger)).collect();
-        state.violations.extend(new.into_iter().map(|danger| format!("{} at {}: {danger}", step.id, step.node)));
+        let worse =
+            dangers(&state.truth).into_iter().filter(|(nodes, run)| before.get(nodes).is_none_or(|ran| ran < run));
+        let worse: Vec<String> =
+            worse.map(|((a, b), run)| format!("{}: {a} and {b} may both write, {run} of them run", step.id)).collect();
+        state.violations.extend(worse);
         if crash.is_some() {
             state.is_dead = true;
             return Err(Failure::new("pgpair died"));
@@ -146,8 +155,9 @@ fn mask(seen: &mut NodeObserved) {
     }
 }
 
-/// Returns every pair of nodes of one cluster of which both accept writes, or would once somebody starts them.
-fn dangers(truth: &Observed) -> Vec<String> {
+/// Returns every two nodes of one cluster that accept writes, or would once somebody starts them, with how many of
+/// them run.
+fn dangers(truth: &Observed) -> BTreeMap<(NodeName, NodeName), usize> {
     let writers: Vec<(&NodeName, bool)> = truth
         .nodes
         .iter()
@@ -161,13 +171,12 @@ fn dangers(truth: &Observed) -> Vec<String> {
             would_write.then_some((name, seen.accepts_writes()))
         })
         .collect();
-    let mut dangers = Vec::new();
+    let mut dangers = BTreeMap::new();
     for (index, (a, a_runs)) in writers.iter().enumerate() {
         for (b, b_runs) in &writers[index + 1..] {
             let identity = |name| truth.node(name).cluster().map(|cluster| &cluster.identity);
             if identity(a) == identity(b) {
-                let what = if *a_runs && *b_runs { "both accept writes" } else { "both would accept writes" };
-                dangers.push(format!("{a} and {b} {what}"));
+                dangers.insert(((*a).clone(), (*b).clone()), usize::from(*a_runs) + usize::from(*b_runs));
             }
         }
     }
