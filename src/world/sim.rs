@@ -257,11 +257,10 @@ fn half(node: &NodeName, action: &Action, which: usize, truth: &mut Observed) {
             });
         }
         Action::ReplicationRole(_) => {
-            if let Some(cluster) = seen.cluster_mut() {
-                if let Reading::Known(role) = &mut cluster.replication_role {
+            if let Some(cluster) = seen.cluster_mut()
+                && let Reading::Known(role) = &mut cluster.replication_role {
                     role.rewind_grants = false;
                 }
-            }
         }
         // Done by one rename or one transaction, or by waiting.
         Action::StandbyFiles(_)
