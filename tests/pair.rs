@@ -45,7 +45,11 @@ fn a_pair_from_nothing(version: Version) {
     for node in ["a", "b"] {
         for (name, value) in RUNBOOK {
             let value = value.trim_matches('\'');
-            assert_eq!(pair.sql(node, &format!("select setting from pg_settings where name = '{name}'")), value, "{name}");
+            assert_eq!(
+                pair.sql(node, &format!("select setting from pg_settings where name = '{name}'")),
+                value,
+                "{name}"
+            );
         }
     }
     let role = "select rolconnlimit, rolreplication, rolsuper from pg_roles where rolname = 'repuser'";
@@ -91,14 +95,18 @@ fn a_password_stays_secret(version: Version) {
     pair.replicates();
     let passfile = pair.data_dir("b").join("pgpair.pass");
     assert_eq!(pair.mode(&passfile), 0o600);
-    assert_eq!(pair.sql("a", "select left(rolpassword, 14) from pg_authid where rolname = 'repuser'"), "SCRAM-SHA-256$");
+    assert_eq!(
+        pair.sql("a", "select left(rolpassword, 14) from pg_authid where rolname = 'repuser'"),
+        "SCRAM-SHA-256$"
+    );
 
     let secret = "correct horse";
     for text in [&planned.stdout, &planned.stderr, &applied.stdout, &applied.stderr] {
         assert!(!text.contains(secret));
     }
     // The passfiles and the secret's own file are the only places.
-    let found = std::process::Command::new("grep").args(["-rlF", secret]).arg(pair.path("")).output().expect("grep runs");
+    let found =
+        std::process::Command::new("grep").args(["-rlF", secret]).arg(pair.path("")).output().expect("grep runs");
     let mut found: Vec<String> = String::from_utf8_lossy(&found.stdout).lines().map(str::to_owned).collect();
     found.sort();
     let expected = ["a/data/pgpair.pass", "b/data/pgpair.pass", "repuser.secret"];
@@ -144,7 +152,13 @@ fn the_primary_runs_without_role(version: Version) {
     let pair = Workspace::new(version);
     pair.usual_topology();
     pair.initdb("a");
-    pair.set("a", &format!("port = {}\nmax_wal_senders = 4\nwal_log_hints = on\nfsync = off\nunix_socket_directories = '/tmp'", pair.ports[0]));
+    pair.set(
+        "a",
+        &format!(
+            "port = {}\nmax_wal_senders = 4\nwal_log_hints = on\nfsync = off\nunix_socket_directories = '/tmp'",
+            pair.ports[0]
+        ),
+    );
     pair.pg_ctl("a", &["start"]).exits(0);
     // What already holds needs no restart.
     pair.apply().exits(0);

@@ -121,8 +121,8 @@ impl World for Sim {
         if state.is_dead {
             return Err(Failure::new("pgpair is dead"));
         }
-        let loss = losses(&step.node, &step.action, &state.truth);
-        state.violations.extend(loss.map(|loss| format!("{}: {loss}", step.id)));
+        let harm = harm(&step.node, &step.action, &state.truth);
+        state.violations.extend(harm.map(|harm| format!("{}: {harm}", step.id)));
         let before = dangers(&state.truth);
         let crash = state.crash.filter(|crash| crash.step == state.performed);
         match crash.map(|crash| crash.moment) {
@@ -183,9 +183,9 @@ fn dangers(truth: &Observed) -> BTreeMap<(NodeName, NodeName), usize> {
     dangers
 }
 
-/// Returns what an action would lose: a cluster is never made beside another's data, and a node of the cluster is
-/// never overwritten by a copy of another.
-fn losses(node: &NodeName, action: &Action, truth: &Observed) -> Option<String> {
+/// Returns what an action would break: a cluster is never made beside another's data, a node of the cluster is never
+/// overwritten by a copy of another, and a standby's directory is never started without its standby files.
+fn harm(node: &NodeName, action: &Action, truth: &Observed) -> Option<String> {
     let own = truth.node(node).cluster();
     match action {
         Action::CreatePrimary(_) => {
@@ -198,11 +198,16 @@ fn losses(node: &NodeName, action: &Action, truth: &Observed) -> Option<String> 
             let is_running = truth.node(node).server.known().is_some();
             (is_member || is_running).then(|| "a member of the cluster, or a running server, is replaced".to_owned())
         }
+        Action::Start { .. } => {
+            let own = own?;
+            let is_copy = own.state.was_standby() || own.markers.backup_label;
+            let is_marked = comes_up_as(&own.markers, own.major) == Role::Standby;
+            (is_copy && !is_marked).then(|| "a standby's directory is started without its standby files".to_owned())
+        }
         Action::StandbyFiles(_)
         | Action::Configure(_)
         | Action::Hba { .. }
         | Action::Passfile { .. }
-        | Action::Start { .. }
         | Action::ReplicationRole(_)
         | Action::Slot { .. }
         | Action::DropSlot { .. }
@@ -258,9 +263,10 @@ fn half(node: &NodeName, action: &Action, which: usize, truth: &mut Observed) {
         }
         Action::ReplicationRole(_) => {
             if let Some(cluster) = seen.cluster_mut()
-                && let Reading::Known(role) = &mut cluster.replication_role {
-                    role.rewind_grants = false;
-                }
+                && let Reading::Known(role) = &mut cluster.replication_role
+            {
+                role.rewind_grants = false;
+            }
         }
         // Done by one rename or one transaction, or by waiting.
         Action::StandbyFiles(_)

@@ -154,7 +154,10 @@ impl Workspace {
 
     /// The usual topology: scram, slots, and a few parameters.
     pub fn usual_topology(&self) {
-        self.topology("auth: scram-sha-256, password: { file: repuser.secret }", "  max_wal_senders: 4\n  wal_log_hints: on\n");
+        self.topology(
+            "auth: scram-sha-256, password: { file: repuser.secret }",
+            "  max_wal_senders: 4\n  wal_log_hints: on\n",
+        );
     }
 
     /// Returns pgpair, to be run in the folder.
@@ -247,7 +250,8 @@ impl Workspace {
         assert_eq!(self.sql("a", "select pg_is_in_recovery()"), "f");
         assert_eq!(self.sql("b", "select pg_is_in_recovery()"), "t");
         self.sql("a", "create table if not exists rows (n bigint)");
-        let row = self.sql("a", "insert into rows values (extract(epoch from clock_timestamp()) * 1000000) returning n");
+        let row =
+            self.sql("a", "insert into rows values (extract(epoch from clock_timestamp()) * 1000000) returning n");
         wait_until("the row is on the standby", || {
             self.try_sql("b", &format!("select count(*) from rows where n = {row}")).stdout.trim() == "1"
         });
