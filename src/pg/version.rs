@@ -37,6 +37,21 @@ impl Major {
         (Self::OLDEST.0..=Self::NEWEST.0).map(Self)
     }
 
+    /// The long options of initdb that shape a cluster, and whether each takes a value.
+    pub fn initdb_options(self) -> impl Iterator<Item = (&'static str, bool)> {
+        since(self, &INITDB_OPTIONS).map(|(name, takes_value)| (*name, *takes_value))
+    }
+
+    /// The types of rule that pg_hba.conf knows.
+    pub fn hba_types(self) -> impl Iterator<Item = &'static str> {
+        since(self, &HBA_TYPES).copied()
+    }
+
+    /// The authentication methods that pg_hba.conf knows; some need a build with them.
+    pub fn hba_methods(self) -> impl Iterator<Item = &'static str> {
+        since(self, &HBA_METHODS).copied()
+    }
+
     /// The facts of this major.
     #[must_use]
     pub fn dialect(self) -> Dialect {
@@ -142,6 +157,63 @@ impl Dialect {
         }
     }
 }
+
+/// What there is in a major of a table whose rows begin with the major that brought them.
+fn since<T>(major: Major, table: &'static [(u32, T)]) -> impl Iterator<Item = &'static T> {
+    table.iter().filter(move |(first, _)| *first <= major.0).map(|(_, row)| row)
+}
+
+const INITDB_OPTIONS: [(u32, (&str, bool)); 22] = [
+    (10, ("encoding", true)),
+    (10, ("locale", true)),
+    (10, ("lc-collate", true)),
+    (10, ("lc-ctype", true)),
+    (10, ("lc-messages", true)),
+    (10, ("lc-monetary", true)),
+    (10, ("lc-numeric", true)),
+    (10, ("lc-time", true)),
+    (10, ("no-locale", false)),
+    (10, ("text-search-config", true)),
+    (10, ("data-checksums", false)),
+    (10, ("no-sync", false)),
+    (11, ("allow-group-access", false)),
+    (11, ("wal-segsize", true)),
+    (14, ("no-instructions", false)),
+    (15, ("locale-provider", true)),
+    (15, ("icu-locale", true)),
+    (16, ("icu-rules", true)),
+    (17, ("builtin-locale", true)),
+    (17, ("sync-method", true)),
+    (18, ("no-data-checksums", false)),
+    (18, ("no-sync-data-files", false)),
+];
+
+const HBA_TYPES: [(u32, &str); 6] = [
+    (10, "local"),
+    (10, "host"),
+    (10, "hostssl"),
+    (10, "hostnossl"),
+    (12, "hostgssenc"),
+    (12, "hostnogssenc"),
+];
+
+const HBA_METHODS: [(u32, &str); 15] = [
+    (10, "trust"),
+    (10, "reject"),
+    (10, "scram-sha-256"),
+    (10, "md5"),
+    (10, "password"),
+    (10, "peer"),
+    (10, "ident"),
+    (10, "cert"),
+    (10, "gss"),
+    (10, "sspi"),
+    (10, "ldap"),
+    (10, "radius"),
+    (10, "pam"),
+    (10, "bsd"),
+    (18, "oauth"),
+];
 
 fn control_layout(major: u32) -> ControlLayout {
     let of_10 = ControlLayout {

@@ -1,1 +1,171 @@
-//! To be written.
+//! What is wrong with a topology file, where, and what to do: plain data, for any rendering.
+
+use std::fmt;
+
+/// A place in a topology file.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Span {
+    /// Bytes from the beginning of the file.
+    pub offset: usize,
+    /// Length in bytes; 0 for a place between characters.
+    pub len: usize,
+    /// Counted from 1.
+    pub line: usize,
+    /// Counted from 1, in characters.
+    pub column: usize,
+}
+
+/// One thing that is wrong with a topology file.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Diagnostic {
+    /// What kind of mistake it is, for programs.
+    pub code: &'static str,
+    pub message: String,
+    /// The remedy.
+    pub help: Option<String>,
+    pub file: String,
+    /// Absent where the file as a whole is meant.
+    pub span: Option<Span>,
+    /// Further places, with what is to be seen there.
+    pub related: Vec<(Span, String)>,
+}
+
+impl Diagnostic {
+    /// Adds the remedy.
+    pub fn help(&mut self, help: impl Into<String>) -> &mut Self {
+        self.help = Some(help.into());
+        self
+    }
+
+    /// Adds another place.
+    pub fn also(&mut self, span: Span, label: impl Into<String>) -> &mut Self {
+        self.related.push((span, label.into()));
+        self
+    }
+}
+
+/// Plain text: `file:line:column: message`, then the other places and the remedy, indented.
+impl fmt::Display for Diagnostic {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.file)?;
+        if let Some(Span { line, column, .. }) = self.span {
+            write!(f, ":{line}:{column}")?;
+        }
+        write!(f, ": {}", self.message)?;
+        for (Span { line, column, .. }, label) in &self.related {
+            write!(f, "\n  {line}:{column}: {label}")?;
+        }
+        if let Some(help) = &self.help {
+            write!(f, "\n  help: {help}")?;
+        }
+        Ok(())
+    }
+}
+
+/// Collects everything that is wrong with one file, so that all of it is told at once.
+#[derive(Debug)]
+pub struct Report<'f> {
+    file: &'f str,
+    found: Vec<Diagnostic>,
+}
+
+impl<'f> Report<'f> {
+    /// Begins the report on `file`, a name for the messages.
+    #[must_use]
+    pub fn on(file: &'f str) -> Self {
+        Self { file, found: Vec::new() }
+    }
+
+    /// Records an error at a place; what is returned takes the remedy and further places.
+    pub fn error(&mut self, code: &'static str, span: Span, message: impl Into<String>) -> &mut Diagnostic {
+        self.push(code, Some(span), message.into())
+    }
+
+    /// Records an error of the file as a whole.
+    pub fn file_error(&mut self, code: &'static str, message: impl Into<String>) -> &mut Diagnostic {
+        self.push(code, None, message.into())
+    }
+
+    fn push(&mut self, code: &'static str, span: Option<Span>, message: String) -> &mut Diagnostic {
+        self.found.push(Diagnostic {
+            code,
+            message,
+            help: None,
+            file: self.file.to_owned(),
+            span,
+            related: Vec::new(),
+        });
+        let last = self.found.len() - 1;
+        &mut self.found[last]
+    }
+
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.found.is_empty()
+    }
+
+    /// Returns all of it in the order of the file. A value of `node_defaults` is judged for every node and told once.
+    #[must_use]
+    pub fn into_diagnostics(mut self) -> Vec<Diagnostic> {
+        self.found.sort_by_key(|diagnostic| diagnostic.span.map(|span| span.offset));
+        self.found.dedup();
+        self.found
+    }
+}
+
+/// Returns the candidate that `word` most likely was meant to be.
+pub fn closest<'c>(word: &str, candidates: impl IntoIterator<Item = &'c str>) -> Option<&'c str> {
+    let word = word.to_lowercase().replace('-', "_");
+    let limit = (word.chars().count() / 3).clamp(1, 3);
+    candidates
+        .into_iter()
+        .map(|candidate| (edits(&word, &candidate.replace('-', "_")), candidate))
+        .filter(|(distance, candidate)| *distance <= limit && *distance < candidate.len())
+        .min_by_key(|(distance, _)| *distance)
+        .map(|(_, candidate)| candidate)
+}
+
+/// The least number of characters to insert, delete, replace or swap with their neighbour (optimal string alignment).
+fn edits(from: &str, to: &str) -> usize {
+    let (from, to): (Vec<char>, Vec<char>) = (from.chars().collect(), to.chars().collect());
+    let mut before: Vec<usize> = Vec::new();
+    let mut last: Vec<usize> = (0..=to.len()).collect();
+    for i in 1..=from.len() {
+        let mut row = vec![i];
+        for j in 1..=to.len() {
+            let replaced = last[j - 1] + usize::from(from[i - 1] != to[j - 1]);
+            let mut best = replaced.min(last[j] + 1).min(row[j - 1] + 1);
+            if i > 1 && j > 1 && from[i - 1] == to[j - 2] && from[i - 2] == to[j - 1] {
+                best = best.min(before[j - 2] + 1);
+            }
+            row.push(best);
+        }
+        before = std::mem::replace(&mut last, row);
+    }
+    last[to.len()]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_misspelt_word_finds_its_neighbour_and_a_strange_one_none() {
+        let keys = ["role", "port", "host", "data_dir", "ssh"];
+        assert_eq!(closest("prot", keys), Some("port"));
+        assert_eq!(closest("datadir", keys), Some("data_dir"));
+        assert_eq!(closest("data-dir", keys), Some("data_dir"));
+        assert_eq!(closest("Role", keys), Some("role"));
+        assert_eq!(closest("priority", keys), None);
+        assert_eq!(closest("x", ["a"]), None);
+    }
+
+    #[test]
+    fn the_plain_text_names_file_place_message_other_places_and_remedy() {
+        let span = |line| Span { offset: 0, len: 1, line, column: 3 };
+        let mut report = Report::on("a.yaml");
+        report.error("two_primaries", span(7), "two primaries").help("make one a standby").also(span(4), "the first");
+        let text: Vec<String> = report.into_diagnostics().iter().map(ToString::to_string).collect();
+        assert_eq!(text, ["a.yaml:7:3: two primaries\n  4:3: the first\n  help: make one a standby"]);
+    }
+}

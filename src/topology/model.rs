@@ -1,1 +1,801 @@
-//! To be written.
+//! The shape of a topology file: which keys there are and what type each has.
+//!
+//! Makes a [`Draft`] of the tree of values and reports every key that is unknown, missing or of the wrong type.
+//! What is absent or wrong is `None`, so that the rest can still be judged; `validate` says what it all means.
+
+use std::str::FromStr;
+
+use crate::topology::Hooks;
+use crate::topology::ReplicationAuth;
+use crate::topology::Role;
+use crate::topology::SecretRef;
+use crate::topology::Service;
+use crate::topology::SslMode;
+use crate::topology::SyncMethod;
+use crate::topology::diagnostic::Report;
+use crate::topology::diagnostic::Span;
+use crate::topology::diagnostic::closest;
+use crate::topology::spans::Entry;
+use crate::topology::spans::Value;
+use crate::topology::spans::Yaml;
+
+/// A value with its place in the file.
+#[derive(Clone, Debug)]
+pub struct At<T> {
+    pub value: T,
+    pub span: Span,
+}
+
+impl<T> At<T> {
+    fn new(value: T, span: Span) -> Self {
+        Self { value, span }
+    }
+
+    fn map<U>(self, change: impl FnOnce(T) -> U) -> At<U> {
+        At { value: change(self.value), span: self.span }
+    }
+}
+
+/// A topology file whose keys and types have been looked at, and nothing else.
+#[derive(Debug, Default)]
+pub struct Draft {
+    pub cluster: Option<At<String>>,
+    pub system_identifier: Option<At<u64>>,
+    pub postgresql: Option<DraftPostgresql>,
+    pub admin: DraftAdmin,
+    pub replication: Option<DraftReplication>,
+    pub parameters: Vec<DraftSetting>,
+    pub hba: Vec<DraftRule>,
+    /// With `node_defaults` under each.
+    pub nodes: Vec<DraftNode>,
+    /// The place of `nodes:`.
+    pub nodes_span: Span,
+    pub hooks: Hooks,
+    pub fencing: Option<At<Vec<String>>>,
+}
+
+/// The keys under `postgresql:`.
+#[derive(Debug)]
+pub struct DraftPostgresql {
+    pub version: Option<At<String>>,
+    pub bin_dir: Option<At<String>>,
+    pub os_user: Option<At<String>>,
+    pub initdb: Vec<DraftSetting>,
+}
+
+/// The keys under `admin:`.
+#[derive(Debug, Default)]
+pub struct DraftAdmin {
+    pub user: Option<At<String>>,
+    pub database: Option<At<String>>,
+    pub password: Option<At<SecretRef>>,
+    pub sslmode: Option<At<SslMode>>,
+}
+
+/// The keys under `replication:`.
+#[derive(Debug)]
+pub struct DraftReplication {
+    pub span: Span,
+    pub user: Option<At<String>>,
+    pub auth: Option<At<ReplicationAuth>>,
+    pub password: Option<At<SecretRef>>,
+    /// Whether the key is there, be its value right or wrong.
+    pub has_password: bool,
+    pub connection_limit: Option<At<i32>>,
+    pub slots: Option<At<bool>>,
+    pub addresses: Vec<At<String>>,
+    pub tls: Option<DraftTls>,
+    pub synchronous: Option<DraftSynchronous>,
+}
+
+/// The keys under `tls:`.
+#[derive(Debug)]
+pub struct DraftTls {
+    pub span: Span,
+    pub sslmode: Option<At<SslMode>>,
+    pub sslrootcert: Option<At<String>>,
+    pub sslcert: Option<At<String>>,
+    pub sslkey: Option<At<String>>,
+}
+
+/// The keys under `synchronous:`.
+#[derive(Debug)]
+pub struct DraftSynchronous {
+    pub span: Span,
+    pub method: Option<At<SyncMethod>>,
+    pub num: Option<At<u32>>,
+    pub standbys: Vec<At<String>>,
+}
+
+/// A name with a value, both as written but for the name's case: a parameter, an option, a tablespace.
+#[derive(Clone, Debug)]
+pub struct DraftSetting {
+    pub name: At<String>,
+    pub value: At<String>,
+    pub quoted: bool,
+}
+
+/// One item of `hba:`.
+#[derive(Debug)]
+pub struct DraftRule {
+    pub span: Span,
+    pub kind: Option<At<String>>,
+    pub database: Vec<At<String>>,
+    pub user: Vec<At<String>>,
+    pub address: Option<At<String>>,
+    pub method: Option<At<String>>,
+    pub options: Vec<DraftSetting>,
+}
+
+/// One entry of `nodes:`.
+#[derive(Clone, Debug)]
+pub struct DraftNode {
+    pub name: At<String>,
+    pub role: Option<At<Role>>,
+    pub host: Option<At<String>>,
+    pub port: Option<At<u16>>,
+    pub data_dir: Option<At<String>>,
+    pub ssh: Option<At<String>>,
+    pub r#become: Option<At<String>>,
+    pub os_user: Option<At<String>>,
+    pub bin_dir: Option<At<String>>,
+    pub upstream: Option<At<String>>,
+    pub clone_from: Option<At<String>>,
+    pub config_dir: Option<At<String>>,
+    pub service: Option<At<Service>>,
+    pub waldir: Option<At<String>>,
+    pub tablespaces: Vec<DraftSetting>,
+    pub slot: Option<At<String>>,
+    pub parameters: Vec<DraftSetting>,
+}
+
+const TOPOLOGY_KEYS: [&str; 12] = [
+    "version",
+    "cluster",
+    "system_identifier",
+    "postgresql",
+    "admin",
+    "replication",
+    "parameters",
+    "hba",
+    "node_defaults",
+    "nodes",
+    "hooks",
+    "fencing",
+];
+
+const NODE_KEYS: [&str; 16] = [
+    "role",
+    "host",
+    "port",
+    "data_dir",
+    "ssh",
+    "become",
+    "os_user",
+    "bin_dir",
+    "upstream",
+    "clone_from",
+    "config_dir",
+    "service",
+    "waldir",
+    "tablespaces",
+    "slot",
+    "parameters",
+];
+
+const HOOK_KEYS: [&str; 4] = ["before_switchover", "after_promotion", "after_switchover", "switchover_undone"];
+
+const REPLICATION_KEYS: [&str; 8] =
+    ["user", "auth", "password", "connection_limit", "slots", "addresses", "tls", "synchronous"];
+
+const AUTH: [(&str, ReplicationAuth); 4] = [
+    ("scram-sha-256", ReplicationAuth::ScramSha256),
+    ("trust", ReplicationAuth::Trust),
+    ("md5", ReplicationAuth::Md5),
+    ("cert", ReplicationAuth::Cert),
+];
+
+const SSLMODES: [(&str, SslMode); 6] = [
+    ("disable", SslMode::Disable),
+    ("allow", SslMode::Allow),
+    ("prefer", SslMode::Prefer),
+    ("require", SslMode::Require),
+    ("verify-ca", SslMode::VerifyCa),
+    ("verify-full", SslMode::VerifyFull),
+];
+
+const ROLES: [(&str, Role); 2] = [("primary", Role::Primary), ("standby", Role::Standby)];
+
+const SYNC_METHODS: [(&str, SyncMethod); 2] = [("first", SyncMethod::First), ("any", SyncMethod::Any)];
+
+const SECRET_HELP: &str =
+    "say where it is to be found: `{ env: NAME }`, `{ file: PATH }` or `{ command: [PROGRAM, ARGUMENT] }`";
+
+impl Draft {
+    /// Reads the whole file. `None`: it is not even a map.
+    pub fn of(yaml: &Yaml, report: &mut Report<'_>) -> Option<Self> {
+        let fields = Fields::of(yaml, "a topology", yaml.start(), &TOPOLOGY_KEYS, report)?;
+        if let Some(version) = fields.needed("version", report).and_then(|yaml| text(yaml, "version", report))
+            && version.value != "1"
+        {
+            report
+                .error("format_version", version.span, format!("`{}` is no known format version", version.value))
+                .help("this pgpair reads `version: 1`; the version of PostgreSQL is `postgresql.version`");
+        }
+        let cluster = fields.needed("cluster", report).and_then(|yaml| text(yaml, "cluster", report));
+        let postgresql = fields.needed_entry("postgresql", report).and_then(|entry| draft_postgresql(entry, report));
+        let replication = fields.needed_entry("replication", report).and_then(|entry| draft_replication(entry, report));
+        let defaults = fields.entry("node_defaults").and_then(|entry| {
+            let name = At::new(entry.key.clone(), entry.key_span);
+            DraftNode::of(name, &entry.value, report)
+        });
+        let nodes = fields.needed_entry("nodes", report);
+        Some(Self {
+            cluster,
+            system_identifier: fields.number("system_identifier", "a number as pg_controldata prints it", report),
+            postgresql,
+            admin: fields.entry("admin").and_then(|entry| draft_admin(entry, report)).unwrap_or_default(),
+            replication,
+            parameters: fields.get("parameters").map(|yaml| parameters(yaml, report)).unwrap_or_default(),
+            hba: fields.get("hba").map(|yaml| rules(yaml, report)).unwrap_or_default(),
+            nodes: nodes.map(|entry| draft_nodes(entry, defaults.as_ref(), report)).unwrap_or_default(),
+            nodes_span: nodes.map(|entry| entry.key_span).unwrap_or_default(),
+            hooks: fields.entry("hooks").and_then(|entry| hooks(entry, report)).unwrap_or_default(),
+            fencing: fields.entry("fencing").and_then(|entry| {
+                let fields = Fields::of(&entry.value, "`fencing`", entry.key_span, &["command"], report)?;
+                fields.needed("command", report).and_then(|yaml| argv(yaml, "command", report))
+            }),
+        })
+    }
+}
+
+fn draft_postgresql(entry: &Entry, report: &mut Report<'_>) -> Option<DraftPostgresql> {
+    let keys = ["version", "bin_dir", "os_user", "initdb"];
+    let fields = Fields::of(&entry.value, "`postgresql`", entry.key_span, &keys, report)?;
+    Some(DraftPostgresql {
+        version: fields.needed("version", report).and_then(|yaml| text(yaml, "version", report)),
+        bin_dir: fields.text("bin_dir", report),
+        os_user: fields.text("os_user", report),
+        initdb: fields.get("initdb").map(|yaml| settings(yaml, "initdb", report)).unwrap_or_default(),
+    })
+}
+
+fn draft_admin(entry: &Entry, report: &mut Report<'_>) -> Option<DraftAdmin> {
+    let keys = ["user", "database", "password", "sslmode"];
+    let fields = Fields::of(&entry.value, "`admin`", entry.key_span, &keys, report)?;
+    Some(DraftAdmin {
+        user: fields.text("user", report),
+        database: fields.text("database", report),
+        password: fields.get("password").and_then(|yaml| secret(yaml, report)),
+        sslmode: fields.choice("sslmode", &SSLMODES, report),
+    })
+}
+
+fn draft_replication(entry: &Entry, report: &mut Report<'_>) -> Option<DraftReplication> {
+    let fields = Fields::of(&entry.value, "`replication`", entry.key_span, &REPLICATION_KEYS, report)?;
+    Some(DraftReplication {
+        span: entry.key_span,
+        user: fields.needed("user", report).and_then(|yaml| text(yaml, "user", report)),
+        auth: fields.choice("auth", &AUTH, report),
+        password: fields.get("password").and_then(|yaml| secret(yaml, report)),
+        has_password: fields.entry("password").is_some(),
+        connection_limit: fields.number("connection_limit", "a whole number; -1 is no limit", report),
+        slots: fields.boolean("slots", report),
+        addresses: fields.get("addresses").map(|yaml| texts(yaml, "addresses", report)).unwrap_or_default(),
+        tls: fields.entry("tls").and_then(|entry| draft_tls(entry, report)),
+        synchronous: fields.entry("synchronous").and_then(|entry| draft_synchronous(entry, report)),
+    })
+}
+
+fn draft_tls(entry: &Entry, report: &mut Report<'_>) -> Option<DraftTls> {
+    let keys = ["sslmode", "sslrootcert", "sslcert", "sslkey"];
+    let fields = Fields::of(&entry.value, "`tls`", entry.key_span, &keys, report)?;
+    Some(DraftTls {
+        span: entry.key_span,
+        sslmode: fields.needed("sslmode", report).and_then(|yaml| choice(yaml, "sslmode", &SSLMODES, report)),
+        sslrootcert: fields.text("sslrootcert", report),
+        sslcert: fields.text("sslcert", report),
+        sslkey: fields.text("sslkey", report),
+    })
+}
+
+fn draft_synchronous(entry: &Entry, report: &mut Report<'_>) -> Option<DraftSynchronous> {
+    let keys = ["method", "num", "standbys"];
+    let fields = Fields::of(&entry.value, "`synchronous`", entry.key_span, &keys, report)?;
+    Some(DraftSynchronous {
+        span: entry.key_span,
+        method: fields.choice("method", &SYNC_METHODS, report),
+        num: fields.number("num", "a whole number from 1", report),
+        standbys: fields.get("standbys").map(|yaml| texts(yaml, "standbys", report)).unwrap_or_default(),
+    })
+}
+
+fn draft_nodes(entry: &Entry, defaults: Option<&DraftNode>, report: &mut Report<'_>) -> Vec<DraftNode> {
+    let nodes = map(&entry.value, "`nodes`", "each node's name with its keys under it", report);
+    let mut drafts = Vec::new();
+    for node in nodes {
+        let name = At::new(node.key.clone(), node.key_span);
+        if let Some(draft) = DraftNode::of(name, &node.value, report) {
+            let draft = match defaults {
+                Some(defaults) => draft.over(defaults),
+                None => draft,
+            };
+            // A key that is there but wrong has been reported, and is not missing.
+            let given = |key| node.value.get(key).is_some() || defaults.is_some_and(|defaults| defaults.has(key));
+            let missing = ["role", "port", "data_dir"].into_iter().filter(|key| !given(key));
+            let missing: Vec<String> = missing.map(|key| format!("`{key}`")).collect();
+            if !missing.is_empty() {
+                let example = "as in `{ role: standby, port: 5432, data_dir: /var/lib/postgresql/15/main }`";
+                report
+                    .error(
+                        "missing_key",
+                        draft.name.span,
+                        format!("node `{}` has no {}", draft.name.value, missing.join(" and no ")),
+                    )
+                    .help(format!("every node needs them, {example}"));
+            }
+            drafts.push(draft);
+        }
+    }
+    drafts
+}
+
+impl DraftNode {
+    fn of(name: At<String>, yaml: &Yaml, report: &mut Report<'_>) -> Option<Self> {
+        let what = if name.value == "node_defaults" { "`node_defaults`" } else { "a node" };
+        let fields = Fields::of(yaml, what, name.span, &NODE_KEYS, report)?;
+        Some(Self {
+            name,
+            role: fields.choice("role", &ROLES, report),
+            host: fields.text("host", report),
+            port: fields.number::<u16>("port", "a whole number from 1 to 65535", report),
+            data_dir: fields.text("data_dir", report),
+            ssh: fields.text("ssh", report),
+            r#become: fields.text("become", report),
+            os_user: fields.text("os_user", report),
+            bin_dir: fields.text("bin_dir", report),
+            upstream: fields.text("upstream", report),
+            clone_from: fields.text("clone_from", report),
+            config_dir: fields.text("config_dir", report),
+            service: fields.entry("service").and_then(|entry| service(entry, report)),
+            waldir: fields.text("waldir", report),
+            tablespaces: fields.get("tablespaces").map(|yaml| settings(yaml, "tablespaces", report)).unwrap_or_default(),
+            slot: fields.text("slot", report),
+            parameters: fields.get("parameters").map(|yaml| parameters(yaml, report)).unwrap_or_default(),
+        })
+    }
+
+    /// Whether the keys that a node needs are among these defaults.
+    fn has(&self, key: &str) -> bool {
+        match key {
+            "role" => self.role.is_some(),
+            "port" => self.port.is_some(),
+            _ => self.data_dir.is_some(),
+        }
+    }
+
+    /// Takes from `defaults` what this node does not say itself; parameters one by one, other keys whole.
+    fn over(self, defaults: &Self) -> Self {
+        let defaults = defaults.clone();
+        let mut parameters = defaults.parameters;
+        parameters.retain(|default| self.parameters.iter().all(|own| own.name.value != default.name.value));
+        parameters.extend(self.parameters);
+        Self {
+            name: self.name,
+            role: self.role.or(defaults.role),
+            host: self.host.or(defaults.host),
+            port: self.port.or(defaults.port),
+            data_dir: self.data_dir.or(defaults.data_dir),
+            ssh: self.ssh.or(defaults.ssh),
+            r#become: self.r#become.or(defaults.r#become),
+            os_user: self.os_user.or(defaults.os_user),
+            bin_dir: self.bin_dir.or(defaults.bin_dir),
+            upstream: self.upstream.or(defaults.upstream),
+            clone_from: self.clone_from.or(defaults.clone_from),
+            config_dir: self.config_dir.or(defaults.config_dir),
+            service: self.service.or(defaults.service),
+            waldir: self.waldir.or(defaults.waldir),
+            tablespaces: if self.tablespaces.is_empty() { defaults.tablespaces } else { self.tablespaces },
+            slot: self.slot.or(defaults.slot),
+            parameters,
+        }
+    }
+}
+
+fn service(entry: &Entry, report: &mut Report<'_>) -> Option<At<Service>> {
+    if let Value::Scalar { .. } = entry.value.value {
+        return text(&entry.value, "service", report).map(|unit| unit.map(Service::Unit));
+    }
+    let fields = Fields::of(&entry.value, "`service`", entry.key_span, &["start", "stop", "restart"], report)?;
+    let start = fields.needed("start", report).and_then(|yaml| argv(yaml, "start", report));
+    let stop = fields.needed("stop", report).and_then(|yaml| argv(yaml, "stop", report));
+    let restart = fields.get("restart").and_then(|yaml| argv(yaml, "restart", report)).map(|argv| argv.value);
+    let service = Service::Commands { start: start?.value, stop: stop?.value, restart };
+    Some(At::new(service, entry.value.span))
+}
+
+fn hooks(entry: &Entry, report: &mut Report<'_>) -> Option<Hooks> {
+    let fields = Fields::of(&entry.value, "`hooks`", entry.key_span, &HOOK_KEYS, report)?;
+    let mut commands = |key: &str| -> Vec<Vec<String>> {
+        let Some(yaml) = fields.get(key) else { return Vec::new() };
+        let wanted = "a list of commands, each a list of arguments, as in `[[./move-ip.sh, up]]`";
+        let commands = list(yaml, key, wanted, report);
+        commands.iter().filter_map(|command| argv(command, key, report)).map(|argv| argv.value).collect()
+    };
+    Some(Hooks {
+        before_switchover: commands("before_switchover"),
+        after_promotion: commands("after_promotion"),
+        after_switchover: commands("after_switchover"),
+        switchover_undone: commands("switchover_undone"),
+    })
+}
+
+fn rules(yaml: &Yaml, report: &mut Report<'_>) -> Vec<DraftRule> {
+    let keys = ["type", "database", "user", "address", "method", "options"];
+    let items = list(yaml, "hba", "a list of rules, each with `type`, `database`, `user` and `method`", report);
+    let rule = |item: &Yaml| {
+        let fields = Fields::of(item, "a rule of `hba`", item.start(), &keys, report)?;
+        Some(DraftRule {
+            span: item.start(),
+            kind: fields.needed("type", report).and_then(|yaml| text(yaml, "type", report)),
+            database: fields.needed("database", report).map(|yaml| texts(yaml, "database", report)).unwrap_or_default(),
+            user: fields.needed("user", report).map(|yaml| texts(yaml, "user", report)).unwrap_or_default(),
+            address: fields.text("address", report),
+            method: fields.needed("method", report).and_then(|yaml| text(yaml, "method", report)),
+            options: fields.get("options").map(|yaml| settings(yaml, "options", report)).unwrap_or_default(),
+        })
+    };
+    items.iter().filter_map(rule).collect()
+}
+
+/// The parameters under a key: names in lower case, as PostgreSQL takes them, and so given once in whatever case.
+fn parameters(yaml: &Yaml, report: &mut Report<'_>) -> Vec<DraftSetting> {
+    let mut parameters: Vec<DraftSetting> = Vec::new();
+    for mut setting in settings(yaml, "parameters", report) {
+        setting.name.value = setting.name.value.to_ascii_lowercase();
+        match parameters.iter().find(|other| other.name.value == setting.name.value) {
+            None => parameters.push(setting),
+            Some(first) => {
+                let name = &setting.name.value;
+                report
+                    .error("duplicate_parameter", setting.name.span, format!("parameter `{name}` is given twice"))
+                    .also(first.name.span, "the first is here")
+                    .help("keep one of them: PostgreSQL does not tell upper from lower case in names");
+            }
+        }
+    }
+    parameters
+}
+
+/// A map of names to texts, as written.
+fn settings(yaml: &Yaml, key: &str, report: &mut Report<'_>) -> Vec<DraftSetting> {
+    let entries = map(yaml, &format!("`{key}`"), "a name and its value a line, as in `name: value`", report);
+    let mut settings = Vec::new();
+    for entry in entries {
+        let name = &entry.key;
+        match &entry.value.value {
+            Value::Scalar { .. } if entry.value.is_null() => no_value(entry, report),
+            Value::Scalar { text, quoted } => settings.push(DraftSetting {
+                name: At::new(name.clone(), entry.key_span),
+                value: At::new(text.clone(), entry.value.span),
+                quoted: *quoted,
+            }),
+            Value::List(items) => {
+                let items: Vec<&str> = items.iter().filter_map(Yaml::as_text).collect();
+                report
+                    .error("wrong_type", entry.value.start(), format!("`{name}` takes one text, not a list"))
+                    .help(format!("write it as PostgreSQL does: '{}'", items.join(", ")));
+            }
+            Value::Map(_) => {
+                report
+                    .error("wrong_type", entry.value.start(), format!("`{name}` takes one text, not keys and values"))
+                    .help("a name with a dot is written in one piece, as in `pg_stat_statements.max: 1000`");
+            }
+            Value::Refused => {}
+        }
+    }
+    settings
+}
+
+/// Where a secret is to be found. Nothing of what stands in the file is ever repeated here: it may be the secret.
+fn secret(yaml: &Yaml, report: &mut Report<'_>) -> Option<At<SecretRef>> {
+    let entries = match &yaml.value {
+        Value::Map(entries) => entries,
+        Value::Scalar { .. } | Value::List(_) => {
+            report
+                .error("literal_password", yaml.start(), "a password must not stand in the topology itself")
+                .help(format!("{SECRET_HELP}; and change the password if this file was committed"));
+            return None;
+        }
+        Value::Refused => return None,
+    };
+    let [entry] = entries.as_slice() else {
+        report.error("wrong_type", yaml.start(), "a password has exactly one source").help(SECRET_HELP);
+        return None;
+    };
+    let found = match (entry.key.as_str(), &entry.value.value) {
+        (_, Value::Refused) => return None,
+        ("env", Value::Scalar { text, .. }) if !entry.value.is_null() && !text.is_empty() => SecretRef::Env(text.clone()),
+        ("file", Value::Scalar { text, .. }) if !entry.value.is_null() && !text.is_empty() => SecretRef::File(text.clone()),
+        ("command", Value::List(_)) => SecretRef::Command(argv(&entry.value, "command", report)?.value),
+        ("env" | "file" | "command", _) => {
+            report.error("wrong_type", entry.key_span, format!("`{}` has no such value", entry.key)).help(SECRET_HELP);
+            return None;
+        }
+        (_, _) => {
+            report.error("unknown_key", entry.key_span, "this is no source of a password").help(SECRET_HELP);
+            return None;
+        }
+    };
+    Some(At::new(found, yaml.span))
+}
+
+impl Yaml {
+    /// The place where the value begins; all of it for a scalar.
+    fn start(&self) -> Span {
+        match &self.value {
+            Value::Scalar { .. } | Value::Refused => self.span,
+            Value::List(_) | Value::Map(_) => Span { len: self.span.len.min(1), ..self.span },
+        }
+    }
+
+    fn as_text(&self) -> Option<&str> {
+        match &self.value {
+            Value::Scalar { text, .. } => Some(text),
+            Value::List(_) | Value::Map(_) | Value::Refused => None,
+        }
+    }
+
+    /// What this is, for a message that says that it should be something else.
+    fn describe(&self) -> String {
+        match &self.value {
+            Value::Scalar { text, .. } => format!("`{text}`"),
+            Value::List(_) => "a list".to_owned(),
+            Value::Map(_) => "keys and values".to_owned(),
+            Value::Refused => "this".to_owned(),
+        }
+    }
+}
+
+/// The keys of a map, all of them known ones with a value.
+struct Fields<'y> {
+    /// How messages call the map.
+    what: &'y str,
+    /// Where to say that a key is missing.
+    at: Span,
+    entries: &'y [Entry],
+}
+
+impl<'y> Fields<'y> {
+    fn of(yaml: &'y Yaml, what: &'y str, at: Span, known: &[&str], report: &mut Report<'_>) -> Option<Self> {
+        let entries = match &yaml.value {
+            Value::Map(entries) => entries,
+            Value::Refused => return None,
+            Value::Scalar { .. } | Value::List(_) => {
+                let span = if yaml.is_null() { at } else { yaml.start() };
+                let found = if yaml.is_null() { "nothing".to_owned() } else { yaml.describe() };
+                report
+                    .error("wrong_type", span, format!("{what} has keys and values; here is {found}"))
+                    .help(format!("its keys are {}", names(known)));
+                return None;
+            }
+        };
+        for entry in entries {
+            if !known.contains(&entry.key.as_str()) {
+                let message = format!("{what} has no key `{}`", entry.key);
+                report.error("unknown_key", entry.key_span, message).help(
+                    match closest(&entry.key, known.iter().copied()) {
+                        Some(near) => format!("did you mean `{near}`?"),
+                        None => misplaced(&entry.key).unwrap_or_else(|| format!("its keys are {}", names(known))),
+                    },
+                );
+            } else if entry.value.is_null() {
+                no_value(entry, report);
+            }
+        }
+        Some(Self { what, at, entries })
+    }
+
+    fn entry(&self, key: &str) -> Option<&'y Entry> {
+        self.entries.iter().find(|entry| entry.key == key && !entry.value.is_null())
+    }
+
+    fn get(&self, key: &str) -> Option<&'y Yaml> {
+        self.entry(key).map(|entry| &entry.value)
+    }
+
+    /// The entry of a key that must be there.
+    fn needed_entry(&self, key: &str, report: &mut Report<'_>) -> Option<&'y Entry> {
+        if self.entries.iter().all(|entry| entry.key != key) {
+            report
+                .error("missing_key", self.at, format!("{} needs the key `{key}`", self.what))
+                .help(format!("add `{key}:`"));
+        }
+        self.entry(key)
+    }
+
+    fn needed(&self, key: &str, report: &mut Report<'_>) -> Option<&'y Yaml> {
+        self.needed_entry(key, report).map(|entry| &entry.value)
+    }
+
+    fn text(&self, key: &str, report: &mut Report<'_>) -> Option<At<String>> {
+        text(self.get(key)?, key, report)
+    }
+
+    fn number<T: FromStr>(&self, key: &str, wanted: &str, report: &mut Report<'_>) -> Option<At<T>> {
+        let yaml = self.get(key)?;
+        let number = yaml.as_text().and_then(|text| text.parse().ok());
+        if number.is_none() {
+            wrong_type(yaml, key, wanted, report);
+        }
+        number.map(|number| At::new(number, yaml.span))
+    }
+
+    /// Takes what PostgreSQL and YAML take.
+    fn boolean(&self, key: &str, report: &mut Report<'_>) -> Option<At<bool>> {
+        let yaml = self.get(key)?;
+        let value = yaml.as_text().and_then(boolean);
+        if value.is_none() {
+            wrong_type(yaml, key, "`true` or `false`", report);
+        }
+        value.map(|value| At::new(value, yaml.span))
+    }
+
+    fn choice<T: Copy>(&self, key: &str, choices: &[(&str, T)], report: &mut Report<'_>) -> Option<At<T>> {
+        choice(self.get(key)?, key, choices, report)
+    }
+}
+
+/// Reads a truth value as PostgreSQL and YAML write it.
+#[must_use]
+pub fn boolean(text: &str) -> Option<bool> {
+    match text.to_ascii_lowercase().as_str() {
+        "true" | "on" | "yes" => Some(true),
+        "false" | "off" | "no" => Some(false),
+        _ => None,
+    }
+}
+
+fn choice<T: Copy>(yaml: &Yaml, key: &str, choices: &[(&str, T)], report: &mut Report<'_>) -> Option<At<T>> {
+    let found = yaml.as_text().and_then(|text| choices.iter().find(|(name, _)| *name == text));
+    if let Some((_, value)) = found {
+        return Some(At::new(*value, yaml.span));
+    }
+    let known: Vec<&str> = choices.iter().map(|(name, _)| *name).collect();
+    let near = yaml.as_text().and_then(|text| closest(text, known.iter().copied()));
+    if yaml.value != Value::Refused {
+        let message = format!("`{key}` must be one of {}, not {}", names(&known), yaml.describe());
+        let diagnostic = report.error("wrong_value", yaml.start(), message);
+        let old_name = match yaml.as_text() {
+            Some("master" | "leader") => Some("primary"),
+            Some("slave" | "replica" | "secondary") => Some("standby"),
+            Some(_) | None => None,
+        };
+        if let Some(near) = near.or(old_name.filter(|name| known.contains(name))) {
+            diagnostic.help(format!("did you mean `{near}`?"));
+        }
+    }
+    None
+}
+
+fn text(yaml: &Yaml, key: &str, report: &mut Report<'_>) -> Option<At<String>> {
+    match &yaml.value {
+        // A key without any value has been reported.
+        Value::Scalar { .. } if yaml.is_null() => None,
+        Value::Scalar { text, .. } if text.is_empty() => {
+            report.error("empty_value", yaml.span, format!("`{key}` is empty")).help("give it a value, or delete the key");
+            None
+        }
+        Value::Scalar { text, .. } => Some(At::new(text.clone(), yaml.span)),
+        Value::List(_) | Value::Map(_) | Value::Refused => {
+            wrong_type(yaml, key, "one text", report);
+            None
+        }
+    }
+}
+
+/// One text, or a list of them.
+fn texts(yaml: &Yaml, key: &str, report: &mut Report<'_>) -> Vec<At<String>> {
+    if let Value::Scalar { .. } = yaml.value {
+        return text(yaml, key, report).into_iter().collect();
+    }
+    let items = list(yaml, key, "a list of texts", report);
+    if items.is_empty() && yaml.value == Value::List(Vec::new()) {
+        report.error("empty_value", yaml.span, format!("`{key}` is empty")).help("give it a value, or delete the key");
+    }
+    items.iter().filter_map(|item| item_text(item, key, report)).collect()
+}
+
+/// An argument vector: at least the program.
+fn argv(yaml: &Yaml, key: &str, report: &mut Report<'_>) -> Option<At<Vec<String>>> {
+    let wanted = "a list of arguments, as in `[./fence.sh, \"{node}\"]`";
+    if !matches!(yaml.value, Value::List(_)) {
+        wrong_type(yaml, key, wanted, report);
+        return None;
+    }
+    let items = list(yaml, key, wanted, report);
+    let program = items.first().and_then(Yaml::as_text).unwrap_or_default();
+    if program.is_empty() {
+        report.error("empty_command", yaml.start(), format!("a command of `{key}` names no program")).help(wanted);
+        return None;
+    }
+    let arguments: Vec<String> = items.iter().filter_map(|item| argument(item, key, report)).collect();
+    (arguments.len() == items.len()).then(|| At::new(arguments, yaml.span))
+}
+
+/// An argument may be empty, where other texts may not.
+fn argument(yaml: &Yaml, key: &str, report: &mut Report<'_>) -> Option<String> {
+    match &yaml.value {
+        Value::Scalar { text, quoted: true } => Some(text.clone()),
+        Value::Scalar { quoted: false, .. } | Value::List(_) | Value::Map(_) | Value::Refused => {
+            item_text(yaml, key, report).map(|text| text.value)
+        }
+    }
+}
+
+fn item_text(yaml: &Yaml, key: &str, report: &mut Report<'_>) -> Option<At<String>> {
+    if yaml.is_null() {
+        report
+            .error("no_value", yaml.span, format!("an item of `{key}` has no value"))
+            .help("delete it, or quote it if the word itself is meant");
+        return None;
+    }
+    text(yaml, key, report)
+}
+
+fn list<'y>(yaml: &'y Yaml, key: &str, wanted: &str, report: &mut Report<'_>) -> &'y [Yaml] {
+    match &yaml.value {
+        Value::List(items) => items,
+        Value::Scalar { .. } | Value::Map(_) | Value::Refused => {
+            wrong_type(yaml, key, wanted, report);
+            &[]
+        }
+    }
+}
+
+fn map<'y>(yaml: &'y Yaml, what: &str, wanted: &str, report: &mut Report<'_>) -> &'y [Entry] {
+    match &yaml.value {
+        Value::Map(entries) => entries,
+        Value::Scalar { .. } | Value::List(_) => {
+            let message = format!("{what} has names with values under it; here is {}", yaml.describe());
+            report.error("wrong_type", yaml.start(), message).help(wanted);
+            &[]
+        }
+        Value::Refused => &[],
+    }
+}
+
+fn wrong_type(yaml: &Yaml, key: &str, wanted: &str, report: &mut Report<'_>) {
+    if yaml.value != Value::Refused {
+        report.error("wrong_type", yaml.start(), format!("`{key}` must be {wanted}, not {}", yaml.describe()));
+    }
+}
+
+fn no_value(entry: &Entry, report: &mut Report<'_>) {
+    report
+        .error("no_value", entry.key_span, format!("`{}` has no value", entry.key))
+        .help("give it one, or delete the key; an empty text is `''`, and the word null needs quotes");
+}
+
+/// Says where a key belongs that stands in the wrong map.
+fn misplaced(key: &str) -> Option<String> {
+    let home = if NODE_KEYS.contains(&key) {
+        "under a node, or `node_defaults`"
+    } else if TOPOLOGY_KEYS.contains(&key) {
+        "at the left margin of the file"
+    } else if HOOK_KEYS.contains(&key) {
+        "under `hooks`"
+    } else if REPLICATION_KEYS.contains(&key) {
+        "under `replication`"
+    } else if ["wal_", "max_", "log_", "archive_", "shared_", "hot_standby"].iter().any(|start| key.starts_with(start)) {
+        "under `parameters`, as every setting of postgresql.conf"
+    } else {
+        return None;
+    };
+    Some(format!("`{key}` belongs {home}"))
+}
+
+fn names(names: &[&str]) -> String {
+    let quoted: Vec<String> = names.iter().map(|name| format!("`{name}`")).collect();
+    quoted.join(", ")
+}
