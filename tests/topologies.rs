@@ -10,6 +10,7 @@ use pgpair::topology;
 use pgpair::topology::Role;
 use pgpair::topology::Topology;
 use pgpair::topology::diagnostic::Diagnostic;
+use proptest::prelude::*;
 
 fn files(folder: &str) -> Vec<PathBuf> {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join(folder);
@@ -128,7 +129,10 @@ fn a_byte_order_mark_and_windows_line_ends_are_accepted() {
 
 #[test]
 fn places_are_right_after_a_byte_order_mark_windows_line_ends_and_other_alphabets() {
-    let source = format!("\u{feff}# 主备\r\n{}", SMALL.replace("port: 5433", "# é\r\n   prot: 1, port: 5433").replace('\n', "\r\n"));
+    let source = format!(
+        "\u{feff}# 主备\r\n{}",
+        SMALL.replace("port: 5433", "# é\r\n   prot: 1, port: 5433").replace('\n', "\r\n")
+    );
     let source = source.replace("\r\r\n", "\r\n");
     let wrong = parse(source.as_bytes()).expect_err("`prot` is unknown");
     let span = wrong[0].span.expect("a place");
@@ -165,4 +169,76 @@ fn no_answer_repeats_a_literal_password() {
         let wrong = parse(&source).expect_err("bad");
         assert!(!format!("{wrong:?}").contains("hunter2"), "{}", file.display());
     }
+}
+
+/// A change to one place of a text: something taken out, something put in.
+fn mutation() -> impl Strategy<Value = (prop::sample::Index, usize, String)> {
+    let put_in = prop_oneof![
+        "[ -~\n\té主\u{feff}\r\0]{0,3}",
+        prop::sample::select(vec![
+            ": ", "- ", "{", "}", "[", "]", "&a ", "*a", "'", "\"", "|\n", "<<: ", "---\n", "!t ", "~", "# "
+        ])
+        .prop_map(str::to_owned),
+        prop::sample::select(vec![
+            "  a:\n",
+            "port: 0\n",
+            "    upstream: c\n",
+            "role: primary",
+            "host: '*'\n",
+            "-1",
+            "null"
+        ])
+        .prop_map(str::to_owned),
+    ];
+    (any::<prop::sample::Index>(), 0..12usize, put_in)
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(2000))]
+
+    #[test]
+    fn no_text_makes_the_reader_panic_and_every_place_is_in_the_file(
+        every_key: bool,
+        mutations in prop::collection::vec(mutation(), 1..6),
+    ) {
+        let good = if every_key { "fixtures/good/every-key.yaml" } else { "topologies/runbook-pair.yaml" };
+        let mut text: Vec<char> = include_file(good).chars().collect();
+        for (index, taken, put_in) in mutations {
+            let start = index.index(text.len() + 1);
+            let end = (start + taken).min(text.len());
+            text.splice(start..end, put_in.chars());
+        }
+        let text: String = text.into_iter().collect();
+        match parse(text.as_bytes()) {
+            Ok(topology) => {
+                prop_assert_eq!(topology.primary().role, Role::Primary);
+                for node in topology.nodes.values() {
+                    prop_assert!(node.data_dir.starts_with('/'));
+                }
+                for standby in topology.standbys() {
+                    prop_assert!(topology.upstream(standby).name != standby.name);
+                }
+            }
+            Err(wrong) => {
+                prop_assert!(!wrong.is_empty());
+                let places = wrong.iter().flat_map(|one| one.span.iter().chain(one.related.iter().map(|(span, _)| span)));
+                for span in places {
+                    let shown = text.get(span.offset..span.offset + span.len);
+                    prop_assert!(shown.is_some(), "{:?} is no place in {} bytes", span, text.len());
+                    let line = text[..span.offset].matches('\n').count() + 1;
+                    prop_assert_eq!(span.line, line);
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn no_bytes_make_the_reader_panic(bytes in prop::collection::vec(any::<u8>(), 0..200)) {
+        let wrong = parse(&bytes);
+        prop_assert!(wrong.is_err_and(|wrong| !wrong.is_empty()));
+    }
+}
+
+fn include_file(file: &str) -> String {
+    fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join(file)).expect("the file is there")
 }

@@ -188,14 +188,8 @@ const INITDB_OPTIONS: [(u32, (&str, bool)); 22] = [
     (18, ("no-sync-data-files", false)),
 ];
 
-const HBA_TYPES: [(u32, &str); 6] = [
-    (10, "local"),
-    (10, "host"),
-    (10, "hostssl"),
-    (10, "hostnossl"),
-    (12, "hostgssenc"),
-    (12, "hostnogssenc"),
-];
+const HBA_TYPES: [(u32, &str); 6] =
+    [(10, "local"), (10, "host"), (10, "hostssl"), (10, "hostnossl"), (12, "hostgssenc"), (12, "hostnogssenc")];
 
 const HBA_METHODS: [(u32, &str); 15] = [
     (10, "trust"),

@@ -81,6 +81,14 @@ impl<'f> Report<'f> {
         self.push(code, Some(span), message.into())
     }
 
+    /// Records an error of which one example is enough, and returns that example.
+    pub fn first(&mut self, code: &'static str, span: Span, message: &str) -> &mut Diagnostic {
+        match self.found.iter().position(|diagnostic| diagnostic.code == code) {
+            Some(index) => &mut self.found[index],
+            None => self.error(code, span, message),
+        }
+    }
+
     /// Records an error of the file as a whole.
     pub fn file_error(&mut self, code: &'static str, message: impl Into<String>) -> &mut Diagnostic {
         self.push(code, None, message.into())
@@ -113,13 +121,69 @@ impl<'f> Report<'f> {
     }
 }
 
+/// Whether what stands under a key of this name may be a secret, and is never to be repeated.
+#[must_use]
+pub fn may_be_secret(key: &str) -> bool {
+    let key = key.to_ascii_lowercase();
+    ["passw", "secret", "passphrase", "conninfo"].iter().any(|word| key.contains(word))
+}
+
+/// Returns the text of a topology file as it may be shown beside a diagnostic: whatever may be a literal secret is
+/// covered, byte for byte, so that places stay right.
+#[must_use]
+pub fn without_secrets(source: &str) -> String {
+    let mut shown = String::with_capacity(source.len());
+    // What stands deeper than a key of a secret belongs to it.
+    let mut secret_above: Option<usize> = None;
+    for line in source.split_inclusive('\n') {
+        let indentation = line.len() - line.trim_start().len();
+        if secret_above.is_some_and(|above| indentation > above) {
+            cover(line, &mut shown);
+            continue;
+        }
+        if !line.trim().is_empty() {
+            secret_above = None;
+        }
+        let secret_from = line.char_indices().filter(|(_, c)| matches!(c, ':' | '=')).find_map(|(at, _)| {
+            let word =
+                line[..at].rsplit(|c: char| c.is_whitespace() || "{,'\"=:".contains(c)).find(|word| !word.is_empty());
+            word.filter(|word| may_be_secret(word)).map(|_| at + 1)
+        });
+        let Some(at) = secret_from else {
+            shown.push_str(line);
+            continue;
+        };
+        secret_above = Some(indentation);
+        let value = line[at..].trim_start().trim_start_matches(['{', ' ']);
+        let is_reference = ["env:", "file:", "command:"].iter().any(|source| value.starts_with(source));
+        shown.push_str(&line[..at]);
+        if is_reference {
+            shown.push_str(&line[at..]);
+        } else {
+            cover(&line[at..], &mut shown);
+        }
+    }
+    shown
+}
+
+fn cover(text: &str, shown: &mut String) {
+    for c in text.chars() {
+        if c.is_whitespace() { shown.push(c) } else { shown.extend(std::iter::repeat_n('*', c.len_utf8())) }
+    }
+}
+
 /// Returns the candidate that `word` most likely was meant to be.
 pub fn closest<'c>(word: &str, candidates: impl IntoIterator<Item = &'c str>) -> Option<&'c str> {
     let word = word.to_lowercase().replace('-', "_");
     let limit = (word.chars().count() / 3).clamp(1, 3);
+    let distance = |candidate: &str| {
+        let candidate = candidate.replace('-', "_");
+        let shortened = word.len() > 2 && candidate.starts_with(&word);
+        if shortened { 1 } else { edits(&word, &candidate) }
+    };
     candidates
         .into_iter()
-        .map(|candidate| (edits(&word, &candidate.replace('-', "_")), candidate))
+        .map(|candidate| (distance(candidate), candidate))
         .filter(|(distance, candidate)| *distance <= limit && *distance < candidate.len())
         .min_by_key(|(distance, _)| *distance)
         .map(|(_, candidate)| candidate)
@@ -158,6 +222,19 @@ mod tests {
         assert_eq!(closest("Role", keys), Some("role"));
         assert_eq!(closest("priority", keys), None);
         assert_eq!(closest("x", ["a"]), None);
+    }
+
+    #[test]
+    fn what_may_be_a_secret_is_covered_and_every_byte_keeps_its_place() {
+        let source = "a: 1\npassword: hunter2\nb: { password: 'hünter2' }\nc:\n  password:\n    - hunter2\n  d: 1\n\
+                      p: { file: ./p }\npassword: { file: ./p }\nprimary_conninfo: 'password=hunter2'\nx: 'a=b password=hunter2'\n";
+        let shown = without_secrets(source);
+        assert!(!shown.contains("nter2"), "{shown}");
+        assert_eq!(shown.len(), source.len());
+        for kept in ["a: 1\npassword: ", "  d: 1\n", "p: { file: ./p }\npassword: { file: ./p }\n", "x: 'a=b password="]
+        {
+            assert!(shown.contains(kept), "{shown}");
+        }
     }
 
     #[test]

@@ -15,6 +15,7 @@ use crate::topology::SyncMethod;
 use crate::topology::diagnostic::Report;
 use crate::topology::diagnostic::Span;
 use crate::topology::diagnostic::closest;
+use crate::topology::diagnostic::may_be_secret;
 use crate::topology::spans::Entry;
 use crate::topology::spans::Value;
 use crate::topology::spans::Yaml;
@@ -48,8 +49,8 @@ pub struct Draft {
     pub hba: Vec<DraftRule>,
     /// With `node_defaults` under each.
     pub nodes: Vec<DraftNode>,
-    /// The place of `nodes:`.
-    pub nodes_span: Span,
+    /// The place of `nodes:`, where it is a map.
+    pub nodes_span: Option<Span>,
     pub hooks: Hooks,
     pub fencing: Option<At<Vec<String>>>,
 }
@@ -131,6 +132,8 @@ pub struct DraftRule {
 #[derive(Clone, Debug)]
 pub struct DraftNode {
     pub name: At<String>,
+    /// The keys that are there, be their values right or wrong.
+    given: Vec<String>,
     pub role: Option<At<Role>>,
     pub host: Option<At<String>>,
     pub port: Option<At<u16>>,
@@ -239,7 +242,7 @@ impl Draft {
             parameters: fields.get("parameters").map(|yaml| parameters(yaml, report)).unwrap_or_default(),
             hba: fields.get("hba").map(|yaml| rules(yaml, report)).unwrap_or_default(),
             nodes: nodes.map(|entry| draft_nodes(entry, defaults.as_ref(), report)).unwrap_or_default(),
-            nodes_span: nodes.map(|entry| entry.key_span).unwrap_or_default(),
+            nodes_span: nodes.filter(|entry| matches!(entry.value.value, Value::Map(_))).map(|entry| entry.key_span),
             hooks: fields.entry("hooks").and_then(|entry| hooks(entry, report)).unwrap_or_default(),
             fencing: fields.entry("fencing").and_then(|entry| {
                 let fields = Fields::of(&entry.value, "`fencing`", entry.key_span, &["command"], report)?;
@@ -320,19 +323,14 @@ fn draft_nodes(entry: &Entry, defaults: Option<&DraftNode>, report: &mut Report<
                 Some(defaults) => draft.over(defaults),
                 None => draft,
             };
-            // A key that is there but wrong has been reported, and is not missing.
-            let given = |key| node.value.get(key).is_some() || defaults.is_some_and(|defaults| defaults.has(key));
-            let missing = ["role", "port", "data_dir"].into_iter().filter(|key| !given(key));
+            let missing =
+                ["role", "port", "data_dir"].into_iter().filter(|key| !draft.given.iter().any(|given| given == key));
             let missing: Vec<String> = missing.map(|key| format!("`{key}`")).collect();
             if !missing.is_empty() {
-                let example = "as in `{ role: standby, port: 5432, data_dir: /var/lib/postgresql/15/main }`";
+                let message = format!("node `{}` has no {}", draft.name.value, missing.join(" and no "));
                 report
-                    .error(
-                        "missing_key",
-                        draft.name.span,
-                        format!("node `{}` has no {}", draft.name.value, missing.join(" and no ")),
-                    )
-                    .help(format!("every node needs them, {example}"));
+                    .error("missing_key", draft.name.span, message)
+                    .help("as in `{ role: standby, port: 5432, data_dir: /var/lib/postgresql/15/main }`");
             }
             drafts.push(draft);
         }
@@ -346,6 +344,7 @@ impl DraftNode {
         let fields = Fields::of(yaml, what, name.span, &NODE_KEYS, report)?;
         Some(Self {
             name,
+            given: fields.entries.iter().map(|entry| entry.key.clone()).chain(fields.meant.clone()).collect(),
             role: fields.choice("role", &ROLES, report),
             host: fields.text("host", report),
             port: fields.number::<u16>("port", "a whole number from 1 to 65535", report),
@@ -359,19 +358,13 @@ impl DraftNode {
             config_dir: fields.text("config_dir", report),
             service: fields.entry("service").and_then(|entry| service(entry, report)),
             waldir: fields.text("waldir", report),
-            tablespaces: fields.get("tablespaces").map(|yaml| settings(yaml, "tablespaces", report)).unwrap_or_default(),
+            tablespaces: fields
+                .get("tablespaces")
+                .map(|yaml| settings(yaml, "tablespaces", report))
+                .unwrap_or_default(),
             slot: fields.text("slot", report),
             parameters: fields.get("parameters").map(|yaml| parameters(yaml, report)).unwrap_or_default(),
         })
-    }
-
-    /// Whether the keys that a node needs are among these defaults.
-    fn has(&self, key: &str) -> bool {
-        match key {
-            "role" => self.role.is_some(),
-            "port" => self.port.is_some(),
-            _ => self.data_dir.is_some(),
-        }
     }
 
     /// Takes from `defaults` what this node does not say itself; parameters one by one, other keys whole.
@@ -382,6 +375,7 @@ impl DraftNode {
         parameters.extend(self.parameters);
         Self {
             name: self.name,
+            given: [self.given, defaults.given].concat(),
             role: self.role.or(defaults.role),
             host: self.host.or(defaults.host),
             port: self.port.or(defaults.port),
@@ -418,8 +412,20 @@ fn hooks(entry: &Entry, report: &mut Report<'_>) -> Option<Hooks> {
     let fields = Fields::of(&entry.value, "`hooks`", entry.key_span, &HOOK_KEYS, report)?;
     let mut commands = |key: &str| -> Vec<Vec<String>> {
         let Some(yaml) = fields.get(key) else { return Vec::new() };
-        let wanted = "a list of commands, each a list of arguments, as in `[[./move-ip.sh, up]]`";
-        let commands = list(yaml, key, wanted, report);
+        let commands = match &yaml.value {
+            // One command, where a list of commands is wanted: the commonest mistake.
+            Value::Scalar { .. } => std::slice::from_ref(yaml),
+            Value::List(items) => items,
+            Value::Map(_) | Value::Refused => &[],
+        };
+        if commands.is_empty() || commands.iter().any(|command| matches!(command.value, Value::Scalar { .. })) {
+            let words: Vec<&str> = commands.iter().filter_map(Yaml::as_text).collect();
+            let example = if words.is_empty() { "./move-ip.sh, up".to_owned() } else { words.join(", ") };
+            report
+                .error("wrong_type", yaml.start(), format!("`{key}` is a list of commands, each a list of arguments"))
+                .help(format!("write `[[{example}]]`"));
+            return Vec::new();
+        }
         commands.iter().filter_map(|command| argv(command, key, report)).map(|argv| argv.value).collect()
     };
     Some(Hooks {
@@ -482,9 +488,12 @@ fn settings(yaml: &Yaml, key: &str, report: &mut Report<'_>) -> Vec<DraftSetting
             }),
             Value::List(items) => {
                 let items: Vec<&str> = items.iter().filter_map(Yaml::as_text).collect();
-                report
-                    .error("wrong_type", entry.value.start(), format!("`{name}` takes one text, not a list"))
-                    .help(format!("write it as PostgreSQL does: '{}'", items.join(", ")));
+                report.error("wrong_type", entry.value.start(), format!("`{name}` takes one text, not a list")).help(
+                    match may_be_secret(name) {
+                        true => "write it as one text, in quotes".to_owned(),
+                        false => format!("write it as PostgreSQL does: '{}'", items.join(", ")),
+                    },
+                );
             }
             Value::Map(_) => {
                 report
@@ -515,8 +524,12 @@ fn secret(yaml: &Yaml, report: &mut Report<'_>) -> Option<At<SecretRef>> {
     };
     let found = match (entry.key.as_str(), &entry.value.value) {
         (_, Value::Refused) => return None,
-        ("env", Value::Scalar { text, .. }) if !entry.value.is_null() && !text.is_empty() => SecretRef::Env(text.clone()),
-        ("file", Value::Scalar { text, .. }) if !entry.value.is_null() && !text.is_empty() => SecretRef::File(text.clone()),
+        ("env", Value::Scalar { text, .. }) if !entry.value.is_null() && !text.is_empty() => {
+            SecretRef::Env(text.clone())
+        }
+        ("file", Value::Scalar { text, .. }) if !entry.value.is_null() && !text.is_empty() => {
+            SecretRef::File(text.clone())
+        }
         ("command", Value::List(_)) => SecretRef::Command(argv(&entry.value, "command", report)?.value),
         ("env" | "file" | "command", _) => {
             report.error("wrong_type", entry.key_span, format!("`{}` has no such value", entry.key)).help(SECRET_HELP);
@@ -531,11 +544,15 @@ fn secret(yaml: &Yaml, report: &mut Report<'_>) -> Option<At<SecretRef>> {
 }
 
 impl Yaml {
-    /// The place where the value begins; all of it for a scalar.
+    /// The place where the value begins: all of a scalar, the first key of a map, the bracket or dash of a list.
     fn start(&self) -> Span {
         match &self.value {
             Value::Scalar { .. } | Value::Refused => self.span,
-            Value::List(_) | Value::Map(_) => Span { len: self.span.len.min(1), ..self.span },
+            Value::List(_) => Span { len: self.span.len.min(1), ..self.span },
+            Value::Map(entries) => match entries.first() {
+                Some(first) if first.key_span.offset == self.span.offset => first.key_span,
+                Some(_) | None => Span { len: 0, ..self.span },
+            },
         }
     }
 
@@ -564,6 +581,8 @@ struct Fields<'y> {
     /// Where to say that a key is missing.
     at: Span,
     entries: &'y [Entry],
+    /// The keys that misspelt ones were meant to be.
+    meant: Vec<String>,
 }
 
 impl<'y> Fields<'y> {
@@ -580,20 +599,23 @@ impl<'y> Fields<'y> {
                 return None;
             }
         };
+        let mut meant = Vec::new();
         for entry in entries {
-            if !known.contains(&entry.key.as_str()) {
-                let message = format!("{what} has no key `{}`", entry.key);
-                report.error("unknown_key", entry.key_span, message).help(
-                    match closest(&entry.key, known.iter().copied()) {
-                        Some(near) => format!("did you mean `{near}`?"),
-                        None => misplaced(&entry.key).unwrap_or_else(|| format!("its keys are {}", names(known))),
-                    },
-                );
-            } else if entry.value.is_null() {
-                no_value(entry, report);
+            if known.contains(&entry.key.as_str()) {
+                if entry.value.is_null() {
+                    no_value(entry, report);
+                }
+                continue;
             }
+            let near = closest(&entry.key, known.iter().copied());
+            meant.extend(near.map(str::to_owned));
+            let help = match near {
+                Some(near) => format!("did you mean `{near}`?"),
+                None => misplaced(&entry.key).unwrap_or_else(|| format!("its keys are {}", names(known))),
+            };
+            report.error("unknown_key", entry.key_span, format!("{what} has no key `{}`", entry.key)).help(help);
         }
-        Some(Self { what, at, entries })
+        Some(Self { what, at, entries, meant })
     }
 
     fn entry(&self, key: &str) -> Option<&'y Entry> {
@@ -606,7 +628,7 @@ impl<'y> Fields<'y> {
 
     /// The entry of a key that must be there.
     fn needed_entry(&self, key: &str, report: &mut Report<'_>) -> Option<&'y Entry> {
-        if self.entries.iter().all(|entry| entry.key != key) {
+        if self.entries.iter().all(|entry| entry.key != key) && !self.meant.iter().any(|meant| meant == key) {
             report
                 .error("missing_key", self.at, format!("{} needs the key `{key}`", self.what))
                 .help(format!("add `{key}:`"));
@@ -622,9 +644,10 @@ impl<'y> Fields<'y> {
         text(self.get(key)?, key, report)
     }
 
-    fn number<T: FromStr>(&self, key: &str, wanted: &str, report: &mut Report<'_>) -> Option<At<T>> {
+    /// Takes a number as one writes it: no `+`, no leading zero, of which YAML readers make different things.
+    fn number<T: FromStr + ToString>(&self, key: &str, wanted: &str, report: &mut Report<'_>) -> Option<At<T>> {
         let yaml = self.get(key)?;
-        let number = yaml.as_text().and_then(|text| text.parse().ok());
+        let number = yaml.as_text().and_then(|text| text.parse().ok().filter(|number: &T| number.to_string() == text));
         if number.is_none() {
             wrong_type(yaml, key, wanted, report);
         }
@@ -683,7 +706,9 @@ fn text(yaml: &Yaml, key: &str, report: &mut Report<'_>) -> Option<At<String>> {
         // A key without any value has been reported.
         Value::Scalar { .. } if yaml.is_null() => None,
         Value::Scalar { text, .. } if text.is_empty() => {
-            report.error("empty_value", yaml.span, format!("`{key}` is empty")).help("give it a value, or delete the key");
+            report
+                .error("empty_value", yaml.span, format!("`{key}` is empty"))
+                .help("give it a value, or delete the key");
             None
         }
         Value::Scalar { text, .. } => Some(At::new(text.clone(), yaml.span)),
@@ -787,7 +812,8 @@ fn misplaced(key: &str) -> Option<String> {
         "under `hooks`"
     } else if REPLICATION_KEYS.contains(&key) {
         "under `replication`"
-    } else if ["wal_", "max_", "log_", "archive_", "shared_", "hot_standby"].iter().any(|start| key.starts_with(start)) {
+    } else if ["wal_", "max_", "log_", "archive_", "shared_", "hot_standby"].iter().any(|start| key.starts_with(start))
+    {
         "under `parameters`, as every setting of postgresql.conf"
     } else {
         return None;

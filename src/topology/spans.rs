@@ -10,6 +10,7 @@ use saphyr_parser::ScanError;
 
 use crate::topology::diagnostic::Report;
 use crate::topology::diagnostic::Span;
+use crate::topology::diagnostic::may_be_secret;
 
 /// The largest file that is read.
 pub const MAX_BYTES: usize = 1 << 20;
@@ -116,12 +117,60 @@ pub fn read(source: &[u8], report: &mut Report<'_>) -> Option<Yaml> {
         }
     }
     let root = tree.root.filter(|root| !root.is_null());
+    if report.is_empty()
+        && let Some(root) = &root
+        && !second_opinion(text, root, tree.places, report)
+    {
+        return None;
+    }
     if root.is_none() && report.is_empty() {
         report
             .file_error("empty_file", "the file is empty")
             .help("a topology begins with `version: 1`; topologies/demo.yaml is a small one");
     }
     root
+}
+
+/// Whether serde_yaml, the reader of most other tools, takes the file for the same as we do.
+///
+/// Only files that passed the checks above come here: no aliases, no depth, no duplicates.
+fn second_opinion(text: &str, root: &Yaml, places: &Places<'_>, report: &mut Report<'_>) -> bool {
+    let help = "put quotes round the value";
+    match serde_yaml::from_str::<serde_yaml::Value>(text) {
+        Ok(value) if same(root, &value) => true,
+        Ok(_) => {
+            report
+                .error("yaml_ambiguous", root.span, "two YAML readers read different values in this file")
+                .help("put quotes round the values that are unusual");
+            false
+        }
+        Err(error) => {
+            let index = error.location().map_or(0, |location| location.index());
+            let span = places.chars(index, index);
+            report.error("yaml_ambiguous", span, "not every YAML reader can read this").help(help);
+            false
+        }
+    }
+}
+
+fn same(yaml: &Yaml, value: &serde_yaml::Value) -> bool {
+    use serde_yaml::Value as Other;
+    match (&yaml.value, value) {
+        (Value::Scalar { text, .. }, Other::String(other)) => text == other,
+        (Value::Scalar { quoted, .. }, Other::Null | Other::Bool(_) | Other::Number(_)) => !quoted,
+        (Value::List(items), Other::Sequence(others)) => {
+            items.len() == others.len() && items.iter().zip(others).all(|(item, other)| same(item, other))
+        }
+        (Value::Map(entries), Other::Mapping(others)) => {
+            let same_key = |key: &str, other: &Other| other.as_str().is_none_or(|other| other == key);
+            entries.len() == others.len()
+                && entries
+                    .iter()
+                    .zip(others)
+                    .all(|(entry, (key, other))| same_key(&entry.key, key) && same(&entry.value, other))
+        }
+        (Value::Scalar { .. } | Value::List(_) | Value::Map(_) | Value::Refused, _) => false,
+    }
 }
 
 /// The tree as far as it has been read.
@@ -171,20 +220,14 @@ impl Tree<'_> {
             }
             Event::Alias(_) => {
                 report
-                    .error("yaml_alias", span, "an alias (`*…`) stands here; a topology has none")
+                    .first("yaml_alias", span, "an alias (`*…`) stands here; a topology has none")
                     .help("write the value itself, quoted if it begins with `*`; for what all nodes share there is `node_defaults`");
                 self.put(Yaml { span, value: Value::Refused }, report);
             }
-            Event::Nothing
-            | Event::StreamStart
-            | Event::StreamEnd
-            | Event::DocumentStart(_)
-            | Event::DocumentEnd => {}
+            Event::Nothing | Event::StreamStart | Event::StreamEnd | Event::DocumentStart(_) | Event::DocumentEnd => {}
         }
         if self.open.len() > MAX_DEPTH {
-            report
-                .error("too_deep", span, format!("lists and maps are nested more than {MAX_DEPTH} deep"))
-                .help("a topology needs seven levels at most");
+            too_deep(span, report);
             return false;
         }
         true
@@ -202,6 +245,12 @@ impl Tree<'_> {
             },
         }
     }
+}
+
+fn too_deep(span: Span, report: &mut Report<'_>) {
+    report
+        .error("too_deep", span, format!("lists and maps are nested more than {MAX_DEPTH} deep"))
+        .help("a topology needs seven levels at most");
 }
 
 fn key(yaml: Yaml, entries: &[Entry], report: &mut Report<'_>) -> Key {
@@ -233,7 +282,7 @@ fn key(yaml: Yaml, entries: &[Entry], report: &mut Report<'_>) -> Key {
 fn refuse_anchor_and_tag(anchor: usize, tag: bool, span: Span, report: &mut Report<'_>) {
     if anchor != 0 {
         report
-            .error("yaml_anchor", span, "an anchor (`&…`) stands before this value; a topology has none")
+            .first("yaml_anchor", span, "an anchor (`&…`) stands before this value; a topology has none")
             .help("for what all nodes share there is `node_defaults`; a value that begins with `&` needs quotes");
     }
     if tag {
@@ -264,9 +313,13 @@ fn syntax_error(error: &ScanError, text: &str, places: &Places<'_>, report: &mut
     let index = error.marker().index();
     let place = places.chars(index, index);
     let lines: Vec<&str> = text.lines().collect();
-    // The parser often notices on the line after.
+    if error.info().contains("recursion limit") {
+        too_deep(place, report);
+        return;
+    }
+    // The parser often notices on the line after, and a tab on the line before.
     let candidates = [place.line, place.line.saturating_sub(1)];
-    for number in candidates {
+    for number in candidates.into_iter().chain([place.line + 1]) {
         let Some(line) = number.checked_sub(1).and_then(|index| lines.get(index)) else { continue };
         let start = places.line_start(number);
         let indentation = line.len() - line.trim_start().len();
@@ -281,17 +334,34 @@ fn syntax_error(error: &ScanError, text: &str, places: &Places<'_>, report: &mut
         let Some(line) = number.checked_sub(1).and_then(|index| lines.get(index)) else { continue };
         if let Some((at, value)) = needs_quotes(line) {
             let first = value.chars().next().unwrap_or_default();
-            let quoted = value.replace('\'', "''");
-            let why = if "%@`*&![{".contains(first) {
-                format!("a value that begins with `{first}` needs quotes")
+            let help = if may_be_secret(&line[..at]) {
+                "put it in single quotes; a password is given as `{ env: NAME }` or `{ file: PATH }`, never here"
+                    .to_owned()
             } else {
-                "a value that contains `: ` needs quotes".to_owned()
+                format!("write '{}'", value.replace('\'', "''"))
+            };
+            let why = if "%@`*&![{".contains(first) {
+                format!("a text that begins with `{first}` needs quotes")
+            } else {
+                "a text that contains `: ` needs quotes".to_owned()
             };
             report
                 .error("yaml_needs_quotes", places.bytes(places.line_start(number) + at, value.len()), why)
-                .help(format!("write '{quoted}'"));
+                .help(help);
             return;
         }
+    }
+    if error.info().contains("escape") {
+        report
+            .error("yaml_syntax", place, "in double quotes `\\` begins an escape, and this is none")
+            .help("take single quotes, where `\\` is itself, or write `\\\\`");
+        return;
+    }
+    if error.info().contains("quoted scalar") {
+        report
+            .error("yaml_syntax", place, "the quoted text that begins here does not end as it should")
+            .help("close the quote; within '…' a quote is written twice, as in 'it''s'");
+        return;
     }
     report
         .error("yaml_syntax", place, format!("this is not YAML: {}", error.info()))
@@ -363,5 +433,74 @@ impl<'s> Places<'s> {
     /// The byte offset of a line counted from 1.
     fn line_start(&self, line: usize) -> usize {
         line.checked_sub(1).and_then(|index| self.lines.get(index)).copied().unwrap_or_default()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn tree(source: &str) -> Yaml {
+        let mut report = Report::on("t.yaml");
+        let tree = read(source.as_bytes(), &mut report);
+        let wrong: Vec<String> = report.into_diagnostics().iter().map(ToString::to_string).collect();
+        tree.unwrap_or_else(|| panic!("{wrong:?}"))
+    }
+
+    fn answer(source: &str) -> Vec<&'static str> {
+        let mut report = Report::on("t.yaml");
+        read(source.as_bytes(), &mut report);
+        report.into_diagnostics().iter().map(|diagnostic| diagnostic.code).collect()
+    }
+
+    #[test]
+    fn scalars_keep_their_text_whatever_yaml_makes_of_them() {
+        for text in
+            ["on", "off", "yes", "0600", "0o17", "1e3", "1.10", "1_000", "0x1F", "12:30:45", "16MB", "2026-01-01"]
+        {
+            let value = tree(&format!("a: {text}\n")).get("a").cloned().map(|yaml| yaml.value);
+            assert_eq!(value, Some(Value::Scalar { text: text.to_owned(), quoted: false }));
+        }
+    }
+
+    #[test]
+    fn every_value_and_key_is_found_where_it_stands() {
+        let source = "# é\na:  {b: 'c d',  e: [1, \"二\"]}\nf:\n  - g   # h\n  - i: j\nk: l\n";
+        let mut seen = Vec::new();
+        walk(&tree(source), source, &mut seen);
+        let list = ["a", "{b: 'c d',  e: [1, \"二\"]}", "b", "'c d'", "e", "[1, \"二\"]", "1", "\"二\""];
+        let rest = ["f", "- g   # h\n  - i: j", "g", "i: j", "i", "j", "k", "l"];
+        assert_eq!(seen[1..], [list.as_slice(), rest.as_slice()].concat());
+    }
+
+    fn walk<'s>(yaml: &Yaml, source: &'s str, seen: &mut Vec<&'s str>) {
+        let text = |span: Span| &source[span.offset..span.offset + span.len];
+        seen.push(text(yaml.span));
+        match &yaml.value {
+            Value::List(items) => items.iter().for_each(|item| walk(item, source, seen)),
+            Value::Map(entries) => {
+                for entry in entries {
+                    seen.push(text(entry.key_span));
+                    walk(&entry.value, source, seen);
+                }
+            }
+            Value::Scalar { .. } | Value::Refused => {}
+        }
+    }
+
+    #[test]
+    fn a_key_with_a_dot_is_one_key() {
+        assert!(tree("pg_stat_statements.max: 1\n").get("pg_stat_statements.max").is_some());
+    }
+
+    #[test]
+    fn the_plain_part_of_yaml_is_all_there_is() {
+        assert_eq!(answer("a: &x 1\n"), ["yaml_anchor"]);
+        assert_eq!(answer("a: !!int 1\n"), ["yaml_tag"]);
+        assert_eq!(answer("<<: { a: 1 }\n"), ["yaml_merge"]);
+        assert_eq!(answer("a: 1\n'a': 2\na: 3\n"), ["duplicate_key", "duplicate_key"]);
+        assert_eq!(answer("[a]: 1\n"), ["key_not_text"]);
+        assert_eq!(answer("a: 1\n---\nb: 2\n"), ["two_documents"]);
+        assert_eq!(answer("---\na: 1\n...\n"), Vec::<&str>::new());
     }
 }

@@ -59,7 +59,8 @@ pub fn topology(draft: Draft, base_dir: &str, report: &mut Report<'_>) -> Option
     check_roles(&draft, report);
     check_references(&draft.nodes, report);
     check_hosts(&draft.nodes, report);
-    let slots = draft.replication.as_ref().and_then(|replication| replication.slots.as_ref()).is_none_or(|slots| slots.value);
+    let slots =
+        draft.replication.as_ref().and_then(|replication| replication.slots.as_ref()).is_none_or(|slots| slots.value);
     check_slots(&draft.nodes, slots, report);
     check_admin(&draft, report);
     for parameters in std::iter::once(&draft.parameters).chain(draft.nodes.iter().map(|node| &node.parameters)) {
@@ -79,9 +80,9 @@ pub fn topology(draft: Draft, base_dir: &str, report: &mut Report<'_>) -> Option
         check_folders(&draft.nodes, nodes, report);
     }
     let hba = draft.hba.iter().map(|rule| hba_line(rule, major, report)).collect::<Vec<_>>();
-    let replication = draft.replication.map(|draft_replication| {
-        replication(draft_replication, &draft.nodes, base_dir, report)
-    });
+    let replication = draft
+        .replication
+        .map(|draft_replication| replication(draft_replication, &draft.nodes, &draft.parameters, base_dir, report));
     let fencing = draft.fencing.map(|command| fencing(command, base_dir, report));
     Some(Topology {
         cluster: draft.cluster?.value,
@@ -145,10 +146,12 @@ fn check_roles(draft: &Draft, report: &mut Report<'_>) {
             }
         }
         // A node whose role could not be read may be the one.
-        [] if draft.nodes.iter().all(|node| node.role.is_some()) && draft.nodes_span.line > 0 => {
-            report
-                .error("no_primary", draft.nodes_span, "no node is to be the primary")
-                .help("give one of the nodes `role: primary`");
+        [] if draft.nodes.iter().all(|node| node.role.is_some()) => {
+            if let Some(nodes) = draft.nodes_span {
+                report
+                    .error("no_primary", nodes, "no node is to be the primary")
+                    .help("give one of the nodes `role: primary`");
+            }
         }
         [] => {}
     }
@@ -160,15 +163,20 @@ fn check_references(nodes: &[DraftNode], report: &mut Report<'_>) {
             let Some(target) = target else { continue };
             if target.value == node.name.value {
                 report
-                    .error("own_upstream", target.span, format!("`{key}` of node `{}` is the node itself", node.name.value))
+                    .error(
+                        "own_upstream",
+                        target.span,
+                        format!("`{key}` of node `{}` is the node itself", node.name.value),
+                    )
                     .help("name another node, or delete the key: the default is the primary");
             } else {
                 existing_node(target, &format!("`{key}`"), nodes, report);
             }
         }
     }
-    check_loops(nodes, "upstream", |node| node.upstream.as_ref(), report);
-    check_loops(nodes, "clone_from", |node| node.clone_from.as_ref().or(node.upstream.as_ref()), report);
+    let mut told = Vec::new();
+    check_loops(nodes, "upstream", |node| node.upstream.as_ref(), &mut told, report);
+    check_loops(nodes, "clone_from", |node| node.clone_from.as_ref().or(node.upstream.as_ref()), &mut told, report);
 }
 
 fn existing_node<'n>(
@@ -184,19 +192,21 @@ fn existing_node<'n>(
             Some(near) => format!("did you mean `{near}`?"),
             None => format!("the nodes are {}", quoted(&names)),
         };
-        report.error("unknown_node", name.span, format!("{what} names `{}`, and there is no such node", name.value)).help(help);
+        report
+            .error("unknown_node", name.span, format!("{what} names `{}`, and there is no such node", name.value))
+            .help(help);
     }
     found
 }
 
 /// Every standby must reach the primary; what the primary itself names is ignored.
-fn check_loops(
-    nodes: &[DraftNode],
+fn check_loops<'n>(
+    nodes: &'n [DraftNode],
     key: &str,
-    next: impl Fn(&DraftNode) -> Option<&At<String>>,
+    next: impl Fn(&'n DraftNode) -> Option<&'n At<String>>,
+    told: &mut Vec<&'n str>,
     report: &mut Report<'_>,
 ) {
-    let mut told: Vec<&str> = Vec::new();
     for start in nodes {
         let mut path = vec![start];
         let mut node = start;
@@ -238,7 +248,11 @@ fn check_slots(nodes: &[DraftNode], slots: bool, report: &mut Report<'_>) {
             }
         } else if slot.len() > MAX_NAME && node_name.len() <= MAX_NAME && slots {
             report
-                .error("bad_name", span, format!("the slot of node `{node_name}` would be `{slot}`: {} characters", slot.len()))
+                .error(
+                    "bad_name",
+                    span,
+                    format!("the slot of node `{node_name}` would be `{slot}`: {} characters", slot.len()),
+                )
                 .help(format!("give the node a `slot:` of at most {MAX_NAME} characters, or a shorter name"));
         }
         if let Some((_, first, other)) = seen.iter().find(|(name, ..)| *name == slot)
@@ -268,9 +282,10 @@ fn is_loopback(host: &str) -> bool {
 }
 
 fn check_hosts(nodes: &[DraftNode], report: &mut Report<'_>) {
+    let mut all_good = true;
     for node in nodes {
         if let Some(host) = &node.host {
-            check_host(host, report);
+            all_good &= check_host(host, report);
         }
         if let Some(ssh) = &node.ssh {
             check_ssh(ssh, report);
@@ -290,7 +305,7 @@ fn check_hosts(nodes: &[DraftNode], report: &mut Report<'_>) {
         other.then(|| (first.host.as_ref().map_or(first.name.span, |host| host.span), "a node has this host"))
     };
     let Some((because, label)) = first_ssh.or_else(several) else { return };
-    if nodes.len() == 1 {
+    if nodes.len() == 1 || !all_good {
         return;
     }
     for node in nodes {
@@ -314,31 +329,27 @@ fn check_hosts(nodes: &[DraftNode], report: &mut Report<'_>) {
     }
 }
 
-fn check_host(host: &At<String>, report: &mut Report<'_>) {
+/// Whether the host can be one.
+fn check_host(host: &At<String>, report: &mut Report<'_>) -> bool {
     let text = host.value.as_str();
     let name = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | '_');
-    let mut complain = |help: &str| {
-        report.error("bad_host", host.span, format!("`{text}` is not the address of a node")).help(help);
-    };
-    if let Ok(address) = text.parse::<IpAddr>() {
-        if address.is_unspecified() {
-            complain("`host` is the address that the other nodes use; what the server listens on is the parameter `listen_addresses`");
+    let of_listen_addresses = "`host` is one address that the other nodes use; what the server listens on is the parameter `listen_addresses`";
+    let help = match text.parse::<IpAddr>() {
+        Ok(address) if address.is_unspecified() => of_listen_addresses,
+        Ok(_) => return true,
+        Err(_) if text.starts_with('-') => "an address never begins with `-`",
+        Err(_) if text.starts_with('[') => "write an IPv6 address without brackets, in quotes",
+        Err(_) if text.contains(['*', ',']) => of_listen_addresses,
+        Err(_) if text.contains(':') => "the port has a key of its own, `port`",
+        Err(_) if text.contains('/') => "`host` is a name or an IP address; leave it out for a node on this machine",
+        Err(_) if !text.chars().all(name) => "take a name or an IP address",
+        Err(_) if text.chars().all(|c| c.is_ascii_digit() || c == '.') => {
+            "an IPv4 address has four numbers from 0 to 255"
         }
-    } else if text.starts_with('-') {
-        complain("an address never begins with `-`");
-    } else if text.starts_with('[') {
-        complain("write an IPv6 address without brackets, in quotes");
-    } else if text.contains(['*', ',']) {
-        complain("`host` is one address; what the server listens on is the parameter `listen_addresses`");
-    } else if text.contains(':') {
-        complain("the port has a key of its own, `port`");
-    } else if text.contains('/') {
-        complain("`host` is a name or an IP address; leave it out for a node on this machine");
-    } else if !text.chars().all(name) {
-        complain("take a name or an IP address");
-    } else if text.chars().all(|c| c.is_ascii_digit() || c == '.') {
-        complain("an IPv4 address has four numbers from 0 to 255");
-    }
+        Err(_) => return true,
+    };
+    report.error("bad_host", host.span, format!("`{text}` is not the address of a node")).help(help);
+    false
 }
 
 /// `[user@]host[:port]`, IPv6 in brackets: never anything that ssh would take for an option.
@@ -351,7 +362,9 @@ fn check_ssh(ssh: &At<String>, report: &mut Report<'_>) {
     };
     let (user, rest) = text.split_once('@').map_or((None, text), |(user, rest)| (Some(user), rest));
     let (host, port) = match rest.strip_prefix('[').and_then(|rest| rest.split_once(']')) {
-        Some((host, tail)) if host.parse::<IpAddr>().is_ok() => (Some("ipv6"), tail.strip_prefix(':').or((!tail.is_empty()).then_some("?"))),
+        Some((host, tail)) if host.parse::<IpAddr>().is_ok() => {
+            (Some("ipv6"), tail.strip_prefix(':').or((!tail.is_empty()).then_some("?")))
+        }
         Some(_) => (None, None),
         None => rest.split_once(':').map_or((Some(rest), None), |(host, port)| (Some(host), Some(port))),
     };
@@ -397,6 +410,9 @@ fn on_one_machine(one: &Node, other: &Node) -> bool {
         || machine_address(&one.host) == machine_address(&other.host)
 }
 
+/// The ends of the names that pgpair gives to the copies it makes beside a folder.
+const SIBLINGS: [&str; 3] = [".pgpair-new", ".pgpair-old", ".pgpair-work"];
+
 /// Two nodes on one machine share neither a port nor a folder.
 fn check_folders(drafts: &[DraftNode], nodes: &IndexMap<NodeName, Node>, report: &mut Report<'_>) {
     // A duplicate name has been refused before it came here.
@@ -408,9 +424,15 @@ fn check_folders(drafts: &[DraftNode], nodes: &IndexMap<NodeName, Node>, report:
                 && let (Some(port), Some(first)) = (&draft.port, &other_draft.port)
             {
                 report
-                    .error("same_port", port.span, format!("{names} are on one machine and have the same port, {}", node.port))
+                    .error(
+                        "same_port",
+                        port.span,
+                        format!("{names} are on one machine and have the same port, {}", node.port),
+                    )
                     .also(first.span, "the first is here")
-                    .help("give one of them another port; nodes of several machines have each its own `host` and `ssh`");
+                    .help(
+                        "give one of them another port; nodes of several machines have each its own `host` and `ssh`",
+                    );
             }
             for (key, folder, span) in folders(draft, node) {
                 for (other_key, other_folder, other_span) in folders(other_draft, other) {
@@ -460,12 +482,16 @@ fn path(given: &At<String>, key: &str, base: Base<'_>, report: &mut Report<'_>) 
     let text = given.value.as_str();
     if text.starts_with('~') || text.starts_with('$') {
         report
-            .error("bad_path", given.span, format!("`{key}` begins with `{}`, which only a shell understands", &text[..1]))
+            .error(
+                "bad_path",
+                given.span,
+                format!("`{key}` begins with `{}`, which only a shell understands", &text[..1]),
+            )
             .help("write the whole path");
         return text.to_owned();
     }
     if text.contains("://") {
-        report.error("bad_path", given.span, format!("`{key}` is a path, not `{text}`")).help("write the whole path");
+        report.error("bad_path", given.span, format!("`{key}` is a path, not a URL")).help("write the whole path");
         return text.to_owned();
     }
     match base {
@@ -473,7 +499,11 @@ fn path(given: &At<String>, key: &str, base: Base<'_>, report: &mut Report<'_>) 
         Base::Elsewhere if text.starts_with('/') => absolute(text, "/"),
         Base::Elsewhere => {
             report
-                .error("bad_path", given.span, format!("`{key}` of a node reached by ssh must be absolute, not `{text}`"))
+                .error(
+                    "bad_path",
+                    given.span,
+                    format!("`{key}` of a node reached by ssh must be absolute, not `{text}`"),
+                )
                 .help("write the whole path: relative ones start at the topology file, which is on this machine");
             text.to_owned()
         }
@@ -530,7 +560,8 @@ fn postgresql(
     if let Some(user) = &draft.os_user {
         check_os_user(user, "os_user", report);
     }
-    let initdb = major.map(|major| draft.initdb.iter().filter_map(|option| initdb_option(option, major, report)).collect());
+    let initdb =
+        major.map(|major| draft.initdb.iter().filter_map(|option| initdb_option(option, major, report)).collect());
     Some(Postgresql {
         version: major?,
         bin_dir: draft.bin_dir.map(|dir| path(&dir, "bin_dir", Base::Folder(base_dir), report)),
@@ -539,31 +570,29 @@ fn postgresql(
     })
 }
 
-/// Options of initdb that pgpair gives itself, or that have a key of their own, with what to use.
+/// Options of initdb that pgpair gives itself, or that have a key of their own, with the remedy.
 const DERIVED_INITDB: [(&str, &str); 14] = [
-    ("pgdata", "the key `data_dir` of the node"),
-    ("username", "`admin.user`"),
-    ("auth", "`hba`; pgpair locks a new cluster down by itself"),
-    ("auth-local", "`hba`; pgpair locks a new cluster down by itself"),
-    ("auth-host", "`hba`; pgpair locks a new cluster down by itself"),
-    ("pwfile", "`admin.password`"),
-    ("pwprompt", "`admin.password`"),
-    ("waldir", "the key `waldir` of the node"),
-    ("xlogdir", "the key `waldir` of the node"),
-    ("set", "`parameters`"),
-    ("no-clean", "nothing: pgpair keeps what a failed initdb left only until the next run"),
-    ("sync-only", "nothing: it would create no cluster"),
-    ("show", "nothing: it would create no cluster"),
-    ("debug", "`pgpair -v`"),
+    ("pgdata", "use the key `data_dir` of the node"),
+    ("username", "use `admin.user`"),
+    ("auth", "use `hba`; pgpair locks a new cluster down by itself"),
+    ("auth-local", "use `hba`; pgpair locks a new cluster down by itself"),
+    ("auth-host", "use `hba`; pgpair locks a new cluster down by itself"),
+    ("pwfile", "use `admin.password`"),
+    ("pwprompt", "use `admin.password`"),
+    ("waldir", "use the key `waldir` of the node"),
+    ("xlogdir", "use the key `waldir` of the node"),
+    ("set", "use `parameters`"),
+    ("no-clean", "delete the line: pgpair keeps what a failed initdb left until its next run"),
+    ("sync-only", "delete the line: it would create no cluster"),
+    ("show", "delete the line: it would create no cluster"),
+    ("debug", "use `pgpair -v`"),
 ];
 
 fn initdb_option(option: &DraftSetting, major: Major, report: &mut Report<'_>) -> Option<(String, InitdbOption)> {
     let name = option.name.value.trim_start_matches('-').replace('_', "-");
     let span = option.name.span;
     if let Some((_, instead)) = DERIVED_INITDB.iter().find(|(derived, _)| *derived == name) {
-        report
-            .error("derived_setting", span, format!("initdb's `{name}` is not given here"))
-            .help(format!("use {instead}"));
+        report.error("derived_setting", span, format!("initdb's `{name}` is not given here")).help(*instead);
         return None;
     }
     let Some((known, takes_value)) = major.initdb_options().find(|(known, _)| *known == name) else {
@@ -578,7 +607,11 @@ fn initdb_option(option: &DraftSetting, major: Major, report: &mut Report<'_>) -
             },
         };
         report
-            .error("unknown_initdb_option", span, format!("initdb of PostgreSQL {major} has no option `{}`", option.name.value))
+            .error(
+                "unknown_initdb_option",
+                span,
+                format!("initdb of PostgreSQL {major} has no option `{}`", option.name.value),
+            )
             .help(help);
         return None;
     };
@@ -589,8 +622,11 @@ fn initdb_option(option: &DraftSetting, major: Major, report: &mut Report<'_>) -
     match boolean(&value.value).filter(|_| !option.quoted) {
         Some(on) => Some((known.to_owned(), InitdbOption::Switch(on))),
         None => {
-            report
-                .error("wrong_type", value.span, format!("`{}` is given or not: `true` or `false`, not `{}`", option.name.value, value.value));
+            report.error(
+                "wrong_type",
+                value.span,
+                format!("`{}` is given or not: `true` or `false`, not `{}`", option.name.value, value.value),
+            );
             None
         }
     }
@@ -611,7 +647,10 @@ fn check_admin(draft: &Draft, report: &mut Report<'_>) {
     let common = draft.postgresql.as_ref().and_then(|postgresql| postgresql.os_user.as_ref());
     let os_users = draft.nodes.iter().filter_map(|node| node.os_user.as_ref().or(common));
     if let Some(os_user) = os_users.into_iter().find(|os_user| os_user.value != user.value) {
-        let message = format!("`admin.user` is `{}` and the server's `os_user` is `{}`: peer authentication refuses that", user.value, os_user.value);
+        let message = format!(
+            "`admin.user` is `{}` and the server's `os_user` is `{}`: peer authentication refuses that",
+            user.value, os_user.value
+        );
         report
             .error("admin_password_needed", user.span, message)
             .also(os_user.span, "the OS user is here")
@@ -640,6 +679,7 @@ fn secret(given: At<SecretRef>, base_dir: &str, report: &mut Report<'_>) -> Secr
 fn replication(
     draft: DraftReplication,
     nodes: &[DraftNode],
+    parameters: &[DraftSetting],
     base_dir: &str,
     report: &mut Report<'_>,
 ) -> Option<Replication> {
@@ -666,7 +706,7 @@ fn replication(
         check_address(address, report);
     }
     let tls = draft.tls.map(|tls| self::tls(tls, base_dir, report));
-    let synchronous = draft.synchronous.map(|synchronous| self::synchronous(synchronous, nodes, report));
+    let synchronous = draft.synchronous.map(|synchronous| self::synchronous(synchronous, nodes, parameters, report));
     Some(Replication {
         user: draft.user?.value,
         auth,
@@ -725,7 +765,8 @@ fn tls(draft: DraftTls, base_dir: &str, report: &mut Report<'_>) -> Option<Tls> 
         }
         (Some(_), Some(_)) | (None, None) => {}
     }
-    let mut file = |key, given: Option<At<String>>| given.map(|given| path(&given, key, Base::Folder(base_dir), report));
+    let mut file =
+        |key, given: Option<At<String>>| given.map(|given| path(&given, key, Base::Folder(base_dir), report));
     Some(Tls {
         sslrootcert: file("sslrootcert", draft.sslrootcert),
         sslcert: file("sslcert", draft.sslcert),
@@ -734,7 +775,19 @@ fn tls(draft: DraftTls, base_dir: &str, report: &mut Report<'_>) -> Option<Tls> 
     })
 }
 
-fn synchronous(draft: DraftSynchronous, nodes: &[DraftNode], report: &mut Report<'_>) -> Synchronous {
+/// Whether the node replays late by intention; it would make every commit wait as long.
+fn is_delayed(node: &DraftNode, common: &[DraftSetting]) -> bool {
+    let delay =
+        node.parameters.iter().chain(common).find(|parameter| parameter.name.value == "recovery_min_apply_delay");
+    delay.is_some_and(|delay| delay.value.value.contains(|c: char| ('1'..='9').contains(&c)))
+}
+
+fn synchronous(
+    draft: DraftSynchronous,
+    nodes: &[DraftNode],
+    parameters: &[DraftSetting],
+    report: &mut Report<'_>,
+) -> Synchronous {
     for (index, standby) in draft.standbys.iter().enumerate() {
         existing_node(standby, "`standbys`", nodes, report);
         if let Some(first) = draft.standbys[..index].iter().find(|other| other.value == standby.value) {
@@ -745,10 +798,12 @@ fn synchronous(draft: DraftSynchronous, nodes: &[DraftNode], report: &mut Report
     }
     let num = draft.num.as_ref().map_or(1, |num| num.value);
     let span = draft.num.as_ref().map_or(draft.span, |num| num.span);
-    // Every node is a candidate for the list, and the current primary is left out.
-    let named = |node: &&DraftNode| draft.standbys.is_empty() || draft.standbys.iter().any(|name| name.value == node.name.value);
-    let standbys = nodes.iter().filter(named).filter(|node| node.role.as_ref().is_none_or(|role| role.value == Role::Standby));
-    let count = standbys.count();
+    // Every node may be named, and the current primary is left out, as are nodes that replay late.
+    let named = |node: &&DraftNode| {
+        draft.standbys.is_empty() || draft.standbys.iter().any(|name| name.value == node.name.value)
+    };
+    let is_standby = |node: &&DraftNode| node.role.as_ref().is_none_or(|role| role.value == Role::Standby);
+    let count = nodes.iter().filter(named).filter(is_standby).filter(|node| !is_delayed(node, parameters)).count();
     if num == 0 {
         report
             .error("wrong_value", span, "`num` must be 1 or more")
@@ -757,7 +812,7 @@ fn synchronous(draft: DraftSynchronous, nodes: &[DraftNode], report: &mut Report
         let verb = if count == 1 { "is 1 standby" } else { &format!("are {count} standbys") };
         report
             .error("too_few_standbys", span, format!("commits are to wait for {num}, and there {verb} to wait for"))
-            .help("every commit would hang: lower `num`, or add standbys (the current primary does not count)");
+            .help("every commit would hang: lower `num`, or add standbys (the current primary and delayed nodes do not count)");
     }
     Synchronous {
         method: draft.method.map_or(SyncMethod::First, |method| method.value),
@@ -806,22 +861,41 @@ fn node(draft: &DraftNode, base_dir: &str, report: &mut Report<'_>) -> Option<No
     let config_dir = folder("config_dir", &draft.config_dir);
     let waldir = folder("waldir", &draft.waldir);
     if let (Some("/"), Some(given)) = (data_dir.as_deref(), &draft.data_dir) {
-        report.error("bad_path", given.span, "`data_dir` can't be the root of the file system").help("give a folder of its own");
+        report
+            .error("bad_path", given.span, "`data_dir` can't be the root of the file system")
+            .help("give a folder of its own");
     }
     for (key, dir, at) in [("waldir", &waldir, &draft.waldir), ("config_dir", &config_dir, &draft.config_dir)] {
         if let (Some(dir), Some(at), Some(data_dir)) = (dir, at, &data_dir)
             && (dir == data_dir || lies_in(dir, data_dir) || lies_in(data_dir, dir))
         {
             report
-                .error("same_folder", at.span, format!("`{key}` and `data_dir` of node `{}` lie one in the other", draft.name.value))
+                .error(
+                    "same_folder",
+                    at.span,
+                    format!("`{key}` and `data_dir` of node `{}` lie one in the other", draft.name.value),
+                )
                 .help(format!("leave `{key}` out, or give a folder outside the data directory"));
+        }
+    }
+    for (key, dir, at) in [("data_dir", &data_dir, &draft.data_dir), ("waldir", &waldir, &draft.waldir)] {
+        if let (Some(dir), Some(at)) = (dir, at)
+            && let Some(suffix) = SIBLINGS.iter().find(|suffix| dir.ends_with(**suffix))
+        {
+            report
+                .error("bad_path", at.span, format!("`{key}` of node `{}` ends in `{suffix}`", draft.name.value))
+                .help("pgpair itself makes and removes folders of that name; give the folder another");
         }
     }
     for tablespace in &draft.tablespaces {
         for given in [&tablespace.name, &tablespace.value] {
             if !given.value.starts_with('/') {
                 report
-                    .error("bad_path", given.span, format!("`{}` is not the absolute path of a tablespace", given.value))
+                    .error(
+                        "bad_path",
+                        given.span,
+                        format!("`{}` is not the absolute path of a tablespace", given.value),
+                    )
                     .help("write `/where/it/is/on/the/source: /where/it/is/here`");
             }
         }
@@ -859,26 +933,26 @@ fn node(draft: &DraftNode, base_dir: &str, report: &mut Report<'_>) -> Option<No
 
 // --- parameters --------------------------------------------------------------------------------------------------
 
-/// Parameters that the topology itself decides, with what to use. Where the third is given, that value is harmless.
+/// Parameters that the topology itself decides, with the remedy. Where the third is given, that value is harmless.
 const DERIVED: [(&str, &str, Option<&str>); 18] = [
-    ("port", "the key `port` of the node", None),
-    ("primary_conninfo", "`host` and `port` of the upstream, and `replication`", None),
-    ("primary_slot_name", "the key `slot` of the node, or `replication.slots: false` for none", None),
-    ("synchronous_standby_names", "`replication.synchronous`", None),
-    ("recovery_target_timeline", "nothing: pgpair's standbys follow the latest timeline", Some("latest")),
-    ("standby_mode", "the key `role` of the node", None),
-    ("data_directory", "the key `data_dir` of the node", None),
-    ("config_file", "the key `config_dir` of the node", None),
-    ("hba_file", "the key `config_dir` of the node, and `hba` for rules", None),
-    ("ident_file", "the key `config_dir` of the node", None),
-    ("trigger_file", "the key `role` of the node: a file must not promote it", None),
-    ("promote_trigger_file", "the key `role` of the node: a file must not promote it", None),
-    ("recovery_target", "nothing: a standby that stops recovery leaves the cluster", None),
-    ("recovery_target_name", "nothing: a standby that stops recovery leaves the cluster", None),
-    ("recovery_target_time", "nothing: a standby that stops recovery leaves the cluster", None),
-    ("recovery_target_xid", "nothing: a standby that stops recovery leaves the cluster", None),
-    ("recovery_target_lsn", "nothing: a standby that stops recovery leaves the cluster", None),
-    ("recovery_target_action", "nothing: a standby that stops recovery leaves the cluster", None),
+    ("port", "use the key `port` of the node", None),
+    ("primary_conninfo", "use `host` and `port` of the upstream, and `replication`", None),
+    ("primary_slot_name", "use the key `slot` of the node, or `replication.slots: false` for none", None),
+    ("synchronous_standby_names", "use `replication.synchronous`", None),
+    ("recovery_target_timeline", "delete the line: pgpair's standbys follow the latest timeline", Some("latest")),
+    ("standby_mode", "use the key `role` of the node", None),
+    ("data_directory", "use the key `data_dir` of the node", None),
+    ("config_file", "use the key `config_dir` of the node", None),
+    ("hba_file", "use the key `config_dir` of the node, and `hba` for rules", None),
+    ("ident_file", "use the key `config_dir` of the node", None),
+    ("trigger_file", "use the key `role` of the node: a file must not promote it", None),
+    ("promote_trigger_file", "use the key `role` of the node: a file must not promote it", None),
+    ("recovery_target", "delete the line: a standby that stops recovery leaves the cluster", None),
+    ("recovery_target_name", "delete the line: a standby that stops recovery leaves the cluster", None),
+    ("recovery_target_time", "delete the line: a standby that stops recovery leaves the cluster", None),
+    ("recovery_target_xid", "delete the line: a standby that stops recovery leaves the cluster", None),
+    ("recovery_target_lsn", "delete the line: a standby that stops recovery leaves the cluster", None),
+    ("recovery_target_action", "delete the line: a standby that stops recovery leaves the cluster", None),
 ];
 
 fn check_parameter(parameter: &DraftSetting, major: Option<Major>, report: &mut Report<'_>) {
@@ -888,13 +962,21 @@ fn check_parameter(parameter: &DraftSetting, major: Option<Major>, report: &mut 
     {
         // The value is not repeated: a conninfo may hold a password.
         report
-            .error("derived_setting", parameter.name.span, format!("`{name}` is derived from the topology and not given as a parameter"))
-            .help(format!("use {instead}"));
+            .error(
+                "derived_setting",
+                parameter.name.span,
+                format!("`{name}` is derived from the topology and not given as a parameter"),
+            )
+            .help(*instead);
         return;
     }
     if name == "hot_standby" && boolean(value) == Some(false) {
         report
-            .error("derived_setting", parameter.value.span, "`hot_standby` can't be off: pgpair could not look at the standby")
+            .error(
+                "derived_setting",
+                parameter.value.span,
+                "`hot_standby` can't be off: pgpair could not look at the standby",
+            )
             .help("delete the line; it is on by default");
         return;
     }
@@ -911,11 +993,15 @@ fn check_listen_addresses(draft: &Draft, report: &mut Report<'_>) {
     for node in &draft.nodes {
         let Some(host) = &node.host else { continue };
         let of = |parameters: &'_ [DraftSetting]| {
-            parameters.iter().find(|parameter| parameter.name.value == "listen_addresses").map(|found| found.value.clone())
+            parameters
+                .iter()
+                .find(|parameter| parameter.name.value == "listen_addresses")
+                .map(|found| found.value.clone())
         };
         let Some(listen) = of(&node.parameters).or_else(|| of(&draft.parameters)) else { continue };
         if !covers(&listen.value, &host.value) {
-            let message = format!("`listen_addresses` does not cover `{}`, the host of node `{}`", host.value, node.name.value);
+            let message =
+                format!("`listen_addresses` does not cover `{}`, the host of node `{}`", host.value, node.name.value);
             report
                 .error("host_not_covered", listen.span, message)
                 .also(host.span, "the host is here")
@@ -977,7 +1063,9 @@ fn hba_line(draft: &DraftRule, major: Option<Major>, report: &mut Report<'_>) ->
     if let (Some(kind), Some(method)) = (&draft.kind, &draft.method) {
         let remedy = match (kind.value.as_str(), method.value.as_str()) {
             ("local", "gss" | "sspi") => "it needs `type: host`",
-            ("local", "cert") | ("host" | "hostnossl" | "hostgssenc" | "hostnogssenc", "cert") => "it needs `type: hostssl`",
+            ("local", "cert") | ("host" | "hostnossl" | "hostgssenc" | "hostnogssenc", "cert") => {
+                "it needs `type: hostssl`"
+            }
             ("host" | "hostssl" | "hostnossl" | "hostgssenc" | "hostnogssenc", "peer") => "it needs `type: local`",
             (_, _) => "",
         };
@@ -1024,7 +1112,9 @@ fn known_word<I: Iterator<Item = &'static str>>(
             None => format!("there are {}", quoted(&words)),
         },
     };
-    report.error("bad_rule", word.span, format!("pg_hba.conf of PostgreSQL {major} knows no {what} `{text}`")).help(help);
+    report
+        .error("bad_rule", word.span, format!("pg_hba.conf of PostgreSQL {major} knows no {what} `{text}`"))
+        .help(help);
 }
 
 /// The address of a rule: with its length, a name, `.suffix`, or one of three words.
@@ -1054,4 +1144,91 @@ fn check_address(address: &At<String>, report: &mut Report<'_>) {
 
 fn quoted(names: &[&str]) -> String {
     names.iter().map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(text: &str) -> At<String> {
+        At { value: text.to_owned(), span: Span::default() }
+    }
+
+    fn good(check: impl Fn(&At<String>, &mut Report<'_>), text: &str) -> bool {
+        let mut report = Report::on("t.yaml");
+        check(&at(text), &mut report);
+        report.is_empty()
+    }
+
+    #[test]
+    fn paths_become_absolute_without_a_look_at_the_disk() {
+        for (given, wanted) in [
+            ("/pg/a", "/pg/a"),
+            ("./a/data/", "/work/a/data"),
+            ("a", "/work/a"),
+            ("../x//y/./z", "/x/y/z"),
+            ("/../..", "/"),
+            ("/pg/数据", "/pg/数据"),
+        ] {
+            assert_eq!(absolute(given, "/work"), wanted, "{given}");
+        }
+    }
+
+    #[test]
+    fn only_a_destination_of_ssh_is_one() {
+        for text in ["db2", "postgres@db2", "postgres@db2.example.org:2222", "10.0.0.1", "pg@[fe80::1]", "[::1]:22"] {
+            assert!(good(check_ssh, text), "{text}");
+        }
+        for text in [
+            "-v", "a@-v", "-l@b", "a b", "a;b", "$(a)", "a@", "@b", "a:0", "a:x", "a:", "a:65536", "[::1]x", "[a]",
+            "::1",
+        ] {
+            assert!(!good(check_ssh, text), "{text}");
+        }
+    }
+
+    #[test]
+    fn only_an_address_of_pg_hba_is_one() {
+        for text in ["10.0.0.0/8", "::1/128", "all", "samenet", "db1", ".example.org", "10.0.0.1/24"] {
+            assert!(good(check_address, text), "{text}");
+        }
+        for text in
+            ["10.0.0.1", "::1", "10.0.0.0/33", "::/129", "db1/8", "10.0.0", "*", "a b", "10.0.0.0/-1", "10.0.0.0/"]
+        {
+            assert!(!good(check_address, text), "{text}");
+        }
+    }
+
+    #[test]
+    fn listen_addresses_cover_a_host_unless_they_certainly_do_not() {
+        for (listen, host) in [
+            ("*", "10.0.0.1"),
+            ("0.0.0.0", "10.0.0.1"),
+            ("::", "fd00::1"),
+            ("localhost, 10.0.0.1", "10.0.0.1"),
+            ("localhost", "127.0.0.1"),
+            ("127.0.0.1", "localhost"),
+            ("10.0.0.1", "db1.example.org"),
+            ("db1.example.org", "10.0.0.1"),
+            ("DB1", "db1"),
+        ] {
+            assert!(covers(listen, host), "{listen} {host}");
+        }
+        for (listen, host) in [
+            ("", "10.0.0.1"),
+            ("localhost", "10.0.0.1"),
+            ("localhost", "db1"),
+            ("0.0.0.0", "fd00::1"),
+            ("10.0.0.2", "10.0.0.1"),
+            ("10.0.0.2", "localhost"),
+        ] {
+            assert!(!covers(listen, host), "{listen} {host}");
+        }
+    }
+
+    #[test]
+    fn initdb_takes_the_options_of_its_version() {
+        let names = |major| Major::new(major).into_iter().flat_map(Major::initdb_options).count();
+        assert_eq!([10, 11, 14, 15, 16, 17, 18].map(names), [12, 14, 15, 17, 18, 20, 22]);
+    }
 }
