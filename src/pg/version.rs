@@ -137,6 +137,10 @@ pub struct Dialect {
     pub wal_segment_size_unit: u64,
     /// initdb turns data checksums on by itself (18).
     pub checksums_by_default: bool,
+    /// Integers may have a fraction or an exponent, times the unit `us`, and reals any unit (12 and later).
+    pub fractional_integers: bool,
+    /// Sizes may have the unit `B` (11 and later).
+    pub byte_unit: bool,
     pub control: ControlLayout,
 }
 
@@ -153,6 +157,8 @@ impl Dialect {
             group_access: n >= 11,
             wal_segment_size_unit: if n >= 11 { 1 } else { 8192 },
             checksums_by_default: n >= 18,
+            fractional_integers: n >= 12,
+            byte_unit: n >= 11,
             control: control_layout(n),
         }
     }
