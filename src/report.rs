@@ -249,9 +249,9 @@ impl NodeReport {
         let cluster = seen.cluster();
         let replayed = sql.and_then(|sql| if sql.in_recovery { sql.replayed.or(Some(sql.lsn)) } else { None });
         let upstream = (node.role == Role::Standby).then(|| observed.node(&topology.upstream(node).name));
-        let sender = upstream.and_then(NodeObserved::sql).and_then(|sql| {
-            sql.senders.iter().find(|sender| sender.application_name == node.name.as_str())
-        });
+        let sender = upstream
+            .and_then(NodeObserved::sql)
+            .and_then(|sql| sql.senders.iter().find(|sender| sender.application_name == node.name.as_str()));
         Self {
             node: node.name.clone(),
             role: node.role,
@@ -302,5 +302,21 @@ fn state_of(seen: &NodeObserved) -> (NodeState, Option<String>) {
             Reading::Absent => (NodeState::Stopped, cluster.wrong_access.clone()),
             Reading::Unknown(why) => (NodeState::Unknown, Some(why.clone())),
         },
+    }
+}
+
+impl NodeState {
+    /// The state in a word or two, for a table.
+    #[must_use]
+    pub fn words(self) -> &'static str {
+        match self {
+            Self::Running => "running",
+            Self::NoAnswer => "no answer",
+            Self::Stopped => "stopped",
+            Self::NoData => "no data",
+            Self::Unfinished => "unfinished",
+            Self::Foreign => "not data",
+            Self::Unknown => "unknown",
+        }
     }
 }

@@ -1,1 +1,245 @@
-//! To be written.
+//! Text for people: the plan, the table of nodes, and what became of an apply.
+//!
+//! Styled with ANSI sequences; whoever writes it to something that is no terminal strips them. What comes from
+//! files and servers is shown with its control characters made visible.
+
+use anstyle::AnsiColor;
+use anstyle::Effects;
+use anstyle::Style;
+
+use crate::plan::Impact;
+use crate::plan::Status;
+use crate::report::BlockedReport;
+use crate::report::DiffReport;
+use crate::report::NodeReport;
+use crate::report::PlanReport;
+use crate::report::StepReport;
+use crate::report::Summary;
+use crate::report::status::Finding;
+use crate::report::status::Health;
+use crate::report::status::StatusReport;
+use crate::report::words;
+use crate::report::words::Symbol;
+use crate::report::words::count;
+use crate::report::words::visible;
+use crate::topology::NodeName;
+
+const GREEN: Style = AnsiColor::Green.on_default();
+const RED: Style = AnsiColor::Red.on_default();
+const YELLOW: Style = AnsiColor::Yellow.on_default();
+const CYAN: Style = AnsiColor::Cyan.on_default();
+const BOLD: Style = Style::new().effects(Effects::BOLD);
+const DIM: Style = Style::new().effects(Effects::DIMMED);
+
+/// Where the impact of a step begins, if the title leaves room.
+const IMPACT_COLUMN: usize = 67;
+
+/// Returns the text in a style.
+#[must_use]
+pub fn paint(style: Style, text: &str) -> String {
+    format!("{style}{text}{style:#}")
+}
+
+/// Renders a plan. `file` is the topology's name.
+#[must_use]
+pub fn plan(report: &PlanReport, file: &str) -> String {
+    if report.status == Status::Clean {
+        return format!("No changes. {} matches {}.\n", report.cluster, visible(file));
+    }
+    let mut lines = vec![format!("{}, as observed", paint(BOLD, &report.cluster))];
+    let width = names(report.nodes.iter().map(|node| &node.node));
+    for node in &report.nodes {
+        lines.push(format!("  {:width$}  {:7}  {}", node.node.as_str(), node.role.to_string(), seen(node)));
+    }
+    if !report.steps.is_empty() {
+        lines.push(String::new());
+        steps(&report.steps, &mut lines);
+    }
+    if !report.blocked.is_empty() {
+        lines.push(String::new());
+        blocked(&report.blocked, &mut lines);
+    }
+    lines.push(String::new());
+    lines.push(summary(report));
+    lines.join("\n") + "\n"
+}
+
+fn seen(node: &NodeReport) -> String {
+    visible(&words::seen(node))
+}
+
+fn names<'a>(nodes: impl Iterator<Item = &'a NodeName>) -> usize {
+    nodes.map(|node| node.as_str().chars().count()).max().unwrap_or(0)
+}
+
+fn steps(steps: &[StepReport], lines: &mut Vec<String>) {
+    let number_width = steps.len().to_string().len() + 2;
+    let symbol_width = steps.iter().map(|step| step.symbol.as_str().len()).max().unwrap_or(1);
+    let node_width = names(steps.iter().map(|step| &step.node)).max(3);
+    for (index, step) in steps.iter().enumerate() {
+        let symbol = format!("{:symbol_width$}", step.symbol.as_str());
+        let head = format!("{:>number_width$} ", index + 1);
+        let tail = format!(" {:node_width$} {}", step.node.as_str(), visible(&step.title));
+        let used = head.len() + symbol_width + tail.chars().count();
+        let gap = IMPACT_COLUMN.saturating_sub(used).max(2);
+        lines.push(format!(
+            "{head}{}{tail}{:gap$}{}",
+            paint(symbol_style(step.symbol), &symbol),
+            "",
+            paint(impact_style(step.impact), &step.impact.to_string())
+        ));
+        let indent = " ".repeat(number_width + 1 + symbol_width + 1);
+        lines.push(format!("{indent}{}", paint(DIM, &visible(&step.reason))));
+        for file in &step.diff {
+            diff(file, file.file != step.title, &indent, lines);
+        }
+    }
+}
+
+/// A file's unified diff; with its name, where the title does not say it.
+fn diff(diff: &DiffReport, named: bool, indent: &str, lines: &mut Vec<String>) {
+    if named {
+        lines.push(format!("{indent}{}:", paint(BOLD, &visible(&diff.file))));
+    }
+    for line in diff.unified.lines() {
+        let style = match line.chars().next() {
+            Some('+') => GREEN,
+            Some('-') => RED,
+            Some('@') => CYAN,
+            Some(_) | None => Style::new(),
+        };
+        lines.push(format!("{indent}{}", paint(style, &visible(line))));
+    }
+}
+
+fn symbol_style(symbol: Symbol) -> Style {
+    match symbol {
+        Symbol::Create => GREEN,
+        Symbol::Change => YELLOW,
+        Symbol::Remove | Symbol::Rebuild => RED,
+        Symbol::Wait => DIM,
+    }
+}
+
+fn impact_style(impact: Impact) -> Style {
+    match impact {
+        Impact::None | Impact::Reload => DIM,
+        Impact::Restart => YELLOW,
+        Impact::Outage | Impact::Destroy => RED.effects(Effects::BOLD),
+    }
+}
+
+fn blocked(items: &[BlockedReport], lines: &mut Vec<String>) {
+    lines.push(paint(RED.effects(Effects::BOLD), "Blocked"));
+    for item in items {
+        let whose = item.node.as_ref().map_or("the whole plan", NodeName::as_str);
+        lines.push(format!(
+            "  {}: {} {}",
+            paint(BOLD, whose),
+            visible(&item.reason),
+            paint(DIM, &format!("[{}]", item.code))
+        ));
+        lines.push(format!("    remedy: {}", visible(&item.remedy)));
+    }
+}
+
+fn summary(report: &PlanReport) -> String {
+    let Summary { steps, nodes, impact: _, data_loss, allow, blocked, .. } = &report.summary;
+    if report.halted {
+        let steps = match steps {
+            0 => "Nothing is changed".to_owned(),
+            1 => "Its step is not done".to_owned(),
+            _ => format!("None of its {steps} steps is done"),
+        };
+        return format!("{} {steps} until this is resolved.", paint(BOLD, "Plan: blocked."));
+    }
+    if *steps == 0 {
+        return format!("{} Nothing else differs.", paint(BOLD, "Plan: blocked."));
+    }
+    let mut text = format!(
+        "{} Impact: {}. Data loss: {}.",
+        paint(BOLD, &format!("Plan: {} on {}.", count(*steps, "step"), count(nodes.len(), "node"))),
+        impacts(&report.summary),
+        if data_loss.is_empty() { "none".to_owned() } else { format!("what {} holds", list(data_loss)) },
+    );
+    if !allow.is_empty() {
+        text.push_str(&format!(" Allow with --allow {}.", allow.join(",")));
+    }
+    if !blocked.is_empty() {
+        text.push_str(&format!(" Left alone: {}.", list(blocked)));
+    }
+    text
+}
+
+/// The worst first.
+fn impacts(summary: &Summary) -> String {
+    let parts: Vec<String> =
+        summary.impact.iter().rev().map(|(impact, nodes)| format!("{impact} {}", list(nodes))).collect();
+    if parts.is_empty() { "none".to_owned() } else { parts.join(", ") }
+}
+
+fn list(nodes: &[NodeName]) -> String {
+    nodes.iter().map(NodeName::as_str).collect::<Vec<_>>().join(" and ")
+}
+
+/// Renders the health of a cluster: a table, then a line for each finding.
+#[must_use]
+pub fn status(report: &StatusReport) -> String {
+    let head =
+        ["NODE", "ROLE", "SEEN", "STATE", "CONTROL", "TLI", "LSN", "LAG", "RECEIVER", "SENDERS", "SYNC", "SLOTS"];
+    let mut rows = vec![head.map(str::to_owned)];
+    rows.extend(report.nodes.iter().map(row));
+    let width = |column: usize| rows.iter().map(|row| row[column].chars().count()).max().unwrap_or(0);
+    let widths: Vec<usize> = (0..head.len()).map(width).collect();
+    let mut lines = vec![format!("{}: {}", paint(BOLD, &report.cluster), health(report.health))];
+    for (index, row) in rows.iter().enumerate() {
+        let cells = row.iter().zip(&widths).map(|(cell, width)| format!("{cell:width$}"));
+        let line = cells.collect::<Vec<_>>().join("  ");
+        let line = line.trim_end();
+        lines.push(format!("  {}", if index == 0 { paint(DIM, line) } else { line.to_owned() }));
+    }
+    if !report.findings.is_empty() {
+        lines.push(String::new());
+        lines.extend(report.findings.iter().map(finding));
+    }
+    lines.join("\n") + "\n"
+}
+
+fn health(health: Health) -> String {
+    match health {
+        Health::Healthy => paint(GREEN, "healthy"),
+        Health::Unknown => paint(YELLOW, "could not be looked at whole"),
+        Health::Unhealthy => paint(RED, "unhealthy"),
+    }
+}
+
+fn finding(finding: &Finding) -> String {
+    let style = if finding.health == Health::Unhealthy { RED } else { YELLOW };
+    format!("{} {}", paint(style, &visible(&finding.message)), paint(DIM, &format!("[{}]", finding.code)))
+}
+
+fn row(node: &NodeReport) -> [String; 12] {
+    fn or_dash<T: ToString>(value: Option<T>) -> String {
+        value.map_or_else(|| "-".to_owned(), |value| visible(&value.to_string()))
+    }
+    fn joined(items: Vec<String>) -> String {
+        if items.is_empty() { "-".to_owned() } else { visible(&items.join(",")) }
+    }
+    let senders = node.senders.iter().map(|sender| format!("{}:{}", sender.application_name, sender.state));
+    let slots =
+        node.slots.iter().map(|(name, slot)| format!("{name}:{}", if slot.active { "active" } else { "inactive" }));
+    [
+        node.node.to_string(),
+        node.role.to_string(),
+        or_dash(node.seen_role),
+        node.state.words().to_owned(),
+        or_dash(node.control_state),
+        or_dash(node.timeline),
+        or_dash(node.lsn),
+        or_dash(node.lag_bytes),
+        or_dash(node.receiver.as_ref().map(|receiver| &receiver.status)),
+        joined(senders.collect()),
+        or_dash(node.sync_state.as_ref()),
+        joined(slots.collect()),
+    ]
+}

@@ -43,7 +43,11 @@ pub fn symbol(step: &Step) -> Symbol {
         Action::Clone(_) => Symbol::Create,
         Action::Configure(_) | Action::Hba { .. } | Action::Start { .. } => Symbol::Change,
         Action::Passfile { .. } | Action::ReplicationRole(_) => {
-            if matches!(step.reason, Reason::Differs(_)) { Symbol::Change } else { Symbol::Create }
+            if matches!(step.reason, Reason::Differs(_)) {
+                Symbol::Change
+            } else {
+                Symbol::Create
+            }
         }
         Action::DropSlot { .. } | Action::RemoveOld => Symbol::Remove,
         Action::Streaming { .. } => Symbol::Wait,
@@ -61,17 +65,19 @@ pub fn title(step: &Step) -> String {
             Some(Replaced::Unfinished) => format!("clone of {}, in the place of unfinished data", clone.source),
         },
         Action::StandbyFiles(files) => {
-            if files.recovery_conf.is_some() { "recovery.conf".into() } else { "standby.signal".into() }
+            if files.recovery_conf.is_some() {
+                "recovery.conf".into()
+            } else {
+                "standby.signal".into()
+            }
         }
-        Action::Configure(configure) => match (&step.reason, configure.effect) {
-            (Reason::NotInForce, Effect::Reload) => "reload".into(),
-            (Reason::NotInForce, Effect::Restart) => "restart".into(),
-            (_, Effect::AtStart | Effect::Reload | Effect::Restart) => "postgresql.conf".into(),
+        Action::Configure(configure) if step.reason == Reason::NotInForce => match configure.effect {
+            Effect::AtStart | Effect::Reload => "reload".into(),
+            Effect::Restart => "restart".into(),
         },
-        Action::Hba { .. } => match &step.reason {
-            Reason::NotInForce => "reload, for pg_hba.conf".into(),
-            _ => "pg_hba.conf".into(),
-        },
+        Action::Configure(_) => "postgresql.conf".into(),
+        Action::Hba { .. } if step.reason == Reason::NotInForce => "reload, for pg_hba.conf".into(),
+        Action::Hba { .. } => "pg_hba.conf".into(),
         Action::Passfile { .. } => "passfile of the replication role".into(),
         Action::Start { role } => format!("start as {role}"),
         Action::ReplicationRole(role) => format!("replication role {}", role.name),
