@@ -20,6 +20,7 @@ pub mod drift;
 pub mod pair;
 pub mod planner;
 pub mod predict;
+pub mod redact;
 pub mod refusal;
 
 pub use refusal::Refusal;
@@ -85,8 +86,6 @@ pub struct Step {
     pub action: Action,
     pub impact: Impact,
     pub reason: Reason,
-    /// Steps without which this one makes no sense; guards see to everything else.
-    pub needs: Vec<String>,
     pub diff: Vec<FileDiff>,
 }
 
