@@ -80,7 +80,6 @@ pub struct StepReport {
     pub reason: String,
     /// What must hold when the step runs, or it is not done.
     pub guards: Vec<String>,
-    pub needs: Vec<String>,
     pub diff: Vec<DiffReport>,
 }
 
@@ -161,7 +160,6 @@ impl StepReport {
             impact: step.impact,
             reason: words::reason(&step.reason),
             guards: words::guards(&step.action),
-            needs: step.needs.clone(),
             diff: step.diff.iter().map(DiffReport::of).collect(),
         }
     }

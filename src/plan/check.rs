@@ -139,9 +139,10 @@ impl<'a> At<'a> {
         let wanted = self.topology.postgresql.version;
         match &self.seen.binaries {
             Reading::Known(binaries) if binaries.major == wanted => Ok(()),
-            Reading::Known(binaries) => {
-                unusable(format!("{} has PostgreSQL {}, the topology says {wanted}", binaries.bin_dir, binaries.version))
-            }
+            Reading::Known(binaries) => unusable(format!(
+                "{} has PostgreSQL {}, the topology says {wanted}",
+                binaries.bin_dir, binaries.version
+            )),
             Reading::Absent => unusable("there are none".into()),
             Reading::Unknown(why) => unusable(why.clone()),
         }
@@ -150,9 +151,7 @@ impl<'a> At<'a> {
     fn port_is_free(&self) -> Result<(), Refusal> {
         match &self.seen.port_taken {
             Reading::Absent => Ok(()),
-            Reading::Known(by) => {
-                Err(Refusal::PortTaken { node: self.name(), port: self.node.port, by: by.clone() })
-            }
+            Reading::Known(by) => Err(Refusal::PortTaken { node: self.name(), port: self.node.port, by: by.clone() }),
             Reading::Unknown(why) => Err(Refusal::OutOfReach { node: self.name(), why: why.clone() }),
         }
     }
@@ -218,11 +217,9 @@ impl<'a> At<'a> {
             (DataDir::Unfinished(_) | DataDir::Cluster(_), _) => {
                 Err(self.not_ready("has another data directory than the one that was to be replaced"))
             }
-            (DataDir::Foreign(found), _) => Err(Refusal::NotADataDir {
-                node: self.name(),
-                path: self.node.data_dir.clone(),
-                found: found.clone(),
-            }),
+            (DataDir::Foreign(found), _) => {
+                Err(Refusal::NotADataDir { node: self.name(), path: self.node.data_dir.clone(), found: found.clone() })
+            }
         }
     }
 
@@ -341,7 +338,9 @@ impl<'a> At<'a> {
             return match (role, sql.in_recovery) {
                 (Role::Primary, false) | (Role::Standby, true) => Ok(true),
                 (Role::Primary, true) => Err(self.not_ready("is in recovery")),
-                (Role::Standby, false) => Err(Refusal::RolesMoved { node: self.name(), found: "accepts writes".into() }),
+                (Role::Standby, false) => {
+                    Err(Refusal::RolesMoved { node: self.name(), found: "accepts writes".into() })
+                }
             };
         }
         self.binaries()?;
@@ -357,7 +356,8 @@ impl<'a> At<'a> {
         match role {
             Role::Primary => {
                 // Without its standby files, a standby's directory comes up as a second primary on the same timeline.
-                if comes_up_as == Role::Standby || pair::needs_standby_files(cluster) || cluster.markers.recovery_signal {
+                if comes_up_as == Role::Standby || pair::needs_standby_files(cluster) || cluster.markers.recovery_signal
+                {
                     return Err(Refusal::RolesMoved { node: self.name(), found: "is a standby by its files".into() });
                 }
                 pair::may_start_primary(self.topology, self.observed)?;
@@ -391,7 +391,9 @@ impl<'a> At<'a> {
         self.sql()?;
         match cluster.slots.get(name) {
             None => Ok(false),
-            Some(slot) if !slot.physical => Err(self.not_ready(&format!("has a logical slot {name}, and a physical one is needed"))),
+            Some(slot) if !slot.physical => {
+                Err(self.not_ready(&format!("has a logical slot {name}, and a physical one is needed")))
+            }
             Some(slot) => Ok(!reserve || slot.reserved || slot.active),
         }
     }

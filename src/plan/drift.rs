@@ -54,7 +54,8 @@ pub fn configuration(
     sql: Option<&Sql>,
 ) -> Result<Option<ConfDrift>, Refusal> {
     let bad = |problem: String| Refusal::BadConf { node: node.name.clone(), problem };
-    let found = block::find(&cluster.conf.main.text).map_err(|malformed| bad(format!("postgresql.conf: {malformed}")))?;
+    let found =
+        block::find(&cluster.conf.main.text).map_err(|malformed| bad(format!("postgresql.conf: {malformed}")))?;
     let values = cluster.conf.values().map_err(bad)?;
     let elsewhere = cluster.conf.values_without_block().map_err(bad)?;
     let wanted = desired::settings(topology, node);
@@ -95,9 +96,9 @@ pub fn file_holds(
 #[must_use]
 pub fn is_in_force(topology: &Topology, node: &Node, settings: &BTreeMap<String, String>, sql: &Sql) -> bool {
     settings.iter().all(|(name, wanted)| {
-        sql.settings.get(name).is_none_or(|now| {
-            !now.pending_restart && desired::value_holds(topology, node, name, wanted, &now.value)
-        })
+        sql.settings
+            .get(name)
+            .is_none_or(|now| !now.pending_restart && desired::value_holds(topology, node, name, wanted, &now.value))
     })
 }
 
@@ -170,7 +171,8 @@ impl Comparison<'_> {
             }
         }
         if self.node.role == Role::Primary && is_own {
-            let kept = RECOVERY_SETTINGS.into_iter().filter_map(|name| Some((name.to_owned(), found.get(name)?.clone())));
+            let kept =
+                RECOVERY_SETTINGS.into_iter().filter_map(|name| Some((name.to_owned(), found.get(name)?.clone())));
             lines.extend(kept);
         }
         let same = lines.len() == found.len()
@@ -219,9 +221,9 @@ impl Comparison<'_> {
         }
         let needs_restart = differences.iter().any(|difference| {
             let running = self.running(&difference.name);
-            let unchanged = running.zip(difference.then.as_ref()).is_some_and(|(now, then)| {
-                !now.pending_restart && self.holds(&difference.name, then, &now.value)
-            });
+            let unchanged = running
+                .zip(difference.then.as_ref())
+                .is_some_and(|(now, then)| !now.pending_restart && self.holds(&difference.name, then, &now.value));
             let context = running
                 .map(|setting| setting.context)
                 .or_else(|| guc::context(self.topology.postgresql.version, &difference.name));
@@ -242,7 +244,8 @@ fn entries_of(found: &Found) -> BTreeMap<String, String> {
 ///
 /// A refusal where the file can't be read.
 pub fn rules(topology: &Topology, node: &Node, cluster: &Cluster) -> Result<Option<Block>, Refusal> {
-    let bad = |problem: String| Refusal::BadConf { node: node.name.clone(), problem: format!("pg_hba.conf: {problem}") };
+    let bad =
+        |problem: String| Refusal::BadConf { node: node.name.clone(), problem: format!("pg_hba.conf: {problem}") };
     let found = block::find(&cluster.hba).map_err(|malformed| bad(malformed.to_string()))?;
     let wanted = desired::hba_block(topology, node);
     if found.is_some_and(|found| found.block.node == node.name.as_str()) {
@@ -269,5 +272,6 @@ pub fn owns_rules(node: &Node, cluster: &Cluster) -> bool {
 /// Whether postgresql.conf has a block of this node.
 #[must_use]
 pub fn owns_conf(node: &Node, cluster: &Cluster) -> bool {
-    block::find(&cluster.conf.main.text).is_ok_and(|found| found.is_some_and(|found| found.block.node == node.name.as_str()))
+    block::find(&cluster.conf.main.text)
+        .is_ok_and(|found| found.is_some_and(|found| found.block.node == node.name.as_str()))
 }

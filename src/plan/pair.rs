@@ -104,7 +104,10 @@ pub fn no_cluster_anywhere(topology: &Topology, observed: &Observed) -> Result<(
         };
         let aside = || {
             let siblings = [(place.old, ".pgpair-old"), (place.work, ".pgpair-work")];
-            siblings.into_iter().find(|(there, _)| *there).map(|(_, name)| format!("has a data directory kept aside as `{name}`"))
+            siblings
+                .into_iter()
+                .find(|(there, _)| *there)
+                .map(|(_, name)| format!("has a data directory kept aside as `{name}`"))
         };
         if let Some(holds) = holds.or_else(aside) {
             return Err(Refusal::PrimaryMissing { primary: primary.clone(), holder: name.clone(), holds });
@@ -122,11 +125,12 @@ fn with_primary_data(topology: &Topology, observed: &Observed, cluster: &Cluster
     if let Some(refusal) = wrong_cluster(topology, primary, cluster) {
         return PairState::Doubtful(refusal);
     }
-    let moved = |found: &str| {
-        PairState::Doubtful(Refusal::RolesMoved { node: primary.name.clone(), found: found.to_owned() })
-    };
+    let moved =
+        |found: &str| PairState::Doubtful(Refusal::RolesMoved { node: primary.name.clone(), found: found.to_owned() });
     match &seen.server {
-        Reading::Unknown(why) => PairState::Doubtful(Refusal::OutOfReach { node: primary.name.clone(), why: why.clone() }),
+        Reading::Unknown(why) => {
+            PairState::Doubtful(Refusal::OutOfReach { node: primary.name.clone(), why: why.clone() })
+        }
         Reading::Known(server) => match &server.sql {
             Reading::Known(sql) if sql.in_recovery => moved("is in recovery"),
             Reading::Known(_) => PairState::PrimaryRuns,
@@ -305,9 +309,9 @@ fn of_other_cluster(
     expected: &Identity,
 ) -> StandbyState {
     let (found, expected) = (cluster.identity.clone(), expected.clone());
-    let claims = [&cluster.conf.main.text, &cluster.hba].into_iter().any(|text| {
-        block::find(text).ok().flatten().is_some_and(|found| found.block.cluster == topology.cluster)
-    });
+    let claims = [&cluster.conf.main.text, &cluster.hba]
+        .into_iter()
+        .any(|text| block::find(text).ok().flatten().is_some_and(|found| found.block.cluster == topology.cluster));
     if claims {
         return StandbyState::Doubtful(Refusal::ClaimsThisCluster { node, found, expected });
     }

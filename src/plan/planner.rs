@@ -109,7 +109,8 @@ impl<'a> Draft<'a> {
         while !rest.is_empty() {
             let (ready, later): (Vec<&Node>, Vec<&Node>) = rest.iter().partition(|standby| {
                 let source = self.source_of(standby);
-                let is_placed = |node: &Node| node.role == Role::Primary || order.iter().any(|done| done.name == node.name);
+                let is_placed =
+                    |node: &Node| node.role == Role::Primary || order.iter().any(|done| done.name == node.name);
                 is_placed(self.topology.upstream(standby)) && is_placed(source)
             });
             // Validation has refused loops of upstreams; a clone source further down only waits for its turn.
@@ -224,8 +225,11 @@ impl<'a> Draft<'a> {
                     (Effect::Restart, Role::Standby) => Impact::Restart,
                 };
                 let before = Digest::of(&cluster.conf.main.text);
-                let reason =
-                    if conf.differences.is_empty() { Reason::NotInForce } else { Reason::Differs(self.shown(conf.differences)) };
+                let reason = if conf.differences.is_empty() {
+                    Reason::NotInForce
+                } else {
+                    Reason::Differs(self.shown(conf.differences))
+                };
                 let configure = Configure { block: conf.block, before, effect: conf.effect, settings: conf.settings };
                 self.step(node, Action::Configure(configure), impact, reason);
             }
@@ -273,9 +277,11 @@ impl<'a> Draft<'a> {
 
     fn names_passfile(&self, node: &Node, cluster: &Cluster) -> bool {
         let path = desired::passfile_path(node);
-        cluster.conf.values().is_ok_and(|values| {
-            values.get("primary_conninfo").is_some_and(|placed| placed.value.contains(&path))
-        }) || cluster.markers.recovery_conf.as_ref().is_some_and(|text| text.contains(&path))
+        cluster
+            .conf
+            .values()
+            .is_ok_and(|values| values.get("primary_conninfo").is_some_and(|placed| placed.value.contains(&path)))
+            || cluster.markers.recovery_conf.as_ref().is_some_and(|text| text.contains(&path))
     }
 
     fn replication_role(&mut self, primary: &Node) {
@@ -300,7 +306,8 @@ impl<'a> Draft<'a> {
         }
         let Some(cluster) = self.world.node(&node.name).cluster() else { return };
         let for_role_change = drift::owns_rules(node, cluster) && node.role == Role::Standby;
-        let was_stopped = self.observed.node(&node.name).cluster().is_some() && self.observed.node(&node.name).sql().is_none();
+        let was_stopped =
+            self.observed.node(&node.name).cluster().is_some() && self.observed.node(&node.name).sql().is_none();
         for other in self.topology.nodes.values().filter(|other| other.name != node.name) {
             let feeds = feeds(self.topology, node, other);
             let name = other.slot_name();
@@ -328,7 +335,11 @@ impl<'a> Draft<'a> {
         let idle = cluster.slots.iter().filter(|(name, slot)| {
             let is_ours = name.starts_with("pgpair_") || own.contains(name);
             let keeps_wal = slot.reserved || !own.contains(name);
-            slot.physical && !slot.active && is_ours && keeps_wal && !(self.topology.replication.slots && fed.contains(name))
+            slot.physical
+                && !slot.active
+                && is_ours
+                && keeps_wal
+                && !(self.topology.replication.slots && fed.contains(name))
         });
         let idle: Vec<String> = idle.map(|(name, _)| name.clone()).collect();
         for name in idle {
@@ -369,7 +380,8 @@ impl<'a> Draft<'a> {
         if self.is_stuck(upstream) {
             return;
         }
-        let reason = if self.observed.node(&standby.name).cluster().is_some() { Reason::Stopped } else { Reason::NoData };
+        let reason =
+            if self.observed.node(&standby.name).cluster().is_some() { Reason::Stopped } else { Reason::NoData };
         self.step(standby, Action::Start { role: Role::Standby }, Impact::None, reason);
         let streaming = Action::Streaming { upstream: upstream.name.clone() };
         self.step(standby, streaming, Impact::None, Reason::Verification);
@@ -378,7 +390,8 @@ impl<'a> Draft<'a> {
     }
 
     fn standby_files(&self, standby: &Node) -> Action {
-        let existing = self.world.node(&standby.name).cluster().and_then(|cluster| cluster.markers.recovery_conf.clone());
+        let existing =
+            self.world.node(&standby.name).cluster().and_then(|cluster| cluster.markers.recovery_conf.clone());
         let recovery_conf = desired::recovery_conf(self.topology, standby, existing.as_deref());
         Action::StandbyFiles(StandbyFiles { recovery_conf })
     }

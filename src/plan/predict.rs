@@ -203,7 +203,8 @@ fn started(seen: &mut NodeObserved, node: &Node) {
     }
     let major = cluster.major;
     let timeline = cluster.timeline.max(cluster.newest_history.unwrap_or(cluster.timeline));
-    let settings = file_values(cluster).iter().map(|(name, value)| (name.clone(), setting(value, name, major))).collect();
+    let settings =
+        file_values(cluster).iter().map(|(name, value)| (name.clone(), setting(value, name, major))).collect();
     seen.server = Reading::Known(Server {
         pid: 0,
         started: 0,
@@ -233,10 +234,7 @@ fn role_made(observed: &mut Observed, node: &NodeName, wanted: &WantedRole) {
         login: true,
         replication: true,
         superuser: before.as_ref().is_some_and(|role| role.superuser),
-        connection_limit: wanted
-            .connection_limit
-            .or(before.as_ref().map(|role| role.connection_limit))
-            .unwrap_or(-1),
+        connection_limit: wanted.connection_limit.or(before.as_ref().map(|role| role.connection_limit)).unwrap_or(-1),
         verifier: if wanted.with_password {
             Verifier::Matches
         } else {

@@ -190,7 +190,8 @@ fn half(node: &NodeName, action: &Action, which: usize, truth: &mut Observed) {
         Action::Configure(configure) => {
             if let Some(cluster) = seen.cluster_mut() {
                 let text = &cluster.conf.main.text;
-                let put = configure.block.as_ref().map_or_else(|| block::remove(text), |block| block::put_last(text, block));
+                let put =
+                    configure.block.as_ref().map_or_else(|| block::remove(text), |block| block::put_last(text, block));
                 cluster.conf.main.text = put.unwrap_or_else(|_| text.clone());
             }
             if let Some(sql) = seen.sql_mut() {
