@@ -45,6 +45,8 @@ pub struct ApplyReport {
     /// `clean`, `applied`, `incomplete`, `failed`, `blocked`, `stale`, `declined` or `interrupted`.
     pub status: &'static str,
     pub cluster: String,
+    /// The topology file, as it was named.
+    pub file: String,
     pub plan: PlanReport,
     /// What happened to each step of the plan that was reached.
     pub steps: Vec<StepResult>,

@@ -112,11 +112,10 @@ fn judge_identity(
         return;
     }
     let primary = of(nodes, &topology.primary().name);
-    if let Some(expected) = primary.and_then(|primary| primary.system_identifier.as_ref()) {
-        if found != expected {
-            let message = format!("{node} has system identifier {found}, the primary {expected}");
-            find("other_cluster", Health::Unhealthy, message);
-        }
+    let expected = primary.and_then(|primary| primary.system_identifier.as_ref());
+    if let Some(expected) = expected.filter(|expected| *expected != found) {
+        let message = format!("{node} has system identifier {found}, the primary {expected}");
+        find("other_cluster", Health::Unhealthy, message);
     }
 }
 
@@ -152,16 +151,12 @@ fn judge_standby(
     }
     let primary = of(nodes, &topology.primary().name).filter(|primary| primary.seen_role == Some(Role::Primary));
     let there = primary.and_then(|primary| primary.timeline);
-    if let (Some(here), Some(there)) = (report.timeline, there) {
-        if here != there {
-            let message = format!("{node} is on timeline {here}, the primary on {there}");
-            find("wrong_timeline", Health::Unhealthy, message);
-        }
+    if let Some((here, there)) = report.timeline.zip(there).filter(|(here, there)| here != there) {
+        let message = format!("{node} is on timeline {here}, the primary on {there}");
+        find("wrong_timeline", Health::Unhealthy, message);
     }
-    if let (Some(lag), Some(most)) = (report.lag_bytes, max_lag) {
-        if lag > most {
-            find("lag", Health::Unhealthy, format!("{node} is {lag} bytes behind, {most} are allowed"));
-        }
+    if let Some((lag, most)) = report.lag_bytes.zip(max_lag).filter(|(lag, most)| lag > most) {
+        find("lag", Health::Unhealthy, format!("{node} is {lag} bytes behind, {most} are allowed"));
     }
     if report.replay_paused {
         find("replay_paused", Health::Unhealthy, format!("replay is paused on {node}"));

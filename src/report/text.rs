@@ -15,6 +15,8 @@ use crate::report::NodeReport;
 use crate::report::PlanReport;
 use crate::report::StepReport;
 use crate::report::Summary;
+use crate::report::json::ApplyReport;
+use crate::report::json::ValidFile;
 use crate::report::status::Finding;
 use crate::report::status::Health;
 use crate::report::status::StatusReport;
@@ -222,7 +224,7 @@ fn row(node: &NodeReport) -> [String; 12] {
     fn or_dash<T: ToString>(value: Option<T>) -> String {
         value.map_or_else(|| "-".to_owned(), |value| visible(&value.to_string()))
     }
-    fn joined(items: Vec<String>) -> String {
+    fn joined(items: &[String]) -> String {
         if items.is_empty() { "-".to_owned() } else { visible(&items.join(",")) }
     }
     let senders = node.senders.iter().map(|sender| format!("{}:{}", sender.application_name, sender.state));
@@ -238,8 +240,56 @@ fn row(node: &NodeReport) -> [String; 12] {
         or_dash(node.lsn),
         or_dash(node.lag_bytes),
         or_dash(node.receiver.as_ref().map(|receiver| &receiver.status)),
-        joined(senders.collect()),
+        joined(&senders.collect::<Vec<_>>()),
         or_dash(node.sync_state.as_ref()),
-        joined(slots.collect()),
+        joined(&slots.collect::<Vec<_>>()),
     ]
+}
+
+/// Renders what became of an apply, in a line or a few.
+#[must_use]
+pub fn apply(report: &ApplyReport) -> String {
+    let number = |outcome: &str| report.steps.iter().filter(|step| step.outcome == outcome).count();
+    let mut done = format!("{} done", count(number("done"), "step"));
+    if number("skipped") > 0 {
+        done.push_str(&format!(", {} held already", number("skipped")));
+    }
+    let (style, word) = match report.status {
+        "applied" => (GREEN, "Applied"),
+        "incomplete" => (YELLOW, "Incomplete"),
+        "interrupted" => (YELLOW, "Interrupted"),
+        "blocked" => (RED, "Nothing done"),
+        _ => (RED, "Failed"),
+    };
+    let mut lines = vec![format!("{} {done}.", paint(style.effects(Effects::BOLD), &format!("{word}:")))];
+    for step in report.steps.iter().filter(|step| step.outcome == "left_out") {
+        lines.push(format!("  left out: {}: {}", step.id, visible(step.why.as_deref().unwrap_or_default())));
+    }
+    for error in &report.errors {
+        lines.push(format!("  {}", visible(&error.message)));
+    }
+    match &report.remaining {
+        None => {}
+        Some(remaining) if remaining.is_empty() && report.status == "applied" => {
+            lines.push(format!("{} matches {}: a plan is empty now.", report.cluster, visible(&report.file)));
+        }
+        Some(remaining) if remaining.is_empty() => {}
+        Some(remaining) => {
+            let them = remaining.join(", ");
+            lines.push(format!(
+                "Still to do: {}: {them}. Apply again goes on from here.",
+                count(remaining.len(), "step")
+            ));
+        }
+    }
+    lines.join("\n") + "\n"
+}
+
+/// Renders topologies that are valid, a line each.
+#[must_use]
+pub fn valid(files: &[ValidFile]) -> String {
+    let line = |file: &ValidFile| {
+        format!("{}: valid: cluster {}, {}\n", visible(&file.file), file.cluster, count(file.nodes, "node"))
+    };
+    files.iter().map(line).collect()
 }

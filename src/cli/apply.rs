@@ -1,0 +1,249 @@
+//! `pgpair apply`: plan, show, ask, look again, do it, and see that nothing is left to do.
+
+use std::collections::BTreeSet;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use clap::Args;
+
+use super::Format;
+use super::Timeouts;
+use super::TopologyFile;
+use super::allowance;
+use super::duration;
+use super::event_log::EventLog;
+use super::interrupt;
+use super::interrupt::Interrupt;
+use super::interrupt::unless_interrupted;
+use super::progress::Reporter;
+use super::question;
+use super::source;
+use super::ui::Ui;
+use crate::apply;
+use crate::apply::Ended;
+use crate::apply::Limits;
+use crate::apply::Outcome;
+use crate::error::Error;
+use crate::error::Exit;
+use crate::observed::Observed;
+use crate::plan::Plan;
+use crate::plan::Status;
+use crate::plan::allow;
+use crate::plan::allow::Allowance;
+use crate::plan::allow::Selection;
+use crate::plan::planner;
+use crate::report::PlanReport;
+use crate::report::json;
+use crate::report::json::ApplyReport;
+use crate::report::json::ErrorReport;
+use crate::report::json::StepResult;
+use crate::report::text;
+use crate::topology::NodeName;
+use crate::topology::Topology;
+use crate::world::World;
+use crate::world::live::Live;
+use crate::world::live::LiveOptions;
+use crate::world::lock::Locks;
+
+#[derive(Debug, Args)]
+pub(super) struct Arguments {
+    #[command(flatten)]
+    topology: TopologyFile,
+    #[command(flatten)]
+    timeouts: Timeouts,
+    /// Do not ask. Allows nothing by itself: steps that need an allowance still need --allow.
+    #[arg(long)]
+    auto_approve: bool,
+    /// What may happen: restart, outage, destroy=NODE; a list with commas, or several times.
+    #[arg(long, value_name = "IMPACT", value_delimiter = ',', value_parser = allowance)]
+    pub(super) allow: Vec<Allowance>,
+    /// How long another pgpair that works on a node is waited for.
+    #[arg(long, value_name = "TIME", default_value = "0s", value_parser = duration)]
+    lock_timeout: Duration,
+    /// Where the event log is written [default: $XDG_STATE_HOME/pgpair/CLUSTER/UTC.jsonl].
+    #[arg(long, value_name = "PATH")]
+    event_log: Option<PathBuf>,
+}
+
+pub(super) async fn run(arguments: Arguments, ui: &Ui) -> Result<Exit, Error> {
+    let source = source::load(&arguments.topology.name())?;
+    let interrupt = interrupt::listen()?;
+    let topology = Arc::new(source.topology);
+    let locks = Locks::acquire(&topology, arguments.lock_timeout, interrupt.clone()).await?;
+    let options =
+        LiveOptions { base_dir: source.base_dir, timeout: arguments.timeouts.timeout, interrupt: interrupt.clone() };
+    let world = Live::new(topology.clone(), options).await?.with_locks(locks);
+    let job = Job { topology: &topology, file: &source.name, arguments: &arguments, ui, interrupt };
+    job.run(&world).await
+}
+
+/// One apply.
+struct Job<'a> {
+    topology: &'a Topology,
+    file: &'a str,
+    arguments: &'a Arguments,
+    ui: &'a Ui,
+    interrupt: Interrupt,
+}
+
+impl Job<'_> {
+    async fn run<W: World>(&self, world: &W) -> Result<Exit, Error> {
+        let observed = unless_interrupted(&self.interrupt, world.observe()).await?;
+        let plan = planner::plan(self.topology, &observed);
+        let report = PlanReport::of(self.topology, &observed, &plan);
+        let shown = text::plan(&report, self.file);
+        match self.ui.format {
+            Format::Text => self.ui.result(&shown)?,
+            Format::Json if self.must_ask(&plan) => self.ui.note(&shown),
+            Format::Json => {}
+        }
+        let (exit, status) = match report.status {
+            Status::Clean => (Exit::Success, "clean"),
+            Status::Blocked => (Exit::Refused, "blocked"),
+            Status::Changes => return self.change(world, &observed, &plan, report).await,
+        };
+        if self.ui.format == Format::Json {
+            self.ui.result(&json::apply(&self.report(status, report)))?;
+        }
+        Ok(exit)
+    }
+
+    fn must_ask(&self, plan: &Plan) -> bool {
+        plan.status() == Status::Changes && !self.arguments.auto_approve
+    }
+
+    fn report(&self, status: &'static str, plan: PlanReport) -> ApplyReport {
+        ApplyReport {
+            status,
+            cluster: self.topology.cluster.clone(),
+            file: self.file.to_owned(),
+            plan,
+            steps: Vec::new(),
+            remaining: None,
+            errors: Vec::new(),
+            event_log: None,
+        }
+    }
+
+    async fn change<W: World>(
+        &self,
+        world: &W,
+        observed: &Observed,
+        plan: &Plan,
+        shown: PlanReport,
+    ) -> Result<Exit, Error> {
+        let allowed = self.allowed(world, plan).await?;
+        let selection = allow::select(plan, self.topology, observed, &allowed);
+        if selection.chosen.is_empty() {
+            let mut report = self.report("blocked", shown);
+            report.steps = left_out(&selection);
+            return self.tell(&report, Exit::Refused);
+        }
+        let log = EventLog::open(self.arguments.event_log.as_deref(), &self.topology.cluster)
+            .inspect_err(|why| self.ui.note(&format!("warning: no event log is written: {why}\n")))
+            .ok();
+        let event_log = log.as_ref().map(EventLog::path);
+        let reporter = Reporter::new(self.ui, log);
+        let limits = Limits { timeout: self.arguments.timeouts.timeout, interrupt: self.interrupt.clone() };
+        let emit = |event| reporter.take(&event);
+        let outcome = apply::apply(world, self.topology, &selection, &limits, &emit).await;
+        // Also after a failure or an interrupt: where things stand is what must be said now.
+        let rest = planner::plan(self.topology, &world.observe().await);
+        let (exit, status) = verdict(&outcome, &rest);
+        let report = ApplyReport {
+            steps: reporter.into_results(),
+            remaining: Some(rest.steps.iter().map(|step| step.id.clone()).collect()),
+            errors: error_of(&outcome.ended).into_iter().collect(),
+            event_log,
+            ..self.report(status, shown)
+        };
+        self.tell(&report, exit)
+    }
+
+    fn tell(&self, report: &ApplyReport, exit: Exit) -> Result<Exit, Error> {
+        self.ui.result(&match self.ui.format {
+            Format::Text => text::apply(report),
+            Format::Json => json::apply(report),
+        })?;
+        Ok(exit)
+    }
+
+    /// Returns what the apply may do: what the flags say, or all of the plan, if somebody at the terminal says so.
+    async fn allowed<W: World>(&self, world: &W, plan: &Plan) -> Result<BTreeSet<Allowance>, Error> {
+        let given: BTreeSet<Allowance> = self.arguments.allow.iter().cloned().collect();
+        if self.arguments.auto_approve {
+            return Ok(given);
+        }
+        let needed = allow::all_needed(plan);
+        if !self.ui.can_ask() {
+            return Err(Error::NoTerminal { allow: needed.iter().map(ToString::to_string).collect() });
+        }
+        question::ask(question::questions(plan, &given), self.ui, &self.interrupt).await?;
+        // Minutes may have passed at the question.
+        let now = unless_interrupted(&self.interrupt, world.observe()).await?;
+        let again = planner::plan(self.topology, &now);
+        if again != *plan {
+            return Err(Error::Stale { changed: changed(self.topology, plan, &again) });
+        }
+        Ok(needed.into_iter().collect())
+    }
+}
+
+/// Returns the nodes that two plans differ on; where only facts differ that no step shows, all of them.
+fn changed(topology: &Topology, one: &Plan, other: &Plan) -> Vec<NodeName> {
+    let of = |plan: &Plan, node: &NodeName| {
+        let steps: Vec<_> = plan.steps.iter().filter(|step| step.node == *node).cloned().collect();
+        let blocked: Vec<_> = plan.blocked.iter().filter(|item| item.node.as_ref() == Some(node)).cloned().collect();
+        (steps, blocked)
+    };
+    let differ: Vec<NodeName> =
+        topology.nodes.keys().filter(|node| of(one, node) != of(other, node)).cloned().collect();
+    if differ.is_empty() { topology.nodes.keys().cloned().collect() } else { differ }
+}
+
+fn left_out(selection: &Selection<'_>) -> Vec<StepResult> {
+    let result = |(step, why): &(&crate::plan::Step, String)| StepResult {
+        id: step.id.clone(),
+        node: step.node.clone(),
+        outcome: "left_out",
+        seconds: None,
+        why: Some(why.clone()),
+    };
+    selection.left_out.iter().map(result).collect()
+}
+
+/// How the apply ends: by what stopped it, else by what a look afterwards still finds to do.
+fn verdict(outcome: &Outcome, rest: &Plan) -> (Exit, &'static str) {
+    match &outcome.ended {
+        Ended::Failed { .. } => (Exit::Failed, "failed"),
+        Ended::Refused { .. } if outcome.done == 0 => (Exit::Refused, "blocked"),
+        Ended::Refused { .. } => (Exit::Incomplete, "incomplete"),
+        Ended::Interrupted { .. } => (Exit::Interrupted, "interrupted"),
+        Ended::Complete if rest.status() == Status::Clean => (Exit::Success, "applied"),
+        Ended::Complete => (Exit::Incomplete, "incomplete"),
+    }
+}
+
+fn error_of(ended: &Ended) -> Option<ErrorReport> {
+    let error = |code: &str, message: String, help: Option<String>| ErrorReport {
+        code: code.to_owned(),
+        message,
+        file: None,
+        line: None,
+        column: None,
+        help,
+        output: Vec::new(),
+    };
+    match ended {
+        Ended::Complete => None,
+        Ended::Failed { step, failure } => Some(ErrorReport {
+            output: failure.output.clone(),
+            ..error("step_failed", format!("{step}: {}", failure.message), failure.remedy.clone())
+        }),
+        Ended::Refused { step, refusal } => {
+            Some(error(refusal.code(), format!("{step}: {}", refusal.reason()), Some(refusal.remedy())))
+        }
+        Ended::Interrupted { step } => Some(error("interrupted", format!("interrupted at {step}"), None)),
+    }
+}

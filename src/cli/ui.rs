@@ -1,0 +1,87 @@
+//! Where a command's words go: the result to standard output, the rest to standard error.
+
+use std::io;
+use std::io::IsTerminal as _;
+use std::io::Write as _;
+
+use anstream::AutoStream;
+use anstream::ColorChoice;
+
+use super::Format;
+use super::Shared;
+use crate::error::Error;
+use crate::report::json;
+
+/// How results, notes and errors are to be written.
+pub(super) struct Ui {
+    pub(super) format: Format,
+    pub(super) log_format: Format,
+    colours: ColorChoice,
+}
+
+impl Ui {
+    pub(super) fn new(shared: &Shared) -> Self {
+        let colours = if shared.no_color { ColorChoice::Never } else { ColorChoice::Auto };
+        log_to_stderr(shared);
+        Self { format: shared.format, log_format: shared.log_format, colours }
+    }
+
+    /// Writes the result of the command.
+    pub(super) fn result(&self, text: &str) -> Result<(), Error> {
+        write_result(text, self.colours)
+    }
+
+    /// Writes something that is not the result; if that can't be done, nobody is there to be told.
+    pub(super) fn note(&self, text: &str) {
+        let _ = AutoStream::new(io::stderr(), self.colours).write_all(text.as_bytes());
+    }
+
+    /// Tells why the command ends early: to programs as its result, to people on standard error.
+    pub(super) fn error(&self, error: &Error) {
+        match self.format {
+            Format::Text => self.note(&error.text(self.is_fancy())),
+            Format::Json => {
+                // A reader that has gone away knows the exit code.
+                let _ = self.result(&json::errors(&error.reports()));
+            }
+        }
+    }
+
+    /// Whether somebody watches standard error.
+    pub(super) fn is_watched(&self) -> bool {
+        io::stderr().is_terminal()
+    }
+
+    fn is_fancy(&self) -> bool {
+        self.is_watched()
+    }
+
+    /// Whether a question can be put and answered.
+    pub(super) fn can_ask(&self) -> bool {
+        io::stdin().is_terminal() && io::stderr().is_terminal()
+    }
+}
+
+/// Writes to standard output. A reader that has had enough (`| head`) is no failure.
+pub(super) fn write_result(text: &str, colours: ColorChoice) -> Result<(), Error> {
+    let mut stdout = AutoStream::new(io::stdout().lock(), colours);
+    match stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()) {
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => Err(Error::Write(error)),
+        Ok(()) | Err(_) => Ok(()),
+    }
+}
+
+fn log_to_stderr(shared: &Shared) {
+    let level = match shared.verbose {
+        0 => return,
+        1 => "pgpair=debug",
+        _ => "pgpair=trace,tokio_postgres=debug",
+    };
+    let log = tracing_subscriber::fmt().with_env_filter(level).with_writer(io::stderr);
+    let done = match shared.log_format {
+        Format::Json => log.json().try_init(),
+        Format::Text => log.with_ansi(!shared.no_color && io::stderr().is_terminal()).try_init(),
+    };
+    // Fails only where a log was set up already, which is then the one that counts.
+    let _ = done;
+}
