@@ -3,6 +3,8 @@
 //! Takes the plain part of YAML that a topology needs and refuses the rest (anchors, aliases, tags, merge and
 //! duplicate keys, several documents), so that a value is always what stands there. Scalars stay text as written.
 
+use std::collections::HashMap;
+
 use saphyr_parser::Event;
 use saphyr_parser::Parser;
 use saphyr_parser::ScalarStyle;
@@ -183,8 +185,17 @@ struct Tree<'p> {
 /// A list or map whose end has not come yet.
 enum Open {
     List(Span, Vec<Yaml>),
-    /// With the key whose value is to come.
-    Map(Span, Vec<Entry>, Option<Key>),
+    Map(OpenMap),
+}
+
+#[derive(Default)]
+struct OpenMap {
+    start: Span,
+    entries: Vec<Entry>,
+    /// Where each key stands.
+    keys: HashMap<String, Span>,
+    /// The key whose value is to come.
+    awaiting: Option<Key>,
 }
 
 /// A key that has been read. `None`: it was refused, and its value is dropped.
@@ -206,12 +217,12 @@ impl Tree<'_> {
             }
             Event::MappingStart(anchor, tag) => {
                 refuse_anchor_and_tag(anchor, tag.is_some(), span, report);
-                self.open.push(Open::Map(span, Vec::new(), None));
+                self.open.push(Open::Map(OpenMap { start: span, ..OpenMap::default() }));
             }
             Event::SequenceEnd | Event::MappingEnd => {
                 let closed = match self.open.pop() {
                     Some(Open::List(start, items)) => Some((start, Value::List(items))),
-                    Some(Open::Map(start, entries, _)) => Some((start, Value::Map(entries))),
+                    Some(Open::Map(map)) => Some((map.start, Value::Map(map.entries))),
                     None => None,
                 };
                 if let Some((start, value)) = closed {
@@ -238,10 +249,10 @@ impl Tree<'_> {
         match self.open.last_mut() {
             None => self.root = Some(yaml),
             Some(Open::List(_, items)) => items.push(yaml),
-            Some(Open::Map(_, entries, awaiting)) => match awaiting.take() {
-                None => *awaiting = Some(key(yaml, entries, report)),
+            Some(Open::Map(map)) => match map.awaiting.take() {
+                None => map.awaiting = Some(key(yaml, &mut map.keys, report)),
                 Some(None) => {}
-                Some(Some((key, key_span))) => entries.push(Entry { key, key_span, value: yaml }),
+                Some(Some((key, key_span))) => map.entries.push(Entry { key, key_span, value: yaml }),
             },
         }
     }
@@ -253,7 +264,7 @@ fn too_deep(span: Span, report: &mut Report<'_>) {
         .help("a topology needs seven levels at most");
 }
 
-fn key(yaml: Yaml, entries: &[Entry], report: &mut Report<'_>) -> Key {
+fn key(yaml: Yaml, seen: &mut HashMap<String, Span>, report: &mut Report<'_>) -> Key {
     let span = yaml.span;
     let (text, quoted) = match yaml.value {
         Value::Scalar { text, quoted } => (text, quoted),
@@ -269,13 +280,14 @@ fn key(yaml: Yaml, entries: &[Entry], report: &mut Report<'_>) -> Key {
             .help("for what all nodes share there is `node_defaults`");
         return None;
     }
-    if let Some(first) = entries.iter().find(|entry| entry.key == text) {
+    if let Some(first) = seen.get(&text) {
         report
             .error("duplicate_key", span, format!("`{text}` is given twice"))
-            .also(first.key_span, "the first is here")
+            .also(*first, "the first is here")
             .help("keep one of them");
         return None;
     }
+    seen.insert(text.clone(), span);
     Some((text, span))
 }
 

@@ -11,7 +11,6 @@ use crate::observed::DataDir;
 use crate::observed::NodeObserved;
 use crate::observed::Observed;
 use crate::observed::Reading;
-use crate::observed::Sql;
 use crate::observed::comes_up_as;
 use crate::pg::block;
 use crate::plan::Action;
@@ -116,6 +115,8 @@ impl World for Sim {
         if state.is_dead {
             return Err(Failure::new("pgpair is dead"));
         }
+        let loss = losses(&step.node, &step.action, &state.truth);
+        state.violations.extend(loss.map(|loss| format!("{}: {loss}", step.id)));
         let before = dangers(&state.truth);
         let crash = state.crash.filter(|crash| crash.step == state.performed);
         match crash.map(|crash| crash.moment) {
@@ -152,10 +153,10 @@ fn dangers(truth: &Observed) -> Vec<String> {
         .iter()
         .filter_map(|(name, seen)| {
             let cluster = seen.cluster()?;
-            let would_write = match &seen.server {
-                Reading::Absent => comes_up_as(&cluster.markers, cluster.major) == Role::Primary,
-                Reading::Known(server) => server.sql.known().is_none_or(|sql: &Sql| !sql.in_recovery),
-                Reading::Unknown(_) => false,
+            // A server that does not answer yet becomes what its files say, as a stopped one would.
+            let would_write = match seen.sql() {
+                Some(sql) => !sql.in_recovery,
+                None => comes_up_as(&cluster.markers, cluster.major) == Role::Primary,
             };
             would_write.then_some((name, seen.accepts_writes()))
         })
@@ -171,6 +172,34 @@ fn dangers(truth: &Observed) -> Vec<String> {
         }
     }
     dangers
+}
+
+/// Returns what an action would lose: a cluster is never made beside another's data, and a node of the cluster is
+/// never overwritten by a copy of another.
+fn losses(node: &NodeName, action: &Action, truth: &Observed) -> Option<String> {
+    let own = truth.node(node).cluster();
+    match action {
+        Action::CreatePrimary(_) => {
+            let (other, _) = truth.nodes.iter().find(|(_, seen)| seen.cluster().is_some())?;
+            Some(format!("a cluster is created although {other} has data"))
+        }
+        Action::Clone(clone) => {
+            let source = truth.node(&clone.source).cluster()?;
+            let is_member = own.is_some_and(|own| own.identity == source.identity);
+            let is_running = truth.node(node).server.known().is_some();
+            (is_member || is_running).then(|| "a member of the cluster, or a running server, is replaced".to_owned())
+        }
+        Action::StandbyFiles(_)
+        | Action::Configure(_)
+        | Action::Hba { .. }
+        | Action::Passfile { .. }
+        | Action::Start { .. }
+        | Action::ReplicationRole(_)
+        | Action::Slot { .. }
+        | Action::DropSlot { .. }
+        | Action::Streaming { .. }
+        | Action::RemoveOld => None,
+    }
 }
 
 /// What an action leaves when it is cut off.
