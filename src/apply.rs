@@ -250,3 +250,178 @@ fn progress_of(step: &Step, progress: Progress) -> Event {
         Progress::Waiting(condition) => Event::StepWaiting { step, condition },
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Mutex;
+
+    use super::*;
+    use crate::observed::Reading;
+    use crate::observed::Slot;
+    use crate::plan::Action;
+    use crate::plan::Impact;
+    use crate::plan::Reason;
+    use crate::report::samples::healthy;
+    use crate::report::samples::name;
+    use crate::report::samples::pair;
+    use crate::report::samples::step;
+
+    /// What the fake world does when it is asked for a step.
+    #[derive(Clone, Copy, PartialEq)]
+    enum Does {
+        Obeys,
+        /// Says that it did, and did nothing.
+        Lies,
+        Fails,
+        IsInterrupted,
+    }
+
+    struct Fake {
+        truth: Mutex<Observed>,
+        does: Does,
+        /// Signals pgpair during the first step.
+        signal: Option<watch::Sender<bool>>,
+        /// Goals show themselves only in the third look after a step.
+        hidden_for: Mutex<usize>,
+    }
+
+    impl Fake {
+        fn new(truth: Observed, does: Does) -> Self {
+            Self { truth: Mutex::new(truth), does, signal: None, hidden_for: Mutex::new(0) }
+        }
+    }
+
+    impl World for Fake {
+        async fn observe(&self) -> Observed {
+            let mut hidden = self.hidden_for.lock().expect("one thread");
+            let truth = self.truth.lock().expect("one thread").clone();
+            if *hidden > 0 {
+                *hidden -= 1;
+                let mut seen = truth;
+                seen.node_mut(&name("a")).cluster_mut().expect("it is there").slots.clear();
+                return seen;
+            }
+            truth
+        }
+
+        async fn perform(&self, step: &Step, progress: &(dyn Fn(Progress) + Sync)) -> Result<(), Failure> {
+            progress(Progress::Bytes { done: 1, total: Some(2) });
+            if let Some(signal) = &self.signal {
+                signal.send_replace(true);
+            }
+            match self.does {
+                Does::Obeys => {
+                    let Action::Slot { name: slot, .. } = &step.action else { panic!("only slots are made here") };
+                    let made = Slot { physical: true, active: false, reserved: true, wal_status: None };
+                    let mut truth = self.truth.lock().expect("one thread");
+                    truth.node_mut(&step.node).cluster_mut().expect("it is there").slots.insert(slot.clone(), made);
+                    Ok(())
+                }
+                Does::Lies => Ok(()),
+                Does::Fails => Err(Failure::new("no free slot").with_remedy("raise max_replication_slots")),
+                Does::IsInterrupted => Err(Failure::interrupted()),
+            }
+        }
+    }
+
+    fn slot(slot: &str) -> Step {
+        let action = Action::Slot { name: slot.into(), reserve: true };
+        step(&format!("a.slot.{slot}"), "a", action, Impact::None, Reason::Missing)
+    }
+
+    async fn run(fake: &Fake, steps: &[Step], interrupt: watch::Receiver<bool>) -> (Outcome, Vec<Event>) {
+        let events = Mutex::new(Vec::new());
+        let selection = Selection { chosen: steps.iter().collect(), left_out: Vec::new() };
+        let limits = Limits { timeout: Duration::from_millis(200), interrupt };
+        let emit = |event| events.lock().expect("one thread").push(event);
+        let outcome = apply(fake, &pair(), &selection, &limits, &emit).await;
+        (outcome, events.into_inner().expect("one thread"))
+    }
+
+    fn quiet() -> watch::Receiver<bool> {
+        watch::channel(false).1
+    }
+
+    fn kinds(events: &[Event]) -> Vec<String> {
+        let kind = |event| serde_json::to_value(event).expect("an event has a JSON form")["event"].clone();
+        events.iter().map(|event| kind(event).as_str().expect("a word").to_owned()).collect()
+    }
+
+    #[tokio::test]
+    async fn steps_are_done_in_order_and_what_holds_already_is_skipped() {
+        let fake = Fake::new(healthy(&pair()), Does::Obeys);
+        let (outcome, events) = run(&fake, &[slot("pgpair_b"), slot("x"), slot("x")], quiet()).await;
+        assert_eq!(outcome, Outcome { done: 1, skipped: 2, ended: Ended::Complete });
+        insta::assert_snapshot!(kinds(&events).join("\n"), @r"
+        apply_started
+        step_skipped
+        step_started
+        step_bytes
+        step_done
+        step_skipped
+        apply_finished
+        ");
+    }
+
+    #[tokio::test]
+    async fn a_goal_that_shows_itself_late_is_waited_for() {
+        let fake = Fake { hidden_for: Mutex::new(4), ..Fake::new(healthy(&pair()), Does::Obeys) };
+        let (outcome, events) = run(&fake, &[slot("x")], quiet()).await;
+        assert_eq!(outcome, Outcome { done: 1, skipped: 0, ended: Ended::Complete });
+        assert!(kinds(&events).contains(&"step_waiting".to_owned()));
+    }
+
+    #[tokio::test]
+    async fn a_claim_without_proof_fails_in_time_and_says_what_was_seen_last() {
+        let fake = Fake::new(healthy(&pair()), Does::Lies);
+        let (outcome, events) = run(&fake, &[slot("x"), slot("y")], quiet()).await;
+        let Ended::Failed { step, failure } = outcome.ended else { panic!("{outcome:?}") };
+        assert_eq!(step, "a.slot.x");
+        assert_eq!(failure.message, "not seen within 0.2 s: a has the slot x");
+        assert!(failure.output[0].starts_with("a: runs as primary"), "{failure:?}");
+        assert!(!kinds(&events).contains(&"step_done".to_owned()));
+    }
+
+    #[tokio::test]
+    async fn after_a_failure_nothing_more_is_done() {
+        let fake = Fake::new(healthy(&pair()), Does::Fails);
+        let (outcome, events) = run(&fake, &[slot("x"), slot("y")], quiet()).await;
+        assert_eq!(outcome.done, 0);
+        assert!(matches!(outcome.ended, Ended::Failed { .. }));
+        assert_eq!(kinds(&events).iter().filter(|kind| *kind == "step_started").count(), 1);
+        assert!(events.iter().any(|event| matches!(event, Event::StepFailed { remedy: Some(_), .. })));
+    }
+
+    #[tokio::test]
+    async fn a_guard_that_refuses_stops_before_the_step() {
+        let mut stopped = healthy(&pair());
+        stopped.node_mut(&name("a")).server = Reading::Absent;
+        let fake = Fake::new(stopped, Does::Obeys);
+        let (outcome, events) = run(&fake, &[slot("x")], quiet()).await;
+        assert!(matches!(outcome.ended, Ended::Refused { .. }), "{outcome:?}");
+        assert!(!kinds(&events).contains(&"step_started".to_owned()));
+    }
+
+    #[tokio::test]
+    async fn a_signal_during_a_step_lets_it_finish_and_begins_no_other() {
+        let (signal, interrupt) = watch::channel(false);
+        let fake = Fake { signal: Some(signal), ..Fake::new(healthy(&pair()), Does::Obeys) };
+        let (outcome, _) = run(&fake, &[slot("x"), slot("y")], interrupt).await;
+        assert_eq!(outcome, Outcome { done: 1, skipped: 0, ended: Ended::Interrupted { step: "a.slot.y".into() } });
+    }
+
+    #[tokio::test]
+    async fn a_step_that_was_given_up_ends_as_interrupted() {
+        let fake = Fake::new(healthy(&pair()), Does::IsInterrupted);
+        let (outcome, _) = run(&fake, &[slot("x"), slot("y")], quiet()).await;
+        assert_eq!(outcome.ended, Ended::Interrupted { step: "a.slot.x".into() });
+    }
+
+    #[tokio::test]
+    async fn a_signal_ends_a_wait_that_would_go_on() {
+        let (signal, interrupt) = watch::channel(false);
+        let fake = Fake { signal: Some(signal), ..Fake::new(healthy(&pair()), Does::Lies) };
+        let (outcome, _) = run(&fake, &[slot("x")], interrupt).await;
+        assert_eq!(outcome.ended, Ended::Interrupted { step: "a.slot.x".into() });
+    }
+}

@@ -32,6 +32,8 @@ use crate::topology::Role;
 use crate::topology::Topology;
 
 pub mod json;
+#[cfg(test)]
+pub(crate) mod samples;
 pub mod status;
 pub mod text;
 pub mod words;

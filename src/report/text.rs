@@ -293,3 +293,174 @@ pub fn valid(files: &[ValidFile]) -> String {
     };
     files.iter().map(line).collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use super::*;
+    use crate::observed::Identity;
+    use crate::observed::Observed;
+    use crate::observed::Reading;
+    use crate::plan;
+    use crate::plan::Action;
+    use crate::plan::Blocked;
+    use crate::plan::CloneFrom;
+    use crate::plan::Configure;
+    use crate::plan::Difference;
+    use crate::plan::Digest;
+    use crate::plan::Effect;
+    use crate::plan::FileDiff;
+    use crate::plan::Plan;
+    use crate::plan::Reason;
+    use crate::plan::Refusal;
+    use crate::plan::Replaced;
+    use crate::plan::Step;
+    use crate::report::json;
+    use crate::report::samples::healthy;
+    use crate::report::samples::name;
+    use crate::report::samples::nothing;
+    use crate::report::samples::pair;
+    use crate::report::samples::plan_of;
+    use crate::report::samples::step;
+
+    fn plain(text: &str) -> String {
+        anstream::adapter::strip_str(text).to_string()
+    }
+
+    fn shown(observed: &Observed, plan: &Plan) -> String {
+        plain(&super::plan(&PlanReport::of(&pair(), observed, plan), "orders.yaml"))
+    }
+
+    fn configured(node: &str, impact: Impact) -> Step {
+        let action = Action::Configure(Configure {
+            block: None,
+            before: Digest::of(""),
+            effect: Effect::Restart,
+            settings: BTreeMap::new(),
+        });
+        let before: String = (1..=70).map(|line| format!("# line {line}\n")).collect();
+        let (old, new) = ("max_wal_senders = 3", "max_wal_senders = 10");
+        let difference = Difference { name: "max_wal_senders".into(), now: Some("3".into()), then: Some("10".into()) };
+        Step {
+            diff: vec![FileDiff {
+                file: "postgresql.conf".into(),
+                before: before.replace("# line 63", old),
+                after: before.replace("# line 63", new),
+            }],
+            ..step(&format!("{node}.configure"), node, action, impact, Reason::Differs(vec![difference]))
+        }
+    }
+
+    fn rebuilt() -> Step {
+        let block = crate::pg::block::Block { cluster: "orders".into(), node: "b".into(), lines: Vec::new() };
+        let action = Action::Clone(CloneFrom {
+            source: name("a"),
+            host: "127.0.0.1".into(),
+            port: 5433,
+            user: "repuser".into(),
+            slot: None,
+            conf: block.clone(),
+            hba: block,
+            recovery_conf: None,
+            passfile: Vec::new(),
+            replaces: Some(Replaced::Cluster(Identity::Known(42))),
+        });
+        step("b.clone", "b", action, Impact::Destroy, Reason::OtherCluster(Identity::Known(42)))
+    }
+
+    #[test]
+    fn the_creation_of_a_pair_shows_every_step_and_the_lines_that_are_added() {
+        let observed = nothing(&pair());
+        insta::assert_snapshot!(shown(&observed, &plan::planner::plan(&pair(), &observed)));
+    }
+
+    #[test]
+    fn the_creation_of_a_pair_in_json() {
+        let observed = nothing(&pair());
+        let report = PlanReport::of(&pair(), &observed, &plan::planner::plan(&pair(), &observed));
+        insta::assert_snapshot!(json::plan(&report));
+    }
+
+    #[test]
+    fn nothing_to_do_is_one_line() {
+        let text = shown(&healthy(&pair()), &plan_of(Vec::new()));
+        assert_eq!(text, "No changes. orders matches orders.yaml.\n");
+    }
+
+    #[test]
+    fn restarts_and_an_outage_name_their_nodes_and_the_flags() {
+        let plan = plan_of(vec![configured("b", Impact::Restart), configured("a", Impact::Outage)]);
+        insta::assert_snapshot!(shown(&healthy(&pair()), &plan));
+    }
+
+    #[test]
+    fn replacing_a_data_directory_says_whose_data_is_lost() {
+        insta::assert_snapshot!(shown(&healthy(&pair()), &plan_of(vec![rebuilt()])));
+    }
+
+    #[test]
+    fn a_plan_that_is_blocked_whole_says_that_none_of_its_steps_is_done() {
+        let refusal = Refusal::TwoPrimaries { first: name("a"), second: name("b") };
+        let blocked = vec![Blocked { node: None, refusal }];
+        insta::assert_snapshot!(shown(&healthy(&pair()), &Plan { blocked, ..plan_of(vec![rebuilt()]) }));
+    }
+
+    #[test]
+    fn a_node_that_is_left_alone_comes_with_reason_and_remedy() {
+        let mut observed = healthy(&pair());
+        observed.node_mut(&name("b")).place = Reading::Unknown("/srv/b: permission denied".into());
+        let refusal = Refusal::OutOfReach { node: name("b"), why: "/srv/b: permission denied".into() };
+        let blocked = vec![Blocked { node: Some(name("b")), refusal }];
+        insta::assert_snapshot!(shown(&observed, &Plan { blocked, ..plan_of(vec![configured("a", Impact::Reload)]) }));
+    }
+
+    #[test]
+    fn colours_are_sequences_around_the_same_text() {
+        let plan = plan_of(vec![rebuilt()]);
+        let text = super::plan(&PlanReport::of(&pair(), &healthy(&pair()), &plan), "orders.yaml");
+        assert!(text.contains("\u{1b}[31m-/+\u{1b}[0m"));
+    }
+
+    fn health_of(observed: &Observed) -> String {
+        plain(&super::status(&StatusReport::of(&pair(), observed, Some(16))))
+    }
+
+    #[test]
+    fn a_pair_that_streams_is_healthy() {
+        let report = StatusReport::of(&pair(), &healthy(&pair()), None);
+        assert_eq!(report.health, Health::Healthy);
+        insta::assert_snapshot!(plain(&super::status(&report)));
+        insta::assert_snapshot!(json::status(&report));
+    }
+
+    #[test]
+    fn a_standby_that_is_behind_and_fed_by_another_is_unhealthy() {
+        let mut observed = healthy(&pair());
+        let standby = observed.node_mut(&name("b")).sql_mut().expect("it runs");
+        standby.timeline = crate::pg::lsn::Timeline(2);
+        if let Some(receiver) = &mut standby.receiver {
+            receiver.port = Some(6000);
+        }
+        insta::assert_snapshot!(health_of(&observed));
+    }
+
+    #[test]
+    fn a_stopped_primary_and_a_standby_without_upstream_are_unhealthy() {
+        let mut observed = healthy(&pair());
+        observed.node_mut(&name("a")).server = Reading::Absent;
+        observed.node_mut(&name("b")).sql_mut().expect("it runs").receiver = None;
+        insta::assert_snapshot!(health_of(&observed));
+    }
+
+    #[test]
+    fn two_primaries_are_unhealthy_and_a_node_out_of_reach_alone_is_unknown() {
+        let mut observed = healthy(&pair());
+        observed.node_mut(&name("b")).sql_mut().expect("it runs").in_recovery = false;
+        assert_eq!(StatusReport::of(&pair(), &observed, None).health, Health::Unhealthy);
+        let mut observed = healthy(&pair());
+        observed.node_mut(&name("b")).place = Reading::Unknown("/srv/b: permission denied".into());
+        observed.node_mut(&name("b")).server = Reading::Unknown("/srv/b: permission denied".into());
+        assert_eq!(StatusReport::of(&pair(), &observed, None).health, Health::Unknown);
+    }
+}
