@@ -134,7 +134,7 @@ impl<W: World> Run<'_, W> {
         }
         let seen = match seen {
             Some(seen) => seen,
-            None => self.world.observe().await,
+            None => self.look().await,
         };
         match check(&step.node, &step.action, self.topology, &seen) {
             Check::Satisfied => {
@@ -162,6 +162,13 @@ impl<W: World> Run<'_, W> {
         Ok((Reached::ByThisRun, seen))
     }
 
+    async fn look(&self) -> Observed {
+        let begun = Instant::now();
+        let seen = self.world.observe().await;
+        tracing::debug!(elapsed = ?begun.elapsed(), "looked at every node");
+        seen
+    }
+
     /// Looks until the step's goal is reached. A refusal meanwhile is no end: a server that starts does not
     /// answer yet.
     async fn until_satisfied(&self, step: &Step) -> Result<Observed, Ended> {
@@ -170,7 +177,7 @@ impl<W: World> Run<'_, W> {
         let mut told = false;
         let mut interrupt = self.limits.interrupt.clone();
         loop {
-            let seen = self.world.observe().await;
+            let seen = self.look().await;
             let verdict = check(&step.node, &step.action, self.topology, &seen);
             if verdict == Check::Satisfied {
                 return Ok(seen);

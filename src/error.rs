@@ -199,16 +199,23 @@ impl BadFile {
         let handler = GraphicalReportHandler::new_themed(GraphicalTheme::unicode()).with_width(100);
         let mut all = String::new();
         for diagnostic in &self.diagnostics {
-            let shown = Shown { diagnostic, source: NamedSource::new(&self.name, self.text.clone()) };
+            let shown = Shown { diagnostic, source: NamedSource::new(visible(&self.name), harmless(&self.text)) };
             let mut text = String::new();
             if fancy && handler.render_report(&mut text, &shown).is_ok() {
                 all.push_str(&text);
+                all.push('\n');
             } else {
                 all.push_str(&visible(&format!("error: {diagnostic}\n")));
             }
         }
         all
     }
+}
+
+/// Blanks out what would steer a terminal, byte for byte, so that places stay where they are.
+fn harmless(text: &str) -> String {
+    let blank = |c: char| c.is_control() && c != '\n' && c != '\t';
+    text.chars().map(|c| if blank(c) { " ".repeat(c.len_utf8()) } else { c.to_string() }).collect()
 }
 
 /// A diagnostic with the file that it is about.
@@ -241,7 +248,7 @@ impl miette::Diagnostic for Shown<'_> {
 
     fn labels(&self) -> Option<Box<dyn Iterator<Item = LabeledSpan> + '_>> {
         let span = self.diagnostic.span?;
-        let first = LabeledSpan::new_primary_with_span(Some("here".to_owned()), (span.offset, span.len));
+        let first = LabeledSpan::new_primary_with_span(None, (span.offset, span.len));
         let others = self
             .diagnostic
             .related

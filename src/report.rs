@@ -9,7 +9,6 @@ use std::collections::BTreeMap;
 use serde::Serialize;
 
 use crate::observed::DataDir;
-use crate::observed::Identity;
 use crate::observed::NodeObserved;
 use crate::observed::Observed;
 use crate::observed::Reading;
@@ -201,7 +200,8 @@ pub struct NodeReport {
     /// Why it could not be looked at, or what is wrong with what is there.
     pub detail: Option<String>,
     pub server_version: Option<String>,
-    pub system_identifier: Option<Identity>,
+    /// A decimal string: it does not fit a JSON number of every reader.
+    pub system_identifier: Option<String>,
     pub control_state: Option<ControlState>,
     pub timeline: Option<Timeline>,
     /// Of a primary: written. Of a standby: the further of received and replayed. Stopped: the last checkpoint.
@@ -262,7 +262,7 @@ impl NodeReport {
             state,
             detail,
             server_version: sql.map(|sql| sql.version.clone()),
-            system_identifier: cluster.map(|cluster| cluster.identity.clone()),
+            system_identifier: cluster.map(|cluster| cluster.identity.to_string()),
             control_state: cluster.map(|cluster| cluster.state),
             timeline: sql.map(|sql| sql.timeline).or(cluster.map(|cluster| cluster.timeline)),
             lsn: sql.map(|sql| sql.lsn).or(cluster.map(|cluster| cluster.checkpoint)),

@@ -36,7 +36,9 @@ use crate::plan::planner;
 use crate::report::PlanReport;
 use crate::report::json;
 use crate::report::json::ApplyReport;
+use crate::report::json::ApplyStatus;
 use crate::report::json::ErrorReport;
+use crate::report::json::StepOutcome;
 use crate::report::json::StepResult;
 use crate::report::text;
 use crate::topology::NodeName;
@@ -99,8 +101,8 @@ impl Job<'_> {
             Format::Json => {}
         }
         let (exit, status) = match report.status {
-            Status::Clean => (Exit::Success, "clean"),
-            Status::Blocked => (Exit::Refused, "blocked"),
+            Status::Clean => (Exit::Success, ApplyStatus::Clean),
+            Status::Blocked => (Exit::Refused, ApplyStatus::Blocked),
             Status::Changes => return self.change(world, &observed, &plan, report).await,
         };
         if self.ui.format == Format::Json {
@@ -113,7 +115,7 @@ impl Job<'_> {
         plan.status() == Status::Changes && !self.arguments.auto_approve
     }
 
-    fn report(&self, status: &'static str, plan: PlanReport) -> ApplyReport {
+    fn report(&self, status: ApplyStatus, plan: PlanReport) -> ApplyReport {
         ApplyReport {
             status,
             cluster: self.topology.cluster.clone(),
@@ -136,7 +138,7 @@ impl Job<'_> {
         let allowed = self.allowed(world, plan).await?;
         let selection = allow::select(plan, self.topology, observed, &allowed);
         if selection.chosen.is_empty() {
-            let mut report = self.report("blocked", shown);
+            let mut report = self.report(ApplyStatus::Blocked, shown);
             report.steps = left_out(&selection);
             return self.tell(&report, Exit::Refused);
         }
@@ -206,7 +208,7 @@ fn left_out(selection: &Selection<'_>) -> Vec<StepResult> {
     let result = |(step, why): &(&crate::plan::Step, String)| StepResult {
         id: step.id.clone(),
         node: step.node.clone(),
-        outcome: "left_out",
+        outcome: StepOutcome::LeftOut,
         seconds: None,
         why: Some(why.clone()),
     };
@@ -214,14 +216,14 @@ fn left_out(selection: &Selection<'_>) -> Vec<StepResult> {
 }
 
 /// How the apply ends: by what stopped it, else by what a look afterwards still finds to do.
-fn verdict(outcome: &Outcome, rest: &Plan) -> (Exit, &'static str) {
+fn verdict(outcome: &Outcome, rest: &Plan) -> (Exit, ApplyStatus) {
     match &outcome.ended {
-        Ended::Failed { .. } => (Exit::Failed, "failed"),
-        Ended::Refused { .. } if outcome.done == 0 => (Exit::Refused, "blocked"),
-        Ended::Refused { .. } => (Exit::Incomplete, "incomplete"),
-        Ended::Interrupted { .. } => (Exit::Interrupted, "interrupted"),
-        Ended::Complete if rest.status() == Status::Clean => (Exit::Success, "applied"),
-        Ended::Complete => (Exit::Incomplete, "incomplete"),
+        Ended::Failed { .. } => (Exit::Failed, ApplyStatus::Failed),
+        Ended::Refused { .. } if outcome.done == 0 => (Exit::Refused, ApplyStatus::Blocked),
+        Ended::Refused { .. } => (Exit::Incomplete, ApplyStatus::Incomplete),
+        Ended::Interrupted { .. } => (Exit::Interrupted, ApplyStatus::Interrupted),
+        Ended::Complete if rest.status() == Status::Clean => (Exit::Success, ApplyStatus::Applied),
+        Ended::Complete => (Exit::Incomplete, ApplyStatus::Incomplete),
     }
 }
 

@@ -18,6 +18,7 @@ use super::event_log;
 use super::event_log::EventLog;
 use super::ui::Ui;
 use crate::event::Event;
+use crate::report::json::StepOutcome;
 use crate::report::json::StepResult;
 use crate::report::words::visible;
 
@@ -125,7 +126,7 @@ impl<'a> Reporter<'a> {
 
 /// Returns what an event makes known of a step's end.
 fn result_of(event: &Event) -> Option<StepResult> {
-    let result = |id: &String, node: &crate::topology::NodeName, outcome| StepResult {
+    let result = |id: &String, node: &crate::topology::NodeName, outcome: StepOutcome| StepResult {
         id: id.clone(),
         node: node.clone(),
         outcome,
@@ -134,15 +135,15 @@ fn result_of(event: &Event) -> Option<StepResult> {
     };
     match event {
         Event::StepLeftOut { step, node, why, impact: _ } => {
-            Some(StepResult { why: Some(why.clone()), ..result(step, node, "left_out") })
+            Some(StepResult { why: Some(why.clone()), ..result(step, node, StepOutcome::LeftOut) })
         }
-        Event::StepSkipped { step, node } => Some(result(step, node, "skipped")),
+        Event::StepSkipped { step, node } => Some(result(step, node, StepOutcome::Skipped)),
         Event::StepDone { step, node, elapsed } => {
             let seconds = Some((elapsed.as_secs_f64() * 1000.0).round() / 1000.0);
-            Some(StepResult { seconds, ..result(step, node, "done") })
+            Some(StepResult { seconds, ..result(step, node, StepOutcome::Done) })
         }
         Event::StepFailed { step, node, message, .. } => {
-            Some(StepResult { why: Some(message.clone()), ..result(step, node, "failed") })
+            Some(StepResult { why: Some(message.clone()), ..result(step, node, StepOutcome::Failed) })
         }
         Event::ApplyStarted { .. }
         | Event::StepStarted { .. }

@@ -42,8 +42,7 @@ impl From<&Diagnostic> for ErrorReport {
 /// What became of an apply.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct ApplyReport {
-    /// `clean`, `applied`, `incomplete`, `failed`, `blocked`, `stale`, `declined` or `interrupted`.
-    pub status: &'static str,
+    pub status: ApplyStatus,
     pub cluster: String,
     /// The topology file, as it was named.
     pub file: String,
@@ -56,13 +55,39 @@ pub struct ApplyReport {
     pub event_log: Option<String>,
 }
 
+/// How an apply ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ApplyStatus {
+    /// There was nothing to do.
+    Clean,
+    /// All of it was done, and a look afterwards found nothing left to do.
+    Applied,
+    /// Something is left to do.
+    Incomplete,
+    Failed,
+    /// Nothing was done: refused, or without its allowance.
+    Blocked,
+    Interrupted,
+}
+
+/// How a step ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum StepOutcome {
+    Done,
+    /// It held already.
+    Skipped,
+    LeftOut,
+    Failed,
+}
+
 /// What happened to one step.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct StepResult {
     pub id: String,
     pub node: NodeName,
-    /// `done`, `skipped`, `left_out`, `failed` or `interrupted`.
-    pub outcome: &'static str,
+    pub outcome: StepOutcome,
     pub seconds: Option<f64>,
     /// Why it was left out or failed.
     pub why: Option<String>,

@@ -4,7 +4,6 @@
 
 use serde::Serialize;
 
-use crate::observed::Identity;
 use crate::observed::Observed;
 use crate::observed::Receiver;
 use crate::report::NodeReport;
@@ -105,7 +104,7 @@ fn judge_identity(
     let Some(found) = &report.system_identifier else { return };
     let node = &report.node;
     if let Some(pinned) = topology.system_identifier {
-        if *found != Identity::Known(pinned) {
+        if *found != pinned.to_string() {
             let message = format!("{node} has system identifier {found}, the topology pins {pinned}");
             find("other_cluster", Health::Unhealthy, message);
         }

@@ -16,6 +16,8 @@ use crate::report::PlanReport;
 use crate::report::StepReport;
 use crate::report::Summary;
 use crate::report::json::ApplyReport;
+use crate::report::json::ApplyStatus;
+use crate::report::json::StepOutcome;
 use crate::report::json::ValidFile;
 use crate::report::status::Finding;
 use crate::report::status::Health;
@@ -101,7 +103,9 @@ fn steps(steps: &[StepReport], lines: &mut Vec<String>) {
 /// A file's unified diff; with its name, where the title does not say it.
 fn diff(diff: &DiffReport, named: bool, indent: &str, lines: &mut Vec<String>) {
     if named {
-        lines.push(format!("{indent}{}:", paint(BOLD, &visible(&diff.file))));
+        // A new signal file has no line to show.
+        let empty = if diff.unified.is_empty() { " (empty)" } else { "" };
+        lines.push(format!("{indent}{}:{empty}", paint(BOLD, &visible(&diff.file))));
     }
     for line in diff.unified.lines() {
         let style = match line.chars().next() {
@@ -249,38 +253,36 @@ fn row(node: &NodeReport) -> [String; 12] {
 /// Renders what became of an apply, in a line or a few.
 #[must_use]
 pub fn apply(report: &ApplyReport) -> String {
-    let number = |outcome: &str| report.steps.iter().filter(|step| step.outcome == outcome).count();
-    let mut done = format!("{} done", count(number("done"), "step"));
-    if number("skipped") > 0 {
-        done.push_str(&format!(", {} held already", number("skipped")));
+    let of = |outcome| report.steps.iter().filter(move |step| step.outcome == outcome);
+    let mut done = format!("{} done", count(of(StepOutcome::Done).count(), "step"));
+    let skipped = of(StepOutcome::Skipped).count();
+    if skipped > 0 {
+        done.push_str(&format!(", {skipped} held already"));
     }
     let (style, word) = match report.status {
-        "applied" => (GREEN, "Applied"),
-        "incomplete" => (YELLOW, "Incomplete"),
-        "interrupted" => (YELLOW, "Interrupted"),
-        "blocked" => (RED, "Nothing done"),
-        _ => (RED, "Failed"),
+        ApplyStatus::Clean | ApplyStatus::Applied => (GREEN, "Applied"),
+        ApplyStatus::Incomplete => (YELLOW, "Incomplete"),
+        ApplyStatus::Interrupted => (YELLOW, "Interrupted"),
+        ApplyStatus::Blocked => (RED, "Refused"),
+        ApplyStatus::Failed => (RED, "Failed"),
     };
     let mut lines = vec![format!("{} {done}.", paint(style.effects(Effects::BOLD), &format!("{word}:")))];
-    for step in report.steps.iter().filter(|step| step.outcome == "left_out") {
+    for step in of(StepOutcome::LeftOut) {
         lines.push(format!("  left out: {}: {}", step.id, visible(step.why.as_deref().unwrap_or_default())));
     }
     for error in &report.errors {
         lines.push(format!("  {}", visible(&error.message)));
     }
-    match &report.remaining {
-        None => {}
-        Some(remaining) if remaining.is_empty() && report.status == "applied" => {
-            lines.push(format!("{} matches {}: a plan is empty now.", report.cluster, visible(&report.file)));
-        }
-        Some(remaining) if remaining.is_empty() => {}
-        Some(remaining) => {
-            let them = remaining.join(", ");
-            lines.push(format!(
-                "Still to do: {}: {them}. Apply again goes on from here.",
-                count(remaining.len(), "step")
-            ));
-        }
+    let blocked = &report.plan.summary.blocked;
+    if !blocked.is_empty() {
+        lines.push(format!("  left alone: {}", list(blocked)));
+    }
+    if report.status == ApplyStatus::Applied {
+        lines.push(format!("{} matches {}: a plan is empty now.", report.cluster, visible(&report.file)));
+    }
+    if let Some(remaining) = report.remaining.as_ref().filter(|remaining| !remaining.is_empty()) {
+        let them = remaining.join(", ");
+        lines.push(format!("Still to do: {}: {them}. Apply again goes on from here.", count(remaining.len(), "step")));
     }
     lines.join("\n") + "\n"
 }
