@@ -19,6 +19,13 @@ pub(super) struct Question {
     answer: String,
 }
 
+#[cfg(test)]
+impl Question {
+    pub(super) fn answer(&self) -> &str {
+        &self.answer
+    }
+}
+
 /// Returns what is to be asked: for a plain `yes`, or for the name of each node whose data is replaced.
 pub(super) fn questions(plan: &Plan, given: &BTreeSet<Allowance>) -> Vec<Question> {
     let needed = allow::all_needed(plan);

@@ -16,30 +16,70 @@ use crate::report::json;
 pub(super) struct Ui {
     pub(super) format: Format,
     pub(super) log_format: Format,
-    colours: ColorChoice,
+    to: To,
+}
+
+/// Where the words go.
+enum To {
+    /// The streams of the process, with colours or without.
+    Streams(ColorChoice),
+    /// Memory: result and notes, one after the other.
+    #[cfg(test)]
+    Memory(std::sync::Mutex<(String, String)>),
 }
 
 impl Ui {
     pub(super) fn new(shared: &Shared) -> Self {
         let colours = if shared.no_color { ColorChoice::Never } else { ColorChoice::Auto };
         log_to_stderr(shared);
-        Self { format: shared.format, log_format: shared.log_format, colours }
+        Self { format: shared.format, log_format: shared.log_format, to: To::Streams(colours) }
+    }
+
+    #[cfg(test)]
+    pub(super) fn in_memory(format: Format) -> Self {
+        Self { format, log_format: Format::Text, to: To::Memory(std::sync::Mutex::default()) }
+    }
+
+    /// Returns the result and the notes, without their colours.
+    #[cfg(test)]
+    pub(super) fn written(self) -> (String, String) {
+        match self.to {
+            To::Memory(written) => written.into_inner().expect("no test panics while it writes"),
+            To::Streams(_) => panic!("this writes to the streams of the process"),
+        }
     }
 
     /// Writes the result of the command.
     pub(super) fn result(&self, text: &str) -> Result<(), Error> {
-        write_result(text, self.colours)
+        match &self.to {
+            To::Streams(colours) => write_result(text, *colours),
+            #[cfg(test)]
+            To::Memory(written) => {
+                let text = anstream::adapter::strip_str(text).to_string();
+                written.lock().expect("no test panics while it writes").0.push_str(&text);
+                Ok(())
+            }
+        }
     }
 
     /// Writes something that is not the result; if that can't be done, nobody is there to be told.
     pub(super) fn note(&self, text: &str) {
-        let _ = AutoStream::new(io::stderr(), self.colours).write_all(text.as_bytes());
+        match &self.to {
+            To::Streams(colours) => {
+                let _ = AutoStream::new(io::stderr(), *colours).write_all(text.as_bytes());
+            }
+            #[cfg(test)]
+            To::Memory(written) => {
+                let text = anstream::adapter::strip_str(text).to_string();
+                written.lock().expect("no test panics while it writes").1.push_str(&text);
+            }
+        }
     }
 
     /// Tells why the command ends early: to programs as its result, to people on standard error.
     pub(super) fn error(&self, error: &Error) {
         match self.format {
-            Format::Text => self.note(&error.text(self.is_fancy())),
+            Format::Text => self.note(&error.text(self.is_watched())),
             Format::Json => {
                 // A reader that has gone away knows the exit code.
                 let _ = self.result(&json::errors(&error.reports()));
@@ -49,16 +89,12 @@ impl Ui {
 
     /// Whether somebody watches standard error.
     pub(super) fn is_watched(&self) -> bool {
-        io::stderr().is_terminal()
-    }
-
-    fn is_fancy(&self) -> bool {
-        self.is_watched()
+        matches!(self.to, To::Streams(_)) && io::stderr().is_terminal()
     }
 
     /// Whether a question can be put and answered.
     pub(super) fn can_ask(&self) -> bool {
-        io::stdin().is_terminal() && io::stderr().is_terminal()
+        self.is_watched() && io::stdin().is_terminal()
     }
 }
 
