@@ -286,6 +286,27 @@ mod tests {
     }
 
     #[test]
+    fn what_is_refused_for_now_and_what_failed_have_other_exit_codes() {
+        let node = NodeName::new("a");
+        let held = Error::from(LockError::Held { node: node.clone(), holder: None });
+        let waited = Error::from(LockError::Interrupted { node: node.clone() });
+        let exits: Vec<u8> = [
+            held,
+            Error::Stale { changed: vec![node] },
+            waited,
+            Error::World(Failure::interrupted()),
+            Error::Interrupted,
+            Error::Declined,
+            Error::World(Failure::new("no")),
+            bad(),
+        ]
+        .iter()
+        .map(|error| error.exit().number())
+        .collect();
+        assert_eq!(exits, [3, 3, 130, 130, 130, 4, 1, 1]);
+    }
+
+    #[test]
     fn who_is_not_asked_is_told_the_flags_for_the_whole_plan() {
         let error = Error::NoTerminal { allow: vec!["outage".into(), "destroy=b".into()] };
         assert_eq!(error.exit(), Exit::Declined);

@@ -143,7 +143,7 @@ impl Job<'_> {
             return self.tell(&report, Exit::Refused);
         }
         let log = EventLog::open(self.arguments.event_log.as_deref(), &self.topology.cluster)
-            .inspect_err(|why| self.ui.note(&format!("warning: no event log is written: {why}\n")))
+            .inspect_err(|why| self.ui.warn(&format!("no event log is written: {why}")))
             .ok();
         let event_log = log.as_ref().map(EventLog::path);
         let reporter = Reporter::new(self.ui, log);
@@ -301,6 +301,7 @@ mod tests {
         cluster.markers = Markers::default();
         cluster.state = crate::pg::control::ControlState::ShutDown;
         cluster.conf.main.text = "max_connections = 100\n".into();
+        cluster.hba = "local all all trust\n".into();
         world.node_mut(&name("a")).sql_mut().expect("it runs").senders.clear();
         let slots = &mut world.node_mut(&name("a")).cluster_mut().expect("it runs").slots;
         slots.values_mut().for_each(|slot| slot.active = false);

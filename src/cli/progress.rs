@@ -108,7 +108,7 @@ impl<'a> Reporter<'a> {
     pub(super) fn take(&self, event: &Event) {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(Err(why)) = state.log.as_mut().map(|log| log.append(event)) {
-            self.ui.note(&format!("warning: the event log can't be written any more: {why}\n"));
+            self.ui.warn(&format!("the event log can't be written any more: {why}"));
             state.log = None;
         }
         state.results.extend(result_of(event));

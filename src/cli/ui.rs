@@ -11,6 +11,7 @@ use super::Format;
 use super::Shared;
 use crate::error::Error;
 use crate::report::json;
+use crate::report::words::visible;
 
 /// How results, notes and errors are to be written.
 pub(super) struct Ui {
@@ -74,6 +75,14 @@ impl Ui {
                 written.lock().expect("no test panics while it writes").1.push_str(&text);
             }
         }
+    }
+
+    /// Tells of something that is not as it should be and stops nothing.
+    pub(super) fn warn(&self, text: &str) {
+        self.note(&match self.log_format {
+            Format::Text => format!("warning: {}\n", visible(text)),
+            Format::Json => format!("{}\n", serde_json::json!({ "event": "warning", "message": text })),
+        });
     }
 
     /// Tells why the command ends early: to programs as its result, to people on standard error.

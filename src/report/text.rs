@@ -394,6 +394,10 @@ mod tests {
     fn restarts_and_an_outage_name_their_nodes_and_the_flags() {
         let plan = plan_of(vec![configured("b", Impact::Restart), configured("a", Impact::Outage)]);
         insta::assert_snapshot!(shown(&healthy(&pair()), &plan));
+        let report = json::plan(&PlanReport::of(&pair(), &healthy(&pair()), &plan));
+        let report: serde_json::Value = serde_json::from_str(&report).expect("JSON");
+        assert_eq!(report["summary"]["impact"], serde_json::json!({ "outage": ["a"], "restart": ["b"] }));
+        assert_eq!(report["summary"]["allow"], serde_json::json!(["restart", "outage"]));
     }
 
     #[test]
