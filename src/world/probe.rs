@@ -57,9 +57,8 @@ pub fn binaries(wanted: &Wanted) -> Reading<Binaries> {
         Ok(found) => found,
         Err(why) => return Reading::Unknown(why),
     };
-    let major = match major_of(&version).and_then(Major::new) {
-        Some(major) => major,
-        None => return Reading::Unknown(format!("{bin_dir} has PostgreSQL {version}, which pgpair does not know")),
+    let Some(major) = major_of(&version).and_then(Major::new) else {
+        return Reading::Unknown(format!("{bin_dir} has PostgreSQL {version}, which pgpair does not know"));
     };
     let socket_dir = wanted.socket_dir.then(|| socket_dir(&bin_dir)).flatten();
     let basebackup = basebackup(&bin_dir, major.number());
@@ -176,7 +175,8 @@ fn basebackup(bin_dir: &str, server: u32) -> Reading<Program> {
     });
     // Debian's /usr/bin/pg_basebackup is a wrapper that picks a version by itself.
     let is_itself = |path: &PathBuf| {
-        is_program(path) && fs::canonicalize(path).is_ok_and(|path| path.file_name().is_some_and(|n| n == "pg_basebackup"))
+        is_program(path)
+            && fs::canonicalize(path).is_ok_and(|path| path.file_name().is_some_and(|n| n == "pg_basebackup"))
     };
     let found = usual.or_else(|| {
         let paths = path_dirs().map(|dir| Path::new(&dir).join("pg_basebackup")).filter(is_itself);

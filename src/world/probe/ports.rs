@@ -71,7 +71,7 @@ fn listeners(text: &str) -> Vec<Listener> {
 
 /// Reads an address as the kernel prints it: words of 32 bits in the machine's byte order.
 fn address_of(hex: &str) -> Option<IpAddr> {
-    if !hex.is_ascii() || hex.len() % 8 != 0 {
+    if !hex.is_ascii() || !hex.len().is_multiple_of(8) {
         return None;
     }
     let mut bytes = Vec::new();
@@ -92,7 +92,8 @@ mod tests {
     use proptest::prelude::*;
     use std::net::TcpListener;
 
-    const HEAD: &str = "  sl  local_address rem_address   st tx_queue rx_queue tr tm->when retrnsmt   uid  timeout inode\n";
+    const HEAD: &str =
+        "  sl  local_address rem_address   st tx_queue rx_queue tr tm->when retrnsmt   uid  timeout inode\n";
 
     #[test]
     fn listening_sockets_are_read_and_others_are_not() {
@@ -104,7 +105,7 @@ mod tests {
         assert_eq!(listeners(&text), [expected]);
         assert_eq!(address_of("00000000000000000000000001000000"), Some(Ipv6Addr::LOCALHOST.into()));
         let mapped = address_of("0000000000000000FFFF00000100007F").expect("an address");
-        assert_eq!(mapped.to_canonical(), Ipv4Addr::LOCALHOST.to_canonical());
+        assert_eq!(mapped.to_canonical(), IpAddr::from(Ipv4Addr::LOCALHOST));
     }
 
     #[test]

@@ -34,7 +34,9 @@ pub fn program_of(pid: u32) -> Option<String> {
 fn is_postgres(pid: u32) -> bool {
     let name = match program_of(pid) {
         // The program of a server that runs on after an upgrade.
-        Some(path) => path.strip_suffix(" (deleted)").unwrap_or(&path).rsplit('/').next().unwrap_or_default().to_owned(),
+        Some(path) => {
+            path.strip_suffix(" (deleted)").unwrap_or(&path).rsplit('/').next().unwrap_or_default().to_owned()
+        }
         None => fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_default().trim_end().to_owned(),
     };
     ["postgres", "postmaster"].contains(&name.as_str())
@@ -95,7 +97,8 @@ mod tests {
 
     #[test]
     fn a_zombie_and_a_stranger_are_no_servers() {
-        let mut child = Command::new("sleep").arg("60").stdin(Stdio::null()).current_dir("/tmp").spawn().expect("sleep");
+        let mut child =
+            Command::new("sleep").arg("60").stdin(Stdio::null()).current_dir("/tmp").spawn().expect("sleep");
         let pid = child.id();
         assert!(is_alive(pid));
         assert!(!is_server_of(pid, "/tmp"), "it lives there, and is no postgres");
