@@ -173,6 +173,17 @@ impl Seat {
         task.spawn_blocking_on(work, &self.handle);
         first_of(task).await
     }
+
+    /// Runs blocking work with the user's rights and waits for it, for where nothing can be awaited (a `drop`).
+    pub fn blocking_now(&self, work: impl FnOnce() + Send + 'static) {
+        let (done, wait) = std::sync::mpsc::channel::<()>();
+        self.handle.spawn_blocking(move || {
+            work();
+            drop(done);
+        });
+        // The error is the end: nothing is ever sent.
+        let _ = wait.recv();
+    }
 }
 
 /// Returns what the only task of the set returns; a panic goes on in the caller.
