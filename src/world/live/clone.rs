@@ -174,8 +174,7 @@ impl Site<'_> {
         let (new, original) = (self.new_dir(), source.node.data_dir.clone());
         let copied = self.on_files(move || read_control(&new)).await?;
         let original = source.on_files(move || read_control(&original)).await?;
-        let identifier =
-            |found: Option<_>| found.map(|(control, _): (crate::pg::control::Control, _)| control.system_identifier);
+        let identifier = |found: Option<(Control, Major)>| found.map(|(control, _)| control.system_identifier);
         match (identifier(copied), identifier(original)) {
             (Some(copied), Some(original)) if copied == original => Ok(()),
             (Some(_) | None, Some(_) | None) => {

@@ -31,20 +31,44 @@ impl Site<'_> {
         configure: &Configure,
         progress: &(dyn Fn(Progress) + Sync),
     ) -> Result<(), Failure> {
+        let mut replaced = None;
         if let Some(block) = &configure.block {
             let text = self.text_before(CONF, &configure.before).await?;
             let new = block::put_last(&text, block).map_err(|error| self.failure(format!("`{CONF}`, {error}")))?;
             if new != text {
                 self.try_out(&new).await?;
-                let path = self.file(CONF);
-                self.on_files(move || files::replace(path, new.as_bytes(), None)).await?;
+                self.write(CONF, new).await?;
+                replaced = Some(text);
             }
         }
         match configure.effect {
             Effect::AtStart => Ok(()),
             Effect::Reload => self.reload(&self.session().await?).await,
-            Effect::Restart => self.restart(progress).await,
+            Effect::Restart => match (self.restart(progress).await, replaced) {
+                (Err(failure), Some(old)) => Err(self.fall_back(failure, old, progress).await),
+                (done, _) => done,
+            },
         }
+    }
+
+    /// Brings a server up on its old configuration again where it did not come up on the new one.
+    async fn fall_back(&self, failure: Failure, old: String, progress: &(dyn Fn(Progress) + Sync)) -> Failure {
+        let Ok(Life::None | Life::Stale) = self.life().await else { return failure };
+        let back = async {
+            let role = self.role_by_files().await?;
+            self.write(CONF, old).await?;
+            self.start(role, progress).await
+        };
+        let how_it_went = match back.await {
+            Ok(()) => "; it runs on the old configuration again".to_owned(),
+            Err(second) => format!("; on the old configuration it did not come up either: {}", second.message),
+        };
+        Failure { message: failure.message + &how_it_went, ..failure }
+    }
+
+    async fn write(&self, name: &str, text: String) -> Result<(), Failure> {
+        let path = self.file(name);
+        self.on_files(move || files::replace(path, text.as_bytes(), None)).await
     }
 
     /// Returns the text of a file that is still the one which the plan was made for.
@@ -93,8 +117,7 @@ impl Site<'_> {
             Life::Stale | Life::None => None,
         };
         if new != text {
-            let path = self.file(HBA);
-            self.on_files(move || files::replace(path, new.as_bytes(), None)).await?;
+            self.write(HBA, new).await?;
         }
         let Some(session) = session else { return Ok(()) };
         // Error rows but for these: with SSL off such a rule matches nothing, and does no harm.
@@ -106,8 +129,7 @@ impl Site<'_> {
             Ok(rows) => Ok(rows.iter().map(|row| row.get::<_, String>(0)).collect::<Vec<_>>()),
             Err(error) => Err(error),
         };
-        let path = self.file(HBA);
-        self.on_files(move || files::replace(path, text.as_bytes(), None)).await?;
+        self.write(HBA, text).await?;
         let errors =
             errors.map_err(|error| self.bad_sql("its new rules can't be checked; the old ones stay", error))?;
         let failure = self.failure(format!("PostgreSQL does not take the new `{HBA}`; the old one is back"));

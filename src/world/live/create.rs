@@ -45,8 +45,7 @@ impl Site<'_> {
         if create.with_password {
             let password = self.admin_password().await?;
             let password = password.ok_or_else(|| self.failure("the topology has no admin password"))?;
-            let file =
-                self.on_files(move || files::private_temp(format!("{}\n", password.reveal()).as_bytes())).await?;
+            let file = self.private_temp(format!("{}\n", password.reveal())).await?;
             let path = file.path().to_string_lossy().into_owned();
             command = command.args(["--auth-local=scram-sha-256", "--auth-host=scram-sha-256"]);
             command = command.arg(format!("--pwfile={path}")).removes(path);

@@ -20,6 +20,7 @@ use rustix::process::Signal;
 
 use crate::observed::Markers;
 use crate::observed::comes_up_as;
+use crate::pg::control::ControlState;
 use crate::topology::Role;
 use crate::world::Failure;
 use crate::world::Progress;
@@ -206,32 +207,37 @@ impl Site<'_> {
         self.wait_until_it_answers(Some((log_start, since)), progress).await
     }
 
+    /// Returns what a server that is started on the files would be.
+    pub(super) async fn role_by_files(&self) -> Result<Role, Failure> {
+        self.role_and_state().await.map(|(role, _)| role)
+    }
+
+    async fn role_and_state(&self) -> Result<(Role, ControlState), Failure> {
+        let data_dir = self.node.data_dir.clone();
+        let found = self.on_files(move || {
+            let markers = Markers {
+                standby_signal: files::exists(format!("{data_dir}/standby.signal"))?,
+                recovery_conf: files::read_text(format!("{data_dir}/recovery.conf"))?,
+                ..Markers::default()
+            };
+            Ok(read_control(&data_dir)?.map(|(control, major)| (comes_up_as(&markers, major), control.state)))
+        });
+        let missing = || self.failure("there is no whole data directory to start on").with_remedy("plan again");
+        found.await?.ok_or_else(missing)
+    }
+
     /// Refuses to start what would come up as something else: without its standby files a standby is a second
     /// primary on the same timeline, and nothing shows it.
     async fn check_role(&self, role: Role) -> Result<(), Failure> {
-        let data_dir = self.node.data_dir.clone();
-        let found = self
-            .on_files(move || {
-                let markers = Markers {
-                    standby_signal: files::exists(format!("{data_dir}/standby.signal"))?,
-                    recovery_conf: files::read_text(format!("{data_dir}/recovery.conf"))?,
-                    ..Markers::default()
-                };
-                Ok(read_control(&data_dir)?.map(|(control, major)| (comes_up_as(&markers, major), control)))
-            })
-            .await?;
-        let Some((would_be, control)) = found else {
-            return Err(self.failure("there is no whole data directory to start on").with_remedy("plan again"));
-        };
+        let (would_be, state) = self.role_and_state().await?;
         if would_be != role {
             let what = format!("by its files it would come up as a {would_be}, and it is to be a {role}");
             return Err(self.failure(what).with_remedy("plan again"));
         }
-        if role == Role::Primary && control.state.was_standby() {
-            let what = format!("it was a standby (pg_control: {}), and has no standby files now", control.state);
-            return Err(self
-                .failure(what)
-                .with_remedy("find out who removed them; started like this it would be a second primary"));
+        if role == Role::Primary && state.was_standby() {
+            let what = format!("it was a standby (pg_control: {state}), and has no standby files now");
+            let remedy = "find out who removed them: started like this it would be a second primary";
+            return Err(self.failure(what).with_remedy(remedy));
         }
         Ok(())
     }
@@ -311,7 +317,10 @@ impl Site<'_> {
             .map_err(|error| self.bad_sql("its role can't be read", error))?;
         let role = if row.get(0) { Role::Standby } else { Role::Primary };
         // Before the server is down, not after.
-        self.check_role_of_running(role).await?;
+        let would_be = self.role_by_files().await?;
+        if would_be != role {
+            return Err(self.failure(format!("it runs as a {role}, and its files would bring it up as a {would_be}")));
+        }
         if role == Role::Primary {
             // As long as it takes: nobody waits for it, and it is what the outage would wait for.
             progress(Progress::Waiting("a checkpoint".to_owned()));
@@ -323,24 +332,6 @@ impl Site<'_> {
         drop(session);
         self.stop(progress).await?;
         self.start(role, progress).await
-    }
-
-    async fn check_role_of_running(&self, role: Role) -> Result<(), Failure> {
-        let data_dir = self.node.data_dir.clone();
-        let would_be = self
-            .on_files(move || {
-                let markers = Markers {
-                    standby_signal: files::exists(format!("{data_dir}/standby.signal"))?,
-                    recovery_conf: files::read_text(format!("{data_dir}/recovery.conf"))?,
-                    ..Markers::default()
-                };
-                Ok(read_control(&data_dir)?.map(|(_, major)| comes_up_as(&markers, major)))
-            })
-            .await?;
-        if would_be == Some(role) {
-            return Ok(());
-        }
-        Err(self.failure(format!("it runs as a {role}, and its files would bring it up as something else")))
     }
 
     /// Stops the running server (fast), and waits until it is gone.
