@@ -325,9 +325,11 @@ impl<'a> At<'a> {
     }
 
     fn passfile(&self) -> Verdict {
-        match self.cluster()?.passfile {
+        let cluster = self.cluster()?;
+        match cluster.passfile {
             Passfile::Right => Ok(true),
-            Passfile::Absent | Passfile::Wrong => Ok(false),
+            Passfile::Absent | Passfile::Wrong if drift::uses_passfile(self.node, cluster) => Ok(false),
+            Passfile::Absent | Passfile::Wrong => Err(self.not_ready("has no use for a passfile of pgpair's yet")),
         }
     }
 

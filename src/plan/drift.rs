@@ -281,3 +281,21 @@ pub fn owns_conf(node: &Node, cluster: &Cluster) -> bool {
     block::find(&cluster.conf.main.text)
         .is_ok_and(|found| found.is_some_and(|found| found.block.node == node.name.as_str()))
 }
+
+/// Whether pgpair's passfile belongs on the node: its conninfo names it, or a role change will need it.
+///
+/// A conninfo that came from elsewhere has its own way to the password.
+#[must_use]
+pub fn uses_passfile(node: &Node, cluster: &Cluster) -> bool {
+    owns_rules(node, cluster) || (node.role == Role::Standby && names_passfile(node, cluster))
+}
+
+/// Whether the standby's conninfo names pgpair's passfile.
+#[must_use]
+pub fn names_passfile(node: &Node, cluster: &Cluster) -> bool {
+    let path = desired::passfile_path(node);
+    let in_conf = cluster.conf.values().is_ok_and(|values| {
+        values.get("primary_conninfo").is_some_and(|placed| placed.value.contains(&path))
+    });
+    in_conf || cluster.markers.recovery_conf.as_ref().is_some_and(|text| text.contains(&path))
+}

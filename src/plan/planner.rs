@@ -180,7 +180,7 @@ impl<'a> Draft<'a> {
             passfile: desired::passfile_entries(self.topology, primary),
         };
         self.step(primary, Action::CreatePrimary(create), Impact::None, Reason::NothingYet);
-        self.step(primary, Action::Start { role: Role::Primary }, Impact::None, Reason::NothingYet);
+        self.step(primary, Action::Start { role: Role::Primary }, Impact::None, Reason::JustMade);
     }
 
     /// Starts a primary that has data, configured first.
@@ -266,22 +266,11 @@ impl<'a> Draft<'a> {
     fn passfile(&mut self, node: &Node) {
         let entries = desired::passfile_entries(self.topology, node);
         let Some(cluster) = self.world.node(&node.name).cluster() else { return };
-        // A conninfo that came from elsewhere has its own way to the password.
-        let uses_it = node.role == Role::Standby && self.names_passfile(node, cluster);
-        let for_role_change = drift::owns_rules(node, cluster);
-        if !entries.is_empty() && (uses_it || for_role_change) {
-            let reason = if uses_it { Reason::Missing } else { Reason::ForRoleChange };
+        if !entries.is_empty() && drift::uses_passfile(node, cluster) {
+            let in_use = node.role == Role::Standby && drift::names_passfile(node, cluster);
+            let reason = if in_use { Reason::Missing } else { Reason::ForRoleChange };
             self.step(node, Action::Passfile { entries }, Impact::None, reason);
         }
-    }
-
-    fn names_passfile(&self, node: &Node, cluster: &Cluster) -> bool {
-        let path = desired::passfile_path(node);
-        cluster
-            .conf
-            .values()
-            .is_ok_and(|values| values.get("primary_conninfo").is_some_and(|placed| placed.value.contains(&path)))
-            || cluster.markers.recovery_conf.as_ref().is_some_and(|text| text.contains(&path))
     }
 
     fn replication_role(&mut self, primary: &Node) {

@@ -116,6 +116,7 @@ pub fn reason(reason: &Reason) -> String {
         Reason::Unfinished(what) => format!("what is there was left unfinished: {what}"),
         Reason::OtherCluster(identity) => format!("what is there is of another cluster, system identifier {identity}"),
         Reason::Stopped => "the server is stopped".into(),
+        Reason::JustMade => "its data directory is new".into(),
         Reason::NoStandbyFiles => "without them it would come up as a second primary".into(),
         Reason::Differs(differences) => differences.iter().map(difference).collect::<Vec<_>>().join(", "),
         Reason::NotInForce => "the file is right, the server has not put it in force".into(),
