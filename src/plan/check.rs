@@ -319,7 +319,7 @@ impl<'a> At<'a> {
         }
         match &self.seen.server {
             Reading::Absent => Ok(in_file),
-            Reading::Known(_) => Ok(in_file && self.sql()?.hba_loaded),
+            Reading::Known(_) => Ok(self.sql()?.hba_loaded && in_file),
             Reading::Unknown(why) => Err(Refusal::OutOfReach { node: self.name(), why: why.clone() }),
         }
     }

@@ -120,6 +120,11 @@ impl Comparison<'_> {
         self.sql?.settings.get(name)
     }
 
+    /// The value of a parameter that no file sets, while the server is stopped.
+    fn default_of(&self, name: &str) -> Option<&'static str> {
+        guc::default_value(self.topology.postgresql.version, name).filter(|_| self.sql.is_none())
+    }
+
     /// A value in postgresql.auto.conf or on the command line wins over every block.
     fn refuse_shadowed(&self, wanted: &IndexMap<String, String>) -> Result<(), Refusal> {
         for (name, value) in wanted {
@@ -147,9 +152,10 @@ impl Comparison<'_> {
     fn holds_without_block(&self, name: &str, wanted: &str) -> bool {
         match self.elsewhere.get(name) {
             Some(placed) => self.holds(name, wanted, &placed.value),
-            None => self.running(name).is_some_and(|setting| {
-                setting.source != "configuration file" && self.holds(name, wanted, &setting.value)
-            }),
+            None => match self.running(name) {
+                Some(setting) => setting.source != "configuration file" && self.holds(name, wanted, &setting.value),
+                None => self.default_of(name).is_some_and(|value| self.holds(name, wanted, value)),
+            },
         }
     }
 
@@ -198,7 +204,7 @@ impl Comparison<'_> {
             let holds = |now: &Option<String>| now.as_ref().is_some_and(|now| self.holds(name, wanted, now));
             let as_wanted = match self.sql {
                 Some(_) => (running.is_none() || holds(&running)) && (in_file.is_none() || holds(&in_file)),
-                None => holds(&in_file),
+                None => holds(&in_file) || (in_file.is_none() && self.holds_without_block(name, wanted)),
             };
             if !as_wanted {
                 let now = running.or(in_file);
