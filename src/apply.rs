@@ -10,11 +10,13 @@ use tokio::sync::watch;
 
 use crate::event::Event;
 use crate::observed::Observed;
+use crate::plan::Action;
 use crate::plan::Refusal;
 use crate::plan::Step;
 use crate::plan::allow::Selection;
 use crate::plan::check::Check;
 use crate::plan::check::check;
+use crate::plan::planner;
 use crate::report;
 use crate::report::words;
 use crate::topology::Topology;
@@ -92,26 +94,24 @@ pub async fn apply<W: World>(
     }
     let run = Run { world, topology, limits, emit };
     let mut outcome = Outcome { done: 0, skipped: 0, ended: Ended::Complete };
-    // What proved the last step is what the next one is judged by: nothing lies between the two.
-    let mut seen = None;
-    for (index, step) in selection.chosen.iter().enumerate() {
-        match run.step(step, index + 1, seen.take()).await {
-            Ok((Reached::ByThisRun, now)) => {
-                outcome.done += 1;
-                seen = Some(now);
-            }
-            Ok((Reached::Already, now)) => {
-                outcome.skipped += 1;
-                seen = Some(now);
-            }
-            Err(ended) => {
-                outcome.ended = ended;
-                break;
-            }
-        }
+    match run.all(selection, &mut outcome).await {
+        Ok(()) => {}
+        Err(ended) => outcome.ended = ended,
     }
     emit(Event::ApplyFinished { outcome: outcome.ended.word(), elapsed: begun.elapsed() });
     outcome
+}
+
+/// Returns what restarts have interrupted: standbys that lack nothing but their stream, which comes back by itself
+/// within `wal_retrieve_retry_interval`. Waited for, so that a plan is empty afterwards.
+fn interrupted_streams(topology: &Topology, seen: &Observed) -> Vec<Step> {
+    let rest = planner::plan(topology, seen);
+    if rest.is_halted() {
+        return Vec::new();
+    }
+    let streams = |step: &Step| matches!(step.action, Action::Streaming { .. });
+    let lacks_more = |step: &Step| rest.steps.iter().any(|other| other.node == step.node && !streams(other));
+    rest.steps.iter().filter(|step| streams(step) && !lacks_more(step)).cloned().collect()
 }
 
 /// How a step's goal was reached.
@@ -128,6 +128,24 @@ struct Run<'a, W> {
 }
 
 impl<W: World> Run<'_, W> {
+    async fn all(&self, selection: &Selection<'_>, outcome: &mut Outcome) -> Result<(), Ended> {
+        // What proved the last step is what the next one is judged by: nothing lies between the two.
+        let mut seen = None;
+        for (index, step) in selection.chosen.iter().enumerate() {
+            let (reached, now) = self.step(step, index + 1, seen.take()).await?;
+            match reached {
+                Reached::ByThisRun => outcome.done += 1,
+                Reached::Already => outcome.skipped += 1,
+            }
+            seen = Some(now);
+        }
+        let Some(seen) = seen else { return Ok(()) };
+        for step in interrupted_streams(self.topology, &seen) {
+            self.step(&step, selection.chosen.len(), None).await?;
+        }
+        Ok(())
+    }
+
     async fn step(&self, step: &Step, number: usize, seen: Option<Observed>) -> Result<(Reached, Observed), Ended> {
         if self.is_interrupted() {
             return Err(self.interrupted(step));
@@ -265,7 +283,6 @@ mod tests {
     use super::*;
     use crate::observed::Reading;
     use crate::observed::Slot;
-    use crate::plan::Action;
     use crate::plan::Impact;
     use crate::plan::Reason;
     use crate::report::samples::healthy;
@@ -318,7 +335,7 @@ mod tests {
             }
             match self.does {
                 Does::Obeys => {
-                    let Action::Slot { name: slot, .. } = &step.action else { panic!("only slots are made here") };
+                    let Action::Slot { name: slot, .. } = &step.action else { return Ok(()) };
                     let made = Slot { physical: true, active: false, reserved: true, wal_status: None };
                     let mut truth = self.truth.lock().expect("one thread");
                     truth.node_mut(&step.node).cluster_mut().expect("it is there").slots.insert(slot.clone(), made);
@@ -376,6 +393,22 @@ mod tests {
         let (outcome, events) = run(&fake, &[slot("x")], quiet()).await;
         assert_eq!(outcome, Outcome { done: 1, skipped: 0, ended: Ended::Complete });
         assert!(kinds(&events).contains(&"step_waiting".to_owned()));
+    }
+
+    #[tokio::test]
+    async fn a_stream_that_a_restart_interrupted_is_waited_for_at_the_end() {
+        let mut interrupted = healthy(&pair());
+        interrupted.node_mut(&name("b")).sql_mut().expect("it runs").receiver = None;
+        let fake = Fake::new(interrupted, Does::Obeys);
+        let comes_back = async {
+            tokio::time::sleep(Duration::from_millis(50)).await;
+            *fake.truth.lock().expect("one thread") = healthy(&pair());
+        };
+        let steps = [slot("pgpair_b")];
+        let ((outcome, events), ()) = tokio::join!(run(&fake, &steps, quiet()), comes_back);
+        assert_eq!(outcome.ended, Ended::Complete);
+        let waited = |event: &Event| matches!(event, Event::StepDone { step, .. } if step == "b.streaming");
+        assert!(events.iter().any(waited), "{events:?}");
     }
 
     #[tokio::test]

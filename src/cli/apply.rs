@@ -223,6 +223,7 @@ fn verdict(outcome: &Outcome, rest: &Plan) -> (Exit, ApplyStatus) {
         Ended::Refused { .. } => (Exit::Incomplete, ApplyStatus::Incomplete),
         Ended::Interrupted { .. } => (Exit::Interrupted, ApplyStatus::Interrupted),
         Ended::Complete if rest.status() == Status::Clean => (Exit::Success, ApplyStatus::Applied),
+        Ended::Complete if outcome.done == 0 => (Exit::Refused, ApplyStatus::Blocked),
         Ended::Complete => (Exit::Incomplete, ApplyStatus::Incomplete),
     }
 }
@@ -353,7 +354,7 @@ mod tests {
         let (exit, result, events) = run(foreign_standby(), Format::Text, &["--auto-approve"]).await;
         let clones = events.iter().filter(|event| event["step"] == "b.clone" && event["event"] == "step_started");
         assert_eq!(clones.count(), 0);
-        assert!(matches!(exit.expect("no error"), Exit::Refused | Exit::Incomplete));
+        assert_eq!(exit.expect("no error"), Exit::Refused);
         assert!(result.contains("left out: b.clone: needs --allow destroy=b"), "{result}");
     }
 
@@ -385,6 +386,7 @@ mod tests {
         let exit = |done, ended: &Ended, rest| verdict(&Outcome { done, skipped: 0, ended: ended.clone() }, rest).0;
         assert_eq!(exit(2, &Ended::Complete, &clean), Exit::Success);
         assert_eq!(exit(2, &Ended::Complete, &left), Exit::Incomplete);
+        assert_eq!(exit(0, &Ended::Complete, &left), Exit::Refused);
         assert_eq!(exit(2, &failed, &left), Exit::Failed);
         assert_eq!(exit(0, &refused, &left), Exit::Refused);
         assert_eq!(exit(1, &refused, &left), Exit::Incomplete);

@@ -21,7 +21,11 @@ pub(super) fn listen() -> Result<Interrupt, Error> {
         sender.send_replace(true);
         either(&mut interrupts, &mut terminations).await;
         // Long children die with this process, and the kernel releases its locks.
-        #[expect(clippy::exit, reason = "the second signal asks for the end at once, whatever is under way")]
+        #[expect(
+            clippy::exit,
+            clippy::disallowed_methods,
+            reason = "the second signal asks for the end at once, whatever is under way"
+        )]
         std::process::exit(Exit::Interrupted.number().into());
     });
     Ok(receiver)

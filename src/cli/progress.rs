@@ -76,10 +76,11 @@ impl Bar {
 
     fn bytes(&self, done: u64, total: Option<u64>) {
         if let Some(total) = total {
-            if self.bar.length() != Some(total) {
+            if self.bar.length().is_none() {
                 self.bar.set_style(bar_of_bytes());
-                self.bar.set_length(total);
             }
+            // A total is an estimate: the source grows, and WAL comes along.
+            self.bar.set_length(total.max(done));
         } else {
             self.bar.set_message(BinaryBytes(done).to_string());
         }
@@ -107,10 +108,7 @@ impl<'a> Reporter<'a> {
     /// Takes one event.
     pub(super) fn take(&self, event: &Event) {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(Err(why)) = state.log.as_mut().map(|log| log.append(event)) {
-            self.ui.warn(&format!("the event log can't be written any more: {why}"));
-            state.log = None;
-        }
+        state.keep(event, self.ui);
         state.results.extend(result_of(event));
         match self.ui.log_format {
             Format::Json => self.ui.note(&event_log::line(event)),
@@ -154,6 +152,15 @@ fn result_of(event: &Event) -> Option<StepResult> {
 }
 
 impl State {
+    /// Appends to the event log. Positions are left out: in the hours of a large clone they would be most of it.
+    fn keep(&mut self, event: &Event, ui: &Ui) {
+        let Some(log) = self.log.as_mut().filter(|_| !matches!(event, Event::StepBytes { .. })) else { return };
+        if let Err(why) = log.append(event) {
+            ui.warn(&format!("the event log can't be written any more: {why}"));
+            self.log = None;
+        }
+    }
+
     fn show(&mut self, event: &Event, ui: &Ui) {
         let say = |text: String| ui.note(&format!("{}\n", visible(&text)));
         match event {
