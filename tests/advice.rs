@@ -121,5 +121,8 @@ fn advice_changes_nothing_in_the_topology() {
     assert_eq!(topology::parse(source.as_bytes(), "t.yaml", "/topologies"), Ok(with));
     // It silences what it would be told.
     assert_eq!(advice(&source), []);
-    assert_eq!(codes(&advice(silenced(&source).0)), ["synchronous-blocks", "slots-without-wal-limit", "archive-discards"]);
+    assert_eq!(
+        codes(&advice(silenced(&source).0)),
+        ["synchronous-blocks", "slots-without-wal-limit", "archive-discards"]
+    );
 }

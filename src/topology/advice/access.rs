@@ -27,8 +27,8 @@ pub(super) fn trust(cluster: &Cluster<'_>, report: &mut Report<'_>) {
             && !wants_certificate(rule)
             && is_beyond_loopback(&address.value)
         {
-            let found = format!("this rule asks `{}` for no password", address.value);
-            warn(report, Advice::TrustBeyondLoopback, method.span, &found).also(address.span, "the address is here");
+            let found = format!("connections from `{}` need no password", address.value);
+            warn(report, Advice::TrustBeyondLoopback, method.span, &found);
         }
     }
 }

@@ -49,17 +49,11 @@ pub(super) fn standby_parameters(cluster: &Cluster<'_>, report: &mut Report<'_>)
                 cluster.value(highest, name),
                 highest.name.value
             );
-            match higher {
-                Some(higher) if is_default => {
-                    warn(report, Advice::StandbyParameterDiffers, higher, &found);
-                }
-                Some(higher) => {
-                    warn(report, Advice::StandbyParameterDiffers, span, &found)
-                        .also(higher, "the higher value is here");
-                }
-                None => {
-                    warn(report, Advice::StandbyParameterDiffers, span, &found);
-                }
+            // A default is not in the file: then the value that departs from it is the cause.
+            let cause = higher.filter(|_| is_default).unwrap_or(span);
+            let warning = warn(report, Advice::StandbyParameterDiffers, cause, &found);
+            if let Some(higher) = higher.filter(|_| !is_default) {
+                warning.also(higher, "the higher value is here");
             }
         }
     }
@@ -84,18 +78,22 @@ pub(super) fn slots(cluster: &Cluster<'_>, report: &mut Report<'_>) {
 }
 
 pub(super) fn archive(cluster: &Cluster<'_>, report: &mut Report<'_>) {
-    let name = "archive_command";
-    let archives = |node: &&DraftNode| !cluster.is(node, "archive_mode", "off");
-    let command = |node: &DraftNode| cluster.value(node, name).trim().to_owned();
-    for (span, nodes) in cluster.by_place(name, |node| archives(&node) && discards(&command(node))) {
-        let text = nodes.first().map(|node| command(node)).unwrap_or_default();
-        warn(report, Advice::ArchiveDiscards, span, &format!("`{name}` is `{text}`{}", cluster.on(&nodes)));
+    let (mode, command) = ("archive_mode", "archive_command");
+    // `archive_library` came with 15 and takes the command's place; before, it is unknown and so empty.
+    let runs_command =
+        |node: &DraftNode| !cluster.is(node, mode, "off") && cluster.value(node, "archive_library").trim().is_empty();
+    for (span, nodes) in cluster.by_place(command, |node| runs_command(node) && discards(cluster.value(node, command)))
+    {
+        let text = nodes.first().map(|node| cluster.value(node, command).trim()).unwrap_or_default();
+        warn(report, Advice::ArchiveDiscards, span, &format!("`{command}` is `{text}`{}", cluster.on(&nodes)));
     }
-    // `archive_library` came with 15; where it is unknown, it is empty.
-    let lacks = |node: &&DraftNode| command(node).is_empty() && cluster.value(node, "archive_library").is_empty();
-    for (span, nodes) in cluster.by_place("archive_mode", |node| archives(&node) && lacks(&node)) {
-        let found = format!("`archive_mode` is on without a command{}", cluster.on(&nodes));
-        warn(report, Advice::ArchiveCommandMissing, span, &found);
+    let is_missing = |node: &DraftNode| runs_command(node) && cluster.value(node, command).trim().is_empty();
+    for cause in [command, mode] {
+        let is_cause = |node: &DraftNode| (cause == command) == cluster.setting(node, command).is_some();
+        for (span, nodes) in cluster.by_place(cause, |node| is_missing(node) && is_cause(node)) {
+            let found = format!("`{mode}` is on without a command{}", cluster.on(&nodes));
+            warn(report, Advice::ArchiveCommandMissing, span, &found);
+        }
     }
 }
 
