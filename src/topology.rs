@@ -13,6 +13,7 @@ use crate::topology::diagnostic::Diagnostic;
 use crate::topology::diagnostic::Report;
 use crate::topology::model::Draft;
 
+pub mod advice;
 pub mod diagnostic;
 pub mod model;
 pub mod spans;
@@ -27,12 +28,27 @@ pub mod validate;
 ///
 /// All that is wrong, in the order of the file; never empty.
 pub fn parse(source: &[u8], file: &str, base_dir: &str) -> Result<Topology, Vec<Diagnostic>> {
+    parse_with_advice(source, file, base_dir).map(|(topology, _)| topology)
+}
+
+/// Reads a topology file as [`parse`] does, and says with it what is unwise in it, as warnings.
+///
+/// # Errors
+///
+/// All that is wrong, in the order of the file; never empty, and without warnings.
+pub fn parse_with_advice(
+    source: &[u8],
+    file: &str,
+    base_dir: &str,
+) -> Result<(Topology, Vec<Diagnostic>), Vec<Diagnostic>> {
     let mut report = Report::on(file);
-    let topology = spans::read(source, &mut report)
-        .and_then(|yaml| Draft::of(&yaml, &mut report))
-        .and_then(|draft| validate::topology(draft, base_dir, &mut report));
-    match topology {
-        Some(topology) if report.is_empty() => Ok(topology),
+    let draft = spans::read(source, &mut report).and_then(|yaml| Draft::of(&yaml, &mut report));
+    let topology = draft.clone().and_then(|draft| validate::topology(draft, base_dir, &mut report));
+    match topology.zip(draft) {
+        Some((topology, draft)) if report.is_empty() => {
+            let advice = advice::advice(&topology, &draft, file);
+            Ok((topology, advice))
+        }
         Some(_) | None => Err(report.into_diagnostics()),
     }
 }

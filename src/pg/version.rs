@@ -131,6 +131,8 @@ pub struct Dialect {
     pub initdb_writes_password_encryption: bool,
     /// `max_wal_senders` of a standby must be at least the primary's (12 and later).
     pub wal_senders_limited_by_primary: bool,
+    /// Minors before those of February 2025 count walsenders in a role's CONNECTION LIMIT (10 to 17; 18 never did).
+    pub old_minors_limit_walsenders: bool,
     /// The data directory may be readable by its group (11 and later: mode 0750).
     pub group_access: bool,
     /// The unit of `wal_segment_size` in pg_settings, in bytes (10: blocks of 8 kB; later: bytes).
@@ -154,6 +156,7 @@ impl Dialect {
             rewind_by_grants: n >= 11,
             initdb_writes_password_encryption: n <= 13,
             wal_senders_limited_by_primary: n >= 12,
+            old_minors_limit_walsenders: n <= 17,
             group_access: n >= 11,
             wal_segment_size_unit: if n >= 11 { 1 } else { 8192 },
             checksums_by_default: n >= 18,
