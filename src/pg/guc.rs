@@ -207,12 +207,6 @@ pub fn context(major: Major, name: &str) -> Option<Context> {
     row(major, name).map(|row| row.guc.context)
 }
 
-/// The value of a built-in parameter that nobody sets, where it is not the build that chooses it.
-#[must_use]
-pub fn default_value(major: Major, name: &str) -> Option<&'static str> {
-    row(major, name).and_then(|row| row.guc.boot)
-}
-
 fn row(major: Major, name: &str) -> Option<&'static catalogue::Row> {
     catalogue::row(major, name).or_else(|| {
         let (_, new) = OLD_NAMES.into_iter().find(|(old, _)| old.eq_ignore_ascii_case(name))?;

@@ -122,7 +122,7 @@ impl Comparison<'_> {
 
     /// The value of a parameter that no file sets, while the server is stopped.
     fn default_of(&self, name: &str) -> Option<&'static str> {
-        guc::default_value(self.topology.postgresql.version, name).filter(|_| self.sql.is_none())
+        guc::boot(self.topology.postgresql.version, name).filter(|_| self.sql.is_none())
     }
 
     /// A value in postgresql.auto.conf or on the command line wins over every block.
@@ -165,15 +165,15 @@ impl Comparison<'_> {
         let is_own = self.found.is_some_and(|found| found.block.node == self.node.name.as_str());
         let socket_dir = found.get("unix_socket_directories").map(String::as_str);
         let mut lines = IndexMap::new();
+        for (name, value) in wanted {
+            if (is_own && found.contains_key(name)) || !self.holds_without_block(name, value) {
+                lines.insert(name.clone(), value.clone());
+            }
+        }
         for (name, value) in desired::defaults_of_created(self.topology, self.node, socket_dir) {
             // A node that came without these defaults needs only what holds.
             if found.contains_key(&name) {
                 lines.insert(name, value);
-            }
-        }
-        for (name, value) in wanted {
-            if (is_own && found.contains_key(name)) || !self.holds_without_block(name, value) {
-                lines.insert(name.clone(), value.clone());
             }
         }
         if self.node.role == Role::Primary && is_own {

@@ -6,7 +6,6 @@
 
 use std::collections::BTreeSet;
 
-use crate::observed::Cluster;
 use crate::observed::Identity;
 use crate::observed::NodeObserved;
 use crate::observed::Observed;
@@ -353,7 +352,7 @@ impl<'a> Draft<'a> {
             StandbyState::WithoutStandbyFiles => self.complete_copy(standby),
             StandbyState::Stopped => {
                 self.files(standby, Impact::None);
-                self.step(standby, self.standby_files(standby), Impact::None, Reason::NoStandbyFiles);
+                self.mark(standby);
             }
             StandbyState::Runs => {
                 self.files(standby, Impact::None);
@@ -390,9 +389,14 @@ impl<'a> Draft<'a> {
         let Some(identity) = self.identity() else { return };
         if pair::classify_standby(self.topology, &self.world, standby, &identity) == StandbyState::WithoutStandbyFiles {
             self.files(standby, Impact::None);
-            let action = self.standby_files(standby);
-            self.step(standby, action, Impact::None, Reason::NoStandbyFiles);
+            self.mark(standby);
         }
+    }
+
+    /// Puts the standby files in place, and the passfile that a recovery.conf may be the first to name.
+    fn mark(&mut self, standby: &Node) {
+        self.step(standby, self.standby_files(standby), Impact::None, Reason::NoStandbyFiles);
+        self.passfile(standby);
     }
 
     fn clone(&mut self, standby: &'a Node, replaces: Option<Replaced>, impact: Impact, reason: Reason) {
