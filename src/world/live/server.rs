@@ -180,12 +180,10 @@ impl Site<'_> {
         let (dir, log) = (data_dir.clone(), self.file(START_LOG));
         let opened = self
             .on_files(move || {
-                if files::exists(format!("{dir}/postmaster.pid"))? {
-                    if has_processes(&dir) {
-                        return Ok(None);
-                    }
-                    files::remove(format!("{dir}/postmaster.pid"))?;
+                if has_processes(&dir) {
+                    return Ok(None);
                 }
+                remove_stale_locks(&dir)?;
                 open_log(&log).map(Some)
             })
             .await?;
@@ -384,6 +382,26 @@ impl Site<'_> {
             tokio::time::sleep(POLL).await;
         }
     }
+}
+
+/// Removes the lock files of a server that was killed.
+///
+/// PostgreSQL does so itself, unless the number it finds there is that of any process of the same user, and a
+/// zombie is one: in a container nobody may ever reap it.
+fn remove_stale_locks(data_dir: &str) -> Result<(), FileError> {
+    let path = format!("{data_dir}/postmaster.pid");
+    let Some(text) = files::read_text(&path)? else { return Ok(()) };
+    if let Some(Postmaster { pid, port: Some(port), socket_dir: Some(dir), .. }) = Postmaster::parse(&text) {
+        let lock = format!("{dir}/.s.PGSQL.{port}.lock");
+        let text = files::read_text(&lock)?.unwrap_or_default();
+        let mut lines = text.lines();
+        // Another server may have the port by now.
+        if lines.next().map(str::trim) == Some(&pid.to_string()) && lines.next() == Some(data_dir) {
+            files::remove(lock)?;
+        }
+    }
+    // The last one: it is what led to the other.
+    files::remove(path)
 }
 
 /// Makes the log readable for its owner alone, and returns its length.
