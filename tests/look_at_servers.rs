@@ -29,7 +29,6 @@ use pgpair::observed::Verifier;
 use pgpair::pg::control::ControlState;
 use pgpair::pg::lsn::Lsn;
 use pgpair::pg::lsn::Timeline;
-use pgpair::pg::secret::Secret;
 use pgpair::pg::version::Major;
 use pgpair::topology::Admin;
 use pgpair::topology::Hooks;
@@ -43,7 +42,7 @@ use pgpair::topology::SecretRef;
 use pgpair::topology::SslMode;
 use pgpair::topology::Topology;
 use pgpair::world::observe;
-use pgpair::world::observe::Secrets;
+use pgpair::world::secrets::Secrets;
 use tempfile::TempDir;
 
 const BIN: &str = "/usr/lib/postgresql/15/bin";
@@ -218,7 +217,7 @@ fn topology(nodes: impl IntoIterator<Item = (NodeName, Node)>) -> Topology {
         replication: Replication {
             user: "repuser".into(),
             auth: ReplicationAuth::ScramSha256,
-            password: Some(SecretRef::Env("REPUSER".into())),
+            password: password("pencil"),
             connection_limit: None,
             slots: true,
             addresses: Vec::new(),
@@ -237,29 +236,44 @@ fn alone(server: &Server) -> Topology {
     topology([node("a", Role::Primary, server)])
 }
 
-fn secrets() -> Secrets {
-    Secrets { admin: None, replication: Some(Secret::new("pencil".into())) }
+fn password(text: &str) -> Option<SecretRef> {
+    Some(SecretRef::Command(vec!["echo".into(), text.into()]))
 }
 
-fn look(topology: &Topology, secrets: &Secrets) -> Observed {
+fn secrets() -> Secrets {
+    Secrets::new("/".into(), Duration::from_secs(5))
+}
+
+fn look(topology: &Topology) -> Observed {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
-    runtime.block_on(observe::look(topology, secrets))
+    runtime.block_on(observe::look(topology, &secrets()))
+}
+
+/// What is seen of the only node of a topology.
+fn look_at_only(topology: &Topology) -> NodeObserved {
+    look(topology).node(&NodeName::new("a")).clone()
 }
 
 fn look_at(server: &Server) -> NodeObserved {
-    look(&alone(server), &secrets()).node(&NodeName::new("a")).clone()
+    look_at_only(&alone(server))
 }
 
 /// Looks until what is seen is as wanted.
 fn look_until(topology: &Topology, wanted: impl Fn(&Observed) -> bool) -> Observed {
     let deadline = Instant::now() + Duration::from_secs(20);
     loop {
-        let observed = look(topology, &secrets());
+        let observed = look(topology);
         if wanted(&observed) {
             return observed;
         }
         assert!(Instant::now() < deadline, "{observed:#?}");
     }
+}
+
+fn with_password(topology: &Topology, password: Option<SecretRef>) -> Topology {
+    let mut other = topology.clone();
+    other.replication.password = password;
+    other
 }
 
 fn cluster(seen: &NodeObserved) -> &Cluster {
@@ -363,7 +377,7 @@ fn a_running_primary_says_what_it_is() {
         topology.parameters.insert(name.into(), "1".into());
     }
     let insert_position = server.sql("select pg_current_wal_insert_lsn()");
-    let observed = look(&topology, &secrets());
+    let observed = look(&topology);
     assert_eq!(server.sql("select pg_current_wal_insert_lsn()"), insert_position, "a look writes nothing");
 
     let seen = observed.node(&NodeName::new("a"));
@@ -404,19 +418,23 @@ fn a_verifier_is_judged_by_secret_and_method_and_grants_by_all_four_functions() 
     server.start();
     server.sql("create role repuser login replication");
     let mut topology = alone(&server);
-    let role = |topology: &Topology, secrets: &Secrets| {
-        let observed = look(topology, secrets);
-        cluster(observed.node(&NodeName::new("a"))).replication_role.known().expect("a role").clone()
+    let role = |topology: &Topology| {
+        let seen = look_at_only(topology);
+        cluster(&seen).replication_role.known().expect("a role").clone()
     };
-    let verifier = |topology: &Topology, secrets: &Secrets| role(topology, secrets).verifier;
-    assert_eq!(verifier(&topology, &secrets()), Verifier::None);
+    assert_eq!(role(&topology).verifier, Verifier::None);
     server.sql("set password_encryption = 'md5'; alter role repuser password 'pencil'");
-    assert_eq!(verifier(&topology, &secrets()), Verifier::Differs, "scram-sha-256 refuses an MD5 verifier");
+    assert_eq!(role(&topology).verifier, Verifier::Differs, "scram-sha-256 refuses an MD5 verifier");
     topology.replication.auth = ReplicationAuth::Md5;
-    assert_eq!(verifier(&topology, &secrets()), Verifier::Matches);
+    assert_eq!(role(&topology).verifier, Verifier::Matches);
     server.sql("alter role repuser password 'pencil2'");
-    assert_eq!(verifier(&topology, &secrets()), Verifier::Differs);
-    assert_eq!(verifier(&topology, &Secrets::default()), Verifier::NotCompared);
+    assert_eq!(role(&topology).verifier, Verifier::Differs);
+    topology.replication.password = None;
+    assert_eq!(role(&topology).verifier, Verifier::NotCompared);
+    topology.replication.password = Some(SecretRef::Command(vec!["false".into()]));
+    let seen = look_at_only(&topology);
+    let why = cluster(&seen).replication_role.unknown().expect("no secret to judge by");
+    assert!(why.contains("the command ended with exit status 1"), "{why}");
 
     let functions = [
         "pg_ls_dir(text, boolean, boolean)",
@@ -425,13 +443,13 @@ fn a_verifier_is_judged_by_secret_and_method_and_grants_by_all_four_functions() 
         "pg_read_binary_file(text, bigint, bigint, boolean)",
     ];
     for function in functions {
-        assert!(!role(&topology, &secrets()).rewind_grants, "before {function}");
+        assert!(!role(&topology).rewind_grants, "before {function}");
         server.sql(&format!("grant execute on function {function} to repuser"));
     }
-    assert!(role(&topology, &secrets()).rewind_grants);
+    assert!(role(&topology).rewind_grants);
     // Grants are of a database, and those of `postgres` count.
     topology.admin.database = "template1".into();
-    assert!(role(&topology, &secrets()).rewind_grants);
+    assert!(role(&topology).rewind_grants);
 }
 
 #[test]
@@ -488,12 +506,13 @@ fn a_streaming_pair_is_seen_from_both_sides_and_quickly() {
     assert_eq!((receiver.user.as_deref(), receiver.slot.as_deref()), (Some("repuser"), Some("pgpair_b")));
     assert!(standby_sql.settings["primary_conninfo"].value.contains("application_name=b"));
 
-    let timed = |secrets: &Secrets| {
+    let timed = |topology: &Topology| {
+        let secrets = secrets();
         let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().expect("a runtime");
         let mut times: Vec<Duration> = (0..9)
             .map(|_| {
                 let begun = Instant::now();
-                let observed = runtime.block_on(observe::look(&topology, secrets));
+                let observed = runtime.block_on(observe::look(topology, &secrets));
                 assert!(streams(&observed));
                 begun.elapsed()
             })
@@ -501,8 +520,12 @@ fn a_streaming_pair_is_seen_from_both_sides_and_quickly() {
         times.sort_unstable();
         (times[0], times[4], times[8])
     };
-    eprintln!("a look at a healthy pair (least, median, most): {:?}", timed(&secrets()));
-    eprintln!("the same without a secret to compare:           {:?}", timed(&Secrets::default()));
+    #[expect(clippy::print_stderr, reason = "the figure is what `--nocapture` is for")]
+    {
+        eprintln!("a look at a healthy pair (least, median, most): {:?}", timed(&topology));
+        let without_password = with_password(&topology, None);
+        eprintln!("the same without a secret to compare:           {:?}", timed(&without_password));
+    }
 
     primary.stop("fast");
     standby.sql("select pg_promote()");
@@ -519,7 +542,7 @@ fn a_server_on_the_port_that_is_another_one_is_never_taken_for_the_nodes() {
     // The node's server is down, and another one has its port.
     let mut topology = alone(&own);
     topology.nodes[0].port = other.port;
-    let observed = look(&topology, &secrets());
+    let observed = look(&topology);
     let seen = observed.node(&NodeName::new("a"));
     assert!(seen.server.is_absent());
     let expected = format!("the server of {} (pid {})", other.data_dir(), other.pid());
@@ -552,13 +575,13 @@ fn a_server_that_refuses_says_why() {
     server.sql("create role visitor login");
     let mut topology = alone(&server);
     topology.admin.user = Some("visitor".into());
-    let seen = look(&topology, &secrets()).node(&NodeName::new("a")).clone();
+    let seen = look_at_only(&topology);
     assert_eq!(why_no_sql(&seen), "`visitor` may not see all settings and replication: grant pg_monitor to it");
     server.sql("grant pg_monitor to visitor");
-    let seen = look(&topology, &secrets()).node(&NodeName::new("a")).clone();
+    let seen = look_at_only(&topology);
     assert!(!sql(&seen).settings["primary_conninfo"].source.is_empty());
     server.sql("create role repuser login");
-    let seen = look(&topology, &secrets()).node(&NodeName::new("a")).clone();
+    let seen = look_at_only(&topology);
     let why = cluster(&seen).replication_role.unknown().expect("denied").to_owned();
     assert_eq!(why, "the password of `repuser` is for superusers to see, which `visitor` is not");
 
@@ -574,26 +597,27 @@ fn a_server_that_refuses_says_why() {
                 .success()
         );
     };
-    let refusal = |secrets: &Secrets, wanted: &str| {
-        let deadline = Instant::now() + Duration::from_secs(20);
-        loop {
-            let seen = look(&alone(&server), secrets).node(&NodeName::new("a")).clone();
-            let why = seen.server.known().and_then(|server| server.sql.unknown()).unwrap_or_default().to_owned();
-            if why.contains(wanted) {
-                return why;
-            }
-            assert!(Instant::now() < deadline, "{why}");
-        }
+    let with_admin = |text: Option<&str>| {
+        let mut topology = alone(&server);
+        topology.admin.password = text.and_then(password);
+        topology
+    };
+    let refusal = |text: Option<&str>, wanted: &str| {
+        let refused = |seen: &NodeObserved| {
+            let why = seen.server.known().and_then(|server| server.sql.unknown());
+            why.filter(|why| why.contains(wanted)).map(str::to_owned)
+        };
+        let seen = look_until(&with_admin(text), |seen| refused(seen.node(&NodeName::new("a"))).is_some());
+        refused(seen.node(&NodeName::new("a"))).expect("refused")
     };
     rules("local all all scram-sha-256\n");
-    let wrong = Secrets { admin: Some(Secret::new("wrong".into())), replication: None };
-    let why = refusal(&wrong, "password authentication failed");
+    let why = refusal(Some("wrong"), "password authentication failed");
     assert!(why.starts_with("the server refuses the password of `postgres` (`admin.password`): "), "{why}");
-    let right = Secrets { admin: Some(Secret::new("right".into())), replication: None };
-    assert!(look(&alone(&server), &right).node(&NodeName::new("a")).sql().is_some());
-    refusal(&Secrets::default(), "password missing");
+    assert!(look_at_only(&with_admin(Some("right"))).sql().is_some());
+    let why = refusal(None, "password");
+    assert_eq!(why, "the server asks `postgres` for a password, and the topology has no `admin.password`");
     rules("local all nobody trust\n");
-    let why = refusal(&Secrets::default(), "no pg_hba.conf entry");
+    let why = refusal(None, "no pg_hba.conf entry");
     assert!(why.starts_with("the server does not let `postgres` in: "), "{why}");
     assert!(why.contains("by `peer`"), "{why}");
 }

@@ -38,6 +38,7 @@ use crate::topology::SslMode;
 use crate::topology::Topology;
 use crate::world::probe;
 use crate::world::probe::ports;
+use crate::world::secrets::Secrets;
 use crate::world::sql::Endpoint;
 use crate::world::sql::ReplicationSlot;
 use crate::world::sql::Said;
@@ -100,21 +101,30 @@ const ALWAYS: [&str; 33] = [
     "wal_log_hints",
 ];
 
-/// The topology's secrets, as they were resolved. Absent: the topology has none.
-#[derive(Clone, Debug, Default)]
-pub struct Secrets {
-    pub admin: Option<Secret>,
-    pub replication: Option<Secret>,
-}
-
 /// Looks at every node.
 pub async fn look(topology: &Topology, secrets: &Secrets) -> Observed {
-    let looks = topology.nodes.values().map(async |node| (node.name.clone(), look_at(topology, node, secrets).await));
+    let passwords = &Passwords::resolve(topology, secrets).await;
+    let looks = topology.nodes.values().map(async |node| (node.name.clone(), look_at(topology, node, passwords).await));
     Observed { nodes: join_all(looks).await.into_iter().collect() }
 }
 
-/// Looks at one node.
-pub async fn look_at(topology: &Topology, node: &Node, secrets: &Secrets) -> NodeObserved {
+/// The topology's passwords, or why they can't be had; none where the topology has none.
+#[derive(Debug)]
+struct Passwords {
+    admin: Result<Option<Secret>, String>,
+    replication: Result<Option<Secret>, String>,
+}
+
+impl Passwords {
+    async fn resolve(topology: &Topology, secrets: &Secrets) -> Self {
+        let of = async |reference| secrets.get_optional(reference).await.map_err(|error| error.to_string());
+        let (admin, replication) = (topology.admin.password.as_ref(), topology.replication.password.as_ref());
+        let (admin, replication) = join(of(admin), of(replication)).await;
+        Self { admin, replication }
+    }
+}
+
+async fn look_at(topology: &Topology, node: &Node, passwords: &Passwords) -> NodeObserved {
     if let Some(ssh) = &node.ssh {
         return out_of_reach(&format!("it is reached by ssh ({ssh}), which pgpair can't do yet"));
     }
@@ -122,7 +132,7 @@ pub async fn look_at(topology: &Topology, node: &Node, secrets: &Secrets) -> Nod
         Ok(seat) => seat,
         Err(error) => return out_of_reach(&error.to_string()),
     };
-    let local = Local::look(topology, node, secrets, &seat).await;
+    let local = Local::look(topology, node, passwords, &seat).await;
     let Found { place, system_identifier, conf_changed, hba_changed } = local.found;
     let place = place.map_or_else(Reading::Unknown, Reading::Known);
     let server = Reading::Absent;
@@ -135,7 +145,7 @@ pub async fn look_at(topology: &Topology, node: &Node, secrets: &Secrets) -> Nod
             Reading::Unknown(why)
         }
         Reading::Known(running) => {
-            let asking = Asking { topology, node, secrets, seat: &seat, running: &running, system_identifier };
+            let asking = Asking { topology, node, passwords, seat: &seat, running: &running, system_identifier };
             let asked = asking.ask(observed.cluster()).await;
             let sql = match asked {
                 Ok(answer) => {
@@ -188,12 +198,12 @@ struct Local {
 }
 
 impl Local {
-    async fn look(topology: &Topology, node: &Node, secrets: &Secrets, seat: &Arc<Seat>) -> Self {
+    async fn look(topology: &Topology, node: &Node, passwords: &Passwords, seat: &Arc<Seat>) -> Self {
         let expected = place::Expected {
             data_dir: node.data_dir.clone(),
             config_dir: node.config_dir.clone(),
             owner: (seat.uid(), seat.user().to_owned()),
-            passfile: passfile_text(topology, node, secrets),
+            passfile: passfile_text(topology, node, passwords),
             root_makes_parents: rustix::process::geteuid().is_root(),
         };
         let (host, port) = (node.host.clone(), node.port);
@@ -233,32 +243,12 @@ fn files_and_server(expected: &place::Expected) -> (Found, Reading<Running>) {
     }
 }
 
-fn passfile_text(topology: &Topology, node: &Node, secrets: &Secrets) -> String {
-    let Some(secret) = &secrets.replication else { return String::new() };
+fn passfile_text(topology: &Topology, node: &Node, passwords: &Passwords) -> Result<String, String> {
+    let Some(password) = passwords.replication.as_ref().map_err(Clone::clone)? else { return Ok(String::new()) };
     let entries = desired::passfile_entries(topology, node);
-    entries.iter().map(|entry| passfile::line(&entry.host, entry.port, &entry.database, &entry.user, secret)).collect()
-}
-
-/// Returns where and how pgpair connects to a node's server.
-///
-/// # Errors
-///
-/// Why it can't: there is no port yet, or no way that `admin.sslmode` allows.
-pub fn endpoint(topology: &Topology, seat: &Seat, running: &Running, secrets: &Secrets) -> Result<Endpoint, String> {
-    let Some(port) = running.port else { return Err("the server has only begun to start".to_owned()) };
-    if running.socket_dir.is_none() && topology.admin.sslmode >= SslMode::Require {
-        let mode = topology.admin.sslmode.as_str();
-        return Err(format!(
-            "the server has no Unix socket, and pgpair can't encrypt connections, as `admin.sslmode: {mode}` wants"
-        ));
-    }
-    Ok(Endpoint {
-        socket_dir: running.socket_dir.clone(),
-        port,
-        user: topology.admin.user.clone().unwrap_or_else(|| seat.user().to_owned()),
-        database: topology.admin.database.clone(),
-        password: secrets.admin.clone(),
-    })
+    let lines =
+        entries.iter().map(|entry| passfile::line(&entry.host, entry.port, &entry.database, &entry.user, password));
+    Ok(lines.collect())
 }
 
 /// All that a server was asked.
@@ -275,7 +265,7 @@ struct Answer {
 struct Asking<'a> {
     topology: &'a Topology,
     node: &'a Node,
-    secrets: &'a Secrets,
+    passwords: &'a Passwords,
     seat: &'a Seat,
     running: &'a Running,
     system_identifier: Option<u64>,
@@ -287,7 +277,7 @@ impl Asking<'_> {
         let Some(system_identifier) = self.system_identifier else {
             return Err("whose server it is can't be told without pg_control".to_owned());
         };
-        let endpoint = endpoint(self.topology, self.seat, self.running, self.secrets)?;
+        let endpoint = self.endpoint()?;
         let session = Session::open(self.seat, &endpoint).await.map_err(|error| error.to_string())?;
         let names = concerned(self.topology, self.node, cluster);
         let (said, role) = join(session.look(&names), self.replication_role(&endpoint, &session)).await;
@@ -313,12 +303,31 @@ impl Asking<'_> {
         Ok(Answer { said, in_files, role, other_files })
     }
 
+    fn endpoint(&self) -> Result<Endpoint, String> {
+        let Running { port, socket_dir, .. } = self.running;
+        let Some(port) = *port else { return Err("the server has only begun to start".to_owned()) };
+        let admin = &self.topology.admin;
+        if socket_dir.is_none() && admin.sslmode >= SslMode::Require {
+            let mode = admin.sslmode.as_str();
+            return Err(format!(
+                "the server has no Unix socket, and pgpair can't encrypt, as `admin.sslmode: {mode}` wants"
+            ));
+        }
+        Ok(Endpoint {
+            socket_dir: socket_dir.clone(),
+            port,
+            user: admin.user.clone().unwrap_or_else(|| self.seat.user().to_owned()),
+            database: admin.database.clone(),
+            password: self.passwords.admin.clone()?,
+        })
+    }
+
     /// Asks for the replication role, and judges its verifier.
     async fn replication_role(&self, endpoint: &Endpoint, session: &Session) -> Reading<ReplicationRole> {
         let name = &self.topology.replication.user;
         let verifier = async {
             match session.verifier(name).await {
-                Ok(stored) => Ok(self.judge(stored).await),
+                Ok(stored) => self.judge(stored).await,
                 Err(error) if error.is_denied() => {
                     Err(format!("the password of `{name}` is for superusers to see, which `{}` is not", endpoint.user))
                 }
@@ -359,13 +368,13 @@ impl Asking<'_> {
         }
     }
 
-    async fn judge(&self, stored: Option<Secret>) -> Verifier {
-        let Some(stored) = stored else { return Verifier::None };
-        let Some(secret) = self.secrets.replication.clone() else { return Verifier::NotCompared };
+    async fn judge(&self, stored: Option<Secret>) -> Result<Verifier, String> {
+        let Some(stored) = stored else { return Ok(Verifier::None) };
+        let Some(secret) = self.passwords.replication.clone()? else { return Ok(Verifier::NotCompared) };
         let (auth, role) = (self.topology.replication.auth, self.topology.replication.user.clone());
         // Thousands of rounds: not on a thread that others wait for.
         let matches = self.seat.blocking(move || is_made_from(&stored, &secret, auth, &role)).await;
-        if matches { Verifier::Matches } else { Verifier::Differs }
+        Ok(if matches { Verifier::Matches } else { Verifier::Differs })
     }
 }
 

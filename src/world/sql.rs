@@ -55,27 +55,16 @@ impl Endpoint {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{message}")]
 pub struct SqlError {
-    code: Option<String>,
+    /// The SQLSTATE, where it was the server that refused.
+    pub code: Option<String>,
     message: String,
 }
 
 impl SqlError {
-    /// Returns the SQLSTATE, where it was the server that refused.
-    #[must_use]
-    pub fn code(&self) -> Option<&str> {
-        self.code.as_deref()
-    }
-
-    /// Whether the server is alive and will take connections, or end, by itself: starting up or shutting down.
-    #[must_use]
-    pub fn is_not_yet(&self) -> bool {
-        self.code() == Some("57P03")
-    }
-
     /// Whether the server took the session and denied this statement for want of a privilege.
     #[must_use]
     pub fn is_denied(&self) -> bool {
-        self.code() == Some("42501")
+        self.code.as_deref() == Some("42501")
     }
 
     fn plain(message: String) -> Self {
@@ -93,6 +82,10 @@ impl SqlError {
                     format!("the operating system denies access to {}", endpoint.place())
                 }
                 Some(io::ErrorKind::TimedOut) => timed_out(endpoint),
+                // The library knows before the server does.
+                None if endpoint.password.is_none() && all_of(error).ends_with("password missing") => {
+                    format!("the server asks `{user}` for a password, and the topology has no `admin.password`")
+                }
                 Some(_) | None => format!("the connection to {} failed: {}", endpoint.place(), all_of(error)),
             });
         };

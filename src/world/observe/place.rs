@@ -49,8 +49,8 @@ pub struct Expected {
     pub config_dir: Option<String>,
     /// The number and name of the user that the server runs as.
     pub owner: (u32, String),
-    /// The lines that pgpair's passfile should have.
-    pub passfile: String,
+    /// The text that pgpair's passfile should have, or why that is not known.
+    pub passfile: Result<String, String>,
     /// Whether missing folders above the data directory are made by root, whatever the user may.
     pub root_makes_parents: bool,
 }
@@ -289,8 +289,11 @@ impl Look<'_> {
     fn passfile(&self) -> Result<Passfile, String> {
         let Some(file) = read_text(&self.dir.join(PASSFILE))? else { return Ok(Passfile::Absent) };
         // libpq ignores one that group or others may read, and the server must be able to.
-        let right = file.mode == 0o600 && file.owner == self.expected.owner.0 && file.text == self.expected.passfile;
-        Ok(if right { Passfile::Right } else { Passfile::Wrong })
+        if file.mode != 0o600 || file.owner != self.expected.owner.0 {
+            return Ok(Passfile::Wrong);
+        }
+        let expected = self.expected.passfile.as_ref().map_err(Clone::clone)?;
+        Ok(if file.text == *expected { Passfile::Right } else { Passfile::Wrong })
     }
 
     /// Says why the server would refuse the directory: `checkDataDir` in `miscinit.c`.
@@ -439,7 +442,7 @@ mod tests {
             data_dir: data_dir.display().to_string(),
             config_dir: None,
             owner: (rustix::process::geteuid().as_raw(), "me".into()),
-            passfile: "line\n".into(),
+            passfile: Ok("line\n".into()),
             root_makes_parents: false,
         }
     }
