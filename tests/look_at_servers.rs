@@ -320,6 +320,61 @@ fn nothing_yet_is_seen_with_the_programs_and_the_builds_own_socket_folder() {
 }
 
 #[test]
+fn a_folder_where_nothing_can_be_made_is_told_unless_root_makes_it() {
+    let server = Server::nowhere();
+    let mut topology = alone(&server);
+    let mut not_writable = |data_dir: &str| {
+        topology.nodes[0].data_dir = data_dir.into();
+        look_at_only(&topology).place.known().expect("in reach").not_writable.clone()
+    };
+    let above = format!("{}/x/y/data", server.folder.path().display());
+    assert_eq!(not_writable(&above), None);
+    let why = not_writable("/usr/data-of-nobody").expect("not writable for a server's user");
+    assert!(why.ends_with(" can't write in /usr: Permission denied (os error 13)"), "{why}");
+    let root_makes_parents = rustix::process::geteuid().is_root();
+    assert_eq!(not_writable("/usr/x/data").is_none(), root_makes_parents);
+    let why = not_writable("/proc").expect("a mount point");
+    assert_eq!(why, "/proc is a mount point and can't be renamed");
+}
+
+#[test]
+fn configuration_in_a_folder_of_its_own_is_found_and_a_wrong_one_is_told() {
+    let server = Server::initdb();
+    let etc = server.folder.path().join("etc").display().to_string();
+    server.append("postgresql.conf", &format!("data_directory = '{}'\n", server.data_dir()));
+    // Of the configuration alone: pg_ctl takes a folder with PG_VERSION for the data directory.
+    fs::create_dir(&etc).expect("a folder");
+    let files = ["postgresql.conf", "pg_hba.conf", "pg_ident.conf"].map(|name| server.path(name));
+    let copied = Command::new("cp").arg("-a").args(files).arg(&etc).status().expect("cp runs");
+    assert!(copied.success());
+    let log = server.folder.path().join("log").display().to_string();
+    let started = server
+        .program("pg_ctl")
+        .args(["start", "-w", "-D", &etc, "-l", &log])
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .status();
+    assert!(started.expect("pg_ctl runs").success());
+
+    let seen = look_at(&server);
+    let why = seen.place.unknown().expect("another configuration");
+    assert!(why.starts_with(&format!("the server reads {etc}/postgresql.conf, not ")), "{why}");
+    assert!(seen.accepts_writes(), "what it says of itself is known all the same");
+
+    let mut topology = alone(&server);
+    topology.nodes[0].config_dir = Some(etc.clone());
+    let seen = look_at_only(&topology);
+    assert_eq!(cluster(&seen).conf.main.path, format!("{etc}/postgresql.conf"));
+    assert!(sql(&seen).hba_loaded && sql(&seen).conf_loaded);
+
+    fs::remove_file(server.path("postgresql.conf")).expect("removed");
+    server.stop("fast");
+    let seen = look_at(&server);
+    let why = seen.place.unknown().expect("none");
+    assert!(why.ends_with("data/postgresql.conf is not there (`config_dir` says where else it is)"), "{why}");
+}
+
+#[test]
 fn a_stopped_cluster_is_known_from_its_files_and_a_look_changes_none() {
     let server = Server::initdb();
     server.start();
@@ -435,6 +490,7 @@ fn a_verifier_is_judged_by_secret_and_method_and_grants_by_all_four_functions() 
     let seen = look_at_only(&topology);
     let why = cluster(&seen).replication_role.unknown().expect("no secret to judge by");
     assert!(why.contains("the command ended with exit status 1"), "{why}");
+    topology.replication.password = None;
 
     let functions = [
         "pg_ls_dir(text, boolean, boolean)",
