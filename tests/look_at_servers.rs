@@ -26,10 +26,12 @@ use pgpair::observed::Passfile;
 use pgpair::observed::Reading;
 use pgpair::observed::Sql;
 use pgpair::observed::Verifier;
+use pgpair::observed::comes_up_as;
 use pgpair::pg::control::ControlState;
 use pgpair::pg::lsn::Lsn;
 use pgpair::pg::lsn::Timeline;
 use pgpair::pg::version::Major;
+use pgpair::pg::version::StandbyMode;
 use pgpair::topology::Admin;
 use pgpair::topology::Hooks;
 use pgpair::topology::Node;
@@ -49,6 +51,7 @@ const BIN: &str = "/usr/lib/postgresql/15/bin";
 
 /// A cluster in a folder of its own, whose server is stopped at the end, whatever happens.
 struct Server {
+    bin: String,
     folder: TempDir,
     port: u16,
 }
@@ -56,6 +59,10 @@ struct Server {
 impl Server {
     /// A place for a cluster, without one.
     fn nowhere() -> Self {
+        Self::nowhere_with(BIN)
+    }
+
+    fn nowhere_with(bin: &str) -> Self {
         let folder = TempDir::with_prefix_in("look-", "/tmp").expect("a folder in /tmp");
         fs::set_permissions(folder.path(), Permissions::from_mode(0o755)).expect("a mode");
         if rustix::process::geteuid().is_root() {
@@ -64,11 +71,15 @@ impl Server {
         }
         // Held until it is known, so that no other test gets it meanwhile.
         let port = TcpListener::bind("127.0.0.1:0").and_then(|held| held.local_addr()).expect("a free port").port();
-        Self { folder, port }
+        Self { bin: bin.to_owned(), folder, port }
     }
 
     fn initdb() -> Self {
-        let server = Self::nowhere();
+        Self::initdb_with(BIN)
+    }
+
+    fn initdb_with(bin: &str) -> Self {
+        let server = Self::nowhere_with(bin);
         server.run("initdb", &["-N", "-A", "trust", "-U", "postgres", "-D", &server.data_dir()]);
         server.configure();
         server
@@ -117,7 +128,9 @@ impl Server {
     }
 
     fn program(&self, name: &str) -> Command {
-        let program = Path::new(BIN).join(name);
+        // Only Debian's 15 has the clients; they serve every version.
+        let own = Path::new(&self.bin).join(name);
+        let program = if own.exists() { own } else { Path::new(BIN).join(name) };
         let mut command = if rustix::process::geteuid().is_root() {
             let mut command = Command::new("setpriv");
             command.args(["--reuid=postgres", "--regid=postgres", "--clear-groups", "--"]).arg(program);
@@ -694,4 +707,71 @@ fn a_server_that_takes_no_connections_is_alive_and_a_killed_one_is_not() {
     let observed = look_until(&alone(&server), |observed| observed.node(&NodeName::new("a")).server.is_absent());
     assert!(server.path("postmaster.pid").exists());
     assert_eq!(cluster(observed.node(&NodeName::new("a"))).state, ControlState::InArchiveRecovery);
+}
+
+#[test]
+#[ignore = "needs servers of 10 to 18 in the folders of PGPAIR_PG_ROOT"]
+fn servers_of_every_major_are_seen_alike() {
+    let root = std::env::var("PGPAIR_PG_ROOT").expect("PGPAIR_PG_ROOT: a folder with a folder for each major");
+    for major in Major::all() {
+        let own = format!("{root}/{major}/bin");
+        let bin = if major.number() == 15 { BIN } else { &own };
+        let primary = Server::initdb_with(bin);
+        primary.start();
+        primary.sql("create role repuser login replication");
+        primary.sql("select pg_create_physical_replication_slot('pgpair_b', true)");
+        primary.sql("alter role postgres set work_mem = '1GB'");
+        primary.stop("fast");
+        let standby = Server::nowhere_with(bin);
+        let copied = Command::new("cp").args(["-a", &primary.data_dir(), &standby.data_dir()]).status();
+        assert!(copied.expect("cp runs").success());
+        standby.configure();
+        let conninfo = format!("host=127.0.0.1 port={} user=repuser application_name=b", primary.port);
+        let settings = format!("primary_conninfo = '{conninfo}'\nprimary_slot_name = 'pgpair_b'\n");
+        match major.dialect().standby_mode {
+            StandbyMode::SignalFile => {
+                standby.append("postgresql.conf", &settings);
+                standby.append("standby.signal", "");
+            }
+            StandbyMode::RecoveryConf => standby.append("recovery.conf", &format!("standby_mode = 'on'\n{settings}")),
+        }
+        let mut topology = topology([node("a", Role::Primary, &primary), node("b", Role::Standby, &standby)]);
+        topology.postgresql.version = major;
+        topology.postgresql.bin_dir = Some(bin.to_owned());
+        let [a, b] = ["a", "b"].map(NodeName::new);
+
+        let stopped = look(&topology);
+        let seen = cluster(stopped.node(&a));
+        assert_eq!((seen.major, seen.state), (major, ControlState::ShutDown));
+        let slot = &seen.slots["pgpair_b"];
+        assert!(slot.physical && slot.reserved, "{major}: {slot:?}");
+        let binaries = stopped.node(&a).binaries.known().unwrap_or_else(|| panic!("{:?}", stopped.node(&a).binaries));
+        assert_eq!(binaries.major, major);
+        let can_copy = binaries.basebackup.known().map(|program| program.major);
+        assert_eq!(can_copy, (major.number() <= 15).then_some(15), "{major}");
+
+        primary.start();
+        standby.start();
+        let observed = look_until(&topology, |observed| {
+            let receiver = observed.node(&b).sql().and_then(|sql| sql.receiver.as_ref());
+            let senders = observed.node(&a).sql().map(|sql| sql.senders.as_slice()).unwrap_or_default();
+            receiver.is_some_and(|receiver| receiver.status == "streaming")
+                && senders.iter().any(|sender| sender.application_name == "b" && sender.state == "streaming")
+        });
+        let (upstream, downstream) = (sql(observed.node(&a)), sql(observed.node(&b)));
+        assert!(upstream.version.starts_with(&major.to_string()) && !upstream.in_recovery && downstream.in_recovery);
+        assert_eq!((upstream.timeline, downstream.timeline), (Timeline(1), Timeline(1)));
+        assert_eq!(upstream.settings["work_mem"].value, "4096", "{major}: the default, not that of our role");
+        let receiver = downstream.receiver.as_ref().expect("a receiver");
+        assert_eq!((receiver.host.as_deref(), receiver.port), (Some("127.0.0.1"), Some(primary.port)), "{major}");
+        assert_eq!((receiver.user.as_deref(), receiver.slot.as_deref()), (Some("repuser"), Some("pgpair_b")));
+        assert_eq!(comes_up_as(&cluster(observed.node(&b)).markers, major), Role::Standby);
+        let role = cluster(observed.node(&a)).replication_role.known().expect("a role");
+        assert_eq!(role.verifier, Verifier::None);
+        if major.dialect().rewind_by_grants {
+            assert!(!role.rewind_grants, "{major}");
+        }
+        let program = observed.node(&a).binaries.known().expect("installed");
+        assert_eq!(upstream.version.split(' ').next(), Some(program.version.as_str()));
+    }
 }
