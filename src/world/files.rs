@@ -14,7 +14,6 @@ use std::os::unix::fs::MetadataExt as _;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 use std::path::PathBuf;
-use std::sync::Arc;
 
 use crate::world::user::Seat;
 
@@ -126,15 +125,15 @@ pub fn replace(path: impl AsRef<Path>, content: &[u8], mode: Option<u32>) -> Res
 ///
 /// # Errors
 ///
-/// [`FileError`] where the folder for temporary files can't be written.
-pub fn private_temp(content: &[u8]) -> Result<tempfile::NamedTempFile, FileError> {
+/// [`FileError`] where the folder can't be written.
+pub fn private_temp(folder: &Path, content: &[u8]) -> Result<tempfile::NamedTempFile, FileError> {
     let make = || {
-        let mut file = tempfile::Builder::new().prefix("pgpair-").tempfile()?;
+        let mut file = tempfile::Builder::new().prefix(".pgpair-").suffix(".tmp").tempfile_in(folder)?;
         file.write_all(content)?;
         file.flush()?;
         Ok(file)
     };
-    make().map_err(failed("made", &std::env::temp_dir()))
+    make().map_err(failed("written to", folder))
 }
 
 /// Removes a file; one that is not there is no error.
@@ -170,6 +169,31 @@ pub fn remove_tree(path: impl AsRef<Path>) -> Result<(), FileError> {
     }
 }
 
+/// Removes the files of a folder whose names are meant.
+///
+/// # Errors
+///
+/// [`FileError`] at the first that can't be removed.
+pub fn remove_matching(folder: impl AsRef<Path>, is_meant: impl Fn(&str) -> bool) -> Result<(), FileError> {
+    let folder = folder.as_ref();
+    for entry in fs::read_dir(folder).map_err(failed("looked at", folder))? {
+        let entry = entry.map_err(failed("looked at", folder))?;
+        if entry.file_name().to_str().is_some_and(&is_meant) {
+            remove(entry.path())?;
+        }
+    }
+    Ok(())
+}
+
+/// Changes the mode of a file or folder.
+///
+/// # Errors
+///
+/// [`FileError`] where it keeps its mode.
+pub fn set_mode(path: impl AsRef<Path>, mode: u32) -> Result<(), FileError> {
+    fs::set_permissions(path.as_ref(), Permissions::from_mode(mode)).map_err(failed("made private", path.as_ref()))
+}
+
 /// Renames within a file system, for good.
 ///
 /// # Errors
@@ -200,6 +224,33 @@ pub fn exists(path: impl AsRef<Path>) -> Result<bool, FileError> {
         Ok(_) => Ok(true),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
         Err(error) => Err(failed("looked at", path)(error)),
+    }
+}
+
+/// Whether the path is a folder without any entry.
+///
+/// # Errors
+///
+/// [`FileError`] where that can't be seen.
+pub fn is_empty_folder(path: impl AsRef<Path>) -> Result<bool, FileError> {
+    let path = path.as_ref();
+    match fs::read_dir(path) {
+        Ok(mut entries) => Ok(entries.next().is_none()),
+        Err(error) if error.kind() == io::ErrorKind::NotADirectory => Ok(false),
+        Err(error) => Err(failed("looked at", path)(error)),
+    }
+}
+
+/// Removes a folder that has nothing in it; one that is not there is no error.
+///
+/// # Errors
+///
+/// [`FileError`] where there is something in it.
+pub fn remove_empty_folder(path: impl AsRef<Path>) -> Result<(), FileError> {
+    let path = path.as_ref();
+    match fs::remove_dir(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(failed("removed", path)(error)),
+        Ok(()) | Err(_) => Ok(()),
     }
 }
 
@@ -263,13 +314,13 @@ impl Made {
 /// # Errors
 ///
 /// [`FileError`] where one can't be made; those already made are removed again.
-pub async fn make_folders(seat: &Arc<Seat>, path: &str) -> Result<Made, FileError> {
-    let own = PathBuf::from(path);
+pub async fn make_folders(seat: &Seat, path: &Path) -> Result<Made, FileError> {
+    let own = path.to_owned();
     match seat.blocking(move || make_missing(&own, None)).await {
         Err(error)
             if error.source.kind() == io::ErrorKind::PermissionDenied && rustix::process::geteuid().is_root() =>
         {
-            let (path, owner) = (PathBuf::from(path), (seat.uid(), seat.gid()));
+            let (path, owner) = (path.to_owned(), (seat.uid(), seat.gid()));
             let root = Seat::of(None).map_err(|why| failed("made", &path)(io::Error::other(why)))?;
             root.blocking(move || make_missing(&path, Some(owner))).await
         }
@@ -374,9 +425,9 @@ mod tests {
         let folder = tempfile::tempdir().expect("a folder");
         let path = folder.path().join("a/b");
         let seat = Seat::of(None).expect("our own");
-        let made = make_folders(&seat, path.to_str().expect("text")).await.expect("made");
+        let made = make_folders(&seat, &path).await.expect("made");
         assert!(path.is_dir());
-        assert!(make_folders(&seat, path.to_str().expect("text")).await.expect("there").is_empty());
+        assert!(make_folders(&seat, &path).await.expect("there").is_empty());
         fs::write(folder.path().join("a/file"), "").expect("written");
         made.undo();
         assert!(!path.exists() && folder.path().join("a").is_dir(), "what is not empty stays");
@@ -391,7 +442,7 @@ mod tests {
         fs::set_permissions(folder.path(), Permissions::from_mode(0o755)).expect("changed");
         let path = folder.path().join("a/b");
         let seat = Seat::of(Some("nobody")).expect("a seat");
-        make_folders(&seat, path.to_str().expect("text")).await.expect("made");
+        make_folders(&seat, &path).await.expect("made");
         assert_eq!(fs::metadata(&path).expect("there").uid(), seat.uid());
         assert_eq!(fs::metadata(folder.path().join("a")).expect("there").uid(), seat.uid());
         assert_eq!(fs::metadata(folder.path()).expect("there").uid(), 0);

@@ -166,7 +166,7 @@ impl Lock {
         let path = lock_path(data_dir);
         let mut made = Made::default();
         loop {
-            if let Some(folder) = path.parent().and_then(Path::to_str) {
+            if let Some(folder) = path.parent() {
                 match files::make_folders(&seat, folder).await {
                     Ok(folders) if folders.is_empty() => {}
                     Ok(folders) => made = folders,

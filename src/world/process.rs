@@ -50,6 +50,8 @@ pub struct Command {
     stdin: Option<Vec<u8>>,
     locale: Locale,
     timeout: Option<Duration>,
+    /// Files that the guard removes in the end.
+    removed: Vec<String>,
 }
 
 /// Whose language and collation a program sees.
@@ -122,6 +124,7 @@ impl Command {
             stdin: None,
             locale: Locale::C,
             timeout: None,
+            removed: Vec::new(),
         }
     }
 
@@ -159,6 +162,13 @@ impl Command {
     #[must_use]
     pub fn timeout(mut self, timeout: Duration) -> Self {
         self.timeout = Some(timeout);
+        self
+    }
+
+    /// Lets the guard remove a file when the program is gone: one with a secret must not outlive a killed pgpair.
+    #[must_use]
+    pub fn removes(mut self, path: impl Into<String>) -> Self {
+        self.removed.push(path.into());
         self
     }
 
@@ -226,7 +236,9 @@ impl Command {
         mut interrupt: watch::Receiver<bool>,
     ) -> Result<Output, RunError> {
         let guard = guard_program();
-        let mut args = vec![GUARD.to_owned(), std::process::id().to_string(), "--".to_owned(), self.program.clone()];
+        let mut args = vec![GUARD.to_owned(), std::process::id().to_string()];
+        args.extend(self.removed.iter().cloned());
+        args.extend(["--".to_owned(), self.program.clone()]);
         args.extend(self.args.iter().cloned());
         let mut command = self.prepared(seat, &guard.to_string_lossy(), &args);
         command.stdin(lock.map_or_else(Stdio::null, Stdio::from));
@@ -366,15 +378,24 @@ fn guard_program() -> PathBuf {
     GUARD_PROGRAM.get().cloned().unwrap_or_else(|| PathBuf::from("/proc/self/exe"))
 }
 
-/// Is the guard: `args` are those after `internal-guard`, the parent's pid, `--`, and the program with its arguments.
+/// Is the guard: `args` are those after `internal-guard`: the parent's pid, the files to remove, `--`, and the
+/// program with its arguments.
 ///
 /// To be called first thing in `main`: it is a process of its own, with one thread.
 #[must_use]
 pub fn guard_main(args: impl Iterator<Item = OsString>) -> ExitCode {
     let args: Vec<OsString> = args.collect();
-    let [parent, _, program, args @ ..] = args.as_slice() else { return ExitCode::from(NOT_STARTED) };
+    let mut parts = args.splitn(2, |arg| arg == "--");
+    let (Some([parent, removed @ ..]), Some([program, args @ ..])) = (parts.next(), parts.next()) else {
+        return ExitCode::from(NOT_STARTED);
+    };
     let parent = parent.to_str().and_then(|parent| Pid::from_raw(parent.parse().ok()?));
-    match guard(parent, program, args) {
+    let ended = guard(parent, program, args);
+    for path in removed {
+        // Usually pgpair has done it already.
+        let _ = std::fs::remove_file(path);
+    }
+    match ended {
         Ok(code) => ExitCode::from(code),
         Err(error) => {
             use std::io::Write as _;
