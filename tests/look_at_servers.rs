@@ -351,6 +351,17 @@ fn a_folder_where_nothing_can_be_made_is_told_unless_root_makes_it() {
 }
 
 #[test]
+fn what_the_servers_user_can_not_reach_is_unknown_and_not_absent() {
+    let server = Server::initdb();
+    fs::set_permissions(server.folder.path(), Permissions::from_mode(0o000)).expect("a mode");
+    let seen = look_at(&server);
+    fs::set_permissions(server.folder.path(), Permissions::from_mode(0o755)).expect("a mode");
+    let expected = format!("{} can't be read: Permission denied (os error 13)", server.data_dir());
+    assert_eq!(seen.place.unknown(), Some(expected.as_str()));
+    assert!(seen.server.unknown().is_some_and(|why| why.ends_with("Permission denied (os error 13)")), "{seen:?}");
+}
+
+#[test]
 fn configuration_in_a_folder_of_its_own_is_found_and_a_wrong_one_is_told() {
     let server = Server::initdb();
     let etc = server.folder.path().join("etc").display().to_string();

@@ -38,6 +38,7 @@ use crate::topology::SslMode;
 use crate::topology::Topology;
 use crate::world::probe;
 use crate::world::probe::ports;
+use crate::world::probe::same_file;
 use crate::world::secrets::Secrets;
 use crate::world::sql::Endpoint;
 use crate::world::sql::ReplicationSlot;
@@ -48,7 +49,6 @@ use crate::world::sql::SqlError;
 use crate::world::sql::WalReceiver;
 use crate::world::sql::WalSender;
 use crate::world::sql::Whose;
-use crate::world::sql::same_file;
 use crate::world::user::Seat;
 
 pub mod place;

@@ -6,7 +6,6 @@
 
 use std::collections::BTreeMap;
 use std::io;
-use std::path::Path;
 use std::time::Duration;
 
 use serde::Deserialize;
@@ -447,14 +446,6 @@ impl Whose {
             None
         }
     }
-}
-
-/// Whether two paths lead to one folder or file.
-#[must_use]
-pub fn same_file(one: &str, other: &str) -> bool {
-    use std::os::unix::fs::MetadataExt as _;
-    let of = |path: &str| Path::new(path).metadata().map(|metadata| (metadata.dev(), metadata.ino())).ok();
-    one == other || of(one).is_some_and(|one| of(other) == Some(one))
 }
 
 #[cfg(test)]
