@@ -347,12 +347,22 @@ async fn a_running_server_takes_a_new_configuration_or_keeps_the_old_one() {
     assert_eq!(pair.sql("a", "SELECT count(*) FROM pg_replication_slots"), "0");
 }
 
+/// Ends the server of `a` by a signal, and waits until it is dead, if only a zombie.
+fn signal(pair: &Pair, signal: &str) {
+    let pid = pair.read("a", "postmaster.pid").lines().next().expect("a pid").to_owned();
+    assert!(Command::new("kill").args([signal, &pid]).status().expect("kill runs").success());
+    let until = Instant::now() + Duration::from_secs(30);
+    while std::fs::read_link(format!("/proc/{pid}/cwd")).is_ok() {
+        assert!(Instant::now() < until, "{pid} is still alive");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_killed_server_starts_again_and_one_that_can_not_says_why() {
     let pair = Pair::new().await;
     pair.primary().await;
-    let pid = pair.read("a", "postmaster.pid").lines().next().expect("a pid").to_owned();
-    Command::new("kill").args(["-9", &pid]).status().expect("kill runs");
+    signal(&pair, "-KILL");
     let until = Instant::now() + Duration::from_secs(30);
     loop {
         match pair.perform("a", Action::Start { role: Role::Primary }).await {
@@ -363,14 +373,7 @@ async fn a_killed_server_starts_again_and_one_that_can_not_says_why() {
     }
     assert_eq!(pair.sql("a", "SELECT 1"), "1");
 
-    Command::new("sh")
-        .args(["-c", "kill -INT $1", "sh"])
-        .arg(pair.read("a", "postmaster.pid").lines().next().expect("a pid"))
-        .status()
-        .expect("sh runs");
-    while pair.path("a", "postmaster.pid").exists() {
-        std::thread::sleep(Duration::from_millis(10));
-    }
+    signal(&pair, "-INT");
     let taken = TcpListener::bind(("127.0.0.1", pair.node("a").port)).expect("free now");
     let failure = pair.perform("a", Action::Start { role: Role::Primary }).await.expect_err("the port is taken");
     assert_eq!(failure.message, "node `a`: its server ended while it was starting");

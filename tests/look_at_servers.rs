@@ -26,11 +26,12 @@ use pgpair::observed::Passfile;
 use pgpair::observed::Reading;
 use pgpair::observed::Sql;
 use pgpair::observed::Verifier;
+use pgpair::observed::comes_up_as;
 use pgpair::pg::control::ControlState;
 use pgpair::pg::lsn::Lsn;
 use pgpair::pg::lsn::Timeline;
-use pgpair::pg::secret::Secret;
 use pgpair::pg::version::Major;
+use pgpair::pg::version::StandbyMode;
 use pgpair::topology::Admin;
 use pgpair::topology::Hooks;
 use pgpair::topology::Node;
@@ -43,13 +44,14 @@ use pgpair::topology::SecretRef;
 use pgpair::topology::SslMode;
 use pgpair::topology::Topology;
 use pgpair::world::observe;
-use pgpair::world::observe::Secrets;
+use pgpair::world::secrets::Secrets;
 use tempfile::TempDir;
 
 const BIN: &str = "/usr/lib/postgresql/15/bin";
 
 /// A cluster in a folder of its own, whose server is stopped at the end, whatever happens.
 struct Server {
+    bin: String,
     folder: TempDir,
     port: u16,
 }
@@ -57,6 +59,10 @@ struct Server {
 impl Server {
     /// A place for a cluster, without one.
     fn nowhere() -> Self {
+        Self::nowhere_with(BIN)
+    }
+
+    fn nowhere_with(bin: &str) -> Self {
         let folder = TempDir::with_prefix_in("look-", "/tmp").expect("a folder in /tmp");
         fs::set_permissions(folder.path(), Permissions::from_mode(0o755)).expect("a mode");
         if rustix::process::geteuid().is_root() {
@@ -65,11 +71,15 @@ impl Server {
         }
         // Held until it is known, so that no other test gets it meanwhile.
         let port = TcpListener::bind("127.0.0.1:0").and_then(|held| held.local_addr()).expect("a free port").port();
-        Self { folder, port }
+        Self { bin: bin.to_owned(), folder, port }
     }
 
     fn initdb() -> Self {
-        let server = Self::nowhere();
+        Self::initdb_with(BIN)
+    }
+
+    fn initdb_with(bin: &str) -> Self {
+        let server = Self::nowhere_with(bin);
         server.run("initdb", &["-N", "-A", "trust", "-U", "postgres", "-D", &server.data_dir()]);
         server.configure();
         server
@@ -118,7 +128,9 @@ impl Server {
     }
 
     fn program(&self, name: &str) -> Command {
-        let program = Path::new(BIN).join(name);
+        // Only Debian's 15 has the clients; they serve every version.
+        let own = Path::new(&self.bin).join(name);
+        let program = if own.exists() { own } else { Path::new(BIN).join(name) };
         let mut command = if rustix::process::geteuid().is_root() {
             let mut command = Command::new("setpriv");
             command.args(["--reuid=postgres", "--regid=postgres", "--clear-groups", "--"]).arg(program);
@@ -218,7 +230,7 @@ fn topology(nodes: impl IntoIterator<Item = (NodeName, Node)>) -> Topology {
         replication: Replication {
             user: "repuser".into(),
             auth: ReplicationAuth::ScramSha256,
-            password: Some(SecretRef::Env("REPUSER".into())),
+            password: password("pencil"),
             connection_limit: None,
             slots: true,
             addresses: Vec::new(),
@@ -237,29 +249,44 @@ fn alone(server: &Server) -> Topology {
     topology([node("a", Role::Primary, server)])
 }
 
-fn secrets() -> Secrets {
-    Secrets { admin: None, replication: Some(Secret::new("pencil".into())) }
+fn password(text: &str) -> Option<SecretRef> {
+    Some(SecretRef::Command(vec!["echo".into(), text.into()]))
 }
 
-fn look(topology: &Topology, secrets: &Secrets) -> Observed {
+fn secrets() -> Secrets {
+    Secrets::new("/".into(), Duration::from_secs(5))
+}
+
+fn look(topology: &Topology) -> Observed {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
-    runtime.block_on(observe::look(topology, secrets))
+    runtime.block_on(observe::look(topology, &secrets()))
+}
+
+/// What is seen of the only node of a topology.
+fn look_at_only(topology: &Topology) -> NodeObserved {
+    look(topology).node(&NodeName::new("a")).clone()
 }
 
 fn look_at(server: &Server) -> NodeObserved {
-    look(&alone(server), &secrets()).node(&NodeName::new("a")).clone()
+    look_at_only(&alone(server))
 }
 
 /// Looks until what is seen is as wanted.
 fn look_until(topology: &Topology, wanted: impl Fn(&Observed) -> bool) -> Observed {
     let deadline = Instant::now() + Duration::from_secs(20);
     loop {
-        let observed = look(topology, &secrets());
+        let observed = look(topology);
         if wanted(&observed) {
             return observed;
         }
         assert!(Instant::now() < deadline, "{observed:#?}");
     }
+}
+
+fn with_password(topology: &Topology, password: Option<SecretRef>) -> Topology {
+    let mut other = topology.clone();
+    other.replication.password = password;
+    other
 }
 
 fn cluster(seen: &NodeObserved) -> &Cluster {
@@ -303,6 +330,72 @@ fn nothing_yet_is_seen_with_the_programs_and_the_builds_own_socket_folder() {
     assert!(binaries.version.starts_with("15."), "{}", binaries.version);
     assert!(binaries.basebackup.known().is_some_and(|program| program.major >= 15));
     assert_eq!(binaries.socket_dir.as_ref().map(|dir| dir.path.as_str()), Some("/var/run/postgresql"));
+}
+
+#[test]
+fn a_folder_where_nothing_can_be_made_is_told_unless_root_makes_it() {
+    let server = Server::nowhere();
+    let mut topology = alone(&server);
+    let mut not_writable = |data_dir: &str| {
+        topology.nodes[0].data_dir = data_dir.into();
+        look_at_only(&topology).place.known().expect("in reach").not_writable.clone()
+    };
+    let above = format!("{}/x/y/data", server.folder.path().display());
+    assert_eq!(not_writable(&above), None);
+    let why = not_writable("/usr/data-of-nobody").expect("not writable for a server's user");
+    assert!(why.ends_with(" can't write in /usr: Permission denied (os error 13)"), "{why}");
+    let root_makes_parents = rustix::process::geteuid().is_root();
+    assert_eq!(not_writable("/usr/x/data").is_none(), root_makes_parents);
+    let why = not_writable("/proc").expect("a mount point");
+    assert_eq!(why, "/proc is a mount point and can't be renamed");
+}
+
+#[test]
+fn what_the_servers_user_can_not_reach_is_unknown_and_not_absent() {
+    let server = Server::initdb();
+    fs::set_permissions(server.folder.path(), Permissions::from_mode(0o000)).expect("a mode");
+    let seen = look_at(&server);
+    fs::set_permissions(server.folder.path(), Permissions::from_mode(0o755)).expect("a mode");
+    let expected = format!("{} can't be read: Permission denied (os error 13)", server.data_dir());
+    assert_eq!(seen.place.unknown(), Some(expected.as_str()));
+    assert!(seen.server.unknown().is_some_and(|why| why.ends_with("Permission denied (os error 13)")), "{seen:?}");
+}
+
+#[test]
+fn configuration_in_a_folder_of_its_own_is_found_and_a_wrong_one_is_told() {
+    let server = Server::initdb();
+    let etc = server.folder.path().join("etc").display().to_string();
+    server.append("postgresql.conf", &format!("data_directory = '{}'\n", server.data_dir()));
+    // Of the configuration alone: pg_ctl takes a folder with PG_VERSION for the data directory.
+    fs::create_dir(&etc).expect("a folder");
+    let files = ["postgresql.conf", "pg_hba.conf", "pg_ident.conf"].map(|name| server.path(name));
+    let copied = Command::new("cp").arg("-a").args(files).arg(&etc).status().expect("cp runs");
+    assert!(copied.success());
+    let log = server.folder.path().join("log").display().to_string();
+    let started = server
+        .program("pg_ctl")
+        .args(["start", "-w", "-D", &etc, "-l", &log])
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .status();
+    assert!(started.expect("pg_ctl runs").success());
+
+    let seen = look_at(&server);
+    let why = seen.place.unknown().expect("another configuration");
+    assert!(why.starts_with(&format!("the server reads {etc}/postgresql.conf, not ")), "{why}");
+    assert!(seen.accepts_writes(), "what it says of itself is known all the same");
+
+    let mut topology = alone(&server);
+    topology.nodes[0].config_dir = Some(etc.clone());
+    let seen = look_at_only(&topology);
+    assert_eq!(cluster(&seen).conf.main.path, format!("{etc}/postgresql.conf"));
+    assert!(sql(&seen).hba_loaded && sql(&seen).conf_loaded);
+
+    fs::remove_file(server.path("postgresql.conf")).expect("removed");
+    server.stop("fast");
+    let seen = look_at(&server);
+    let why = seen.place.unknown().expect("none");
+    assert!(why.ends_with("data/postgresql.conf is not there (`config_dir` says where else it is)"), "{why}");
 }
 
 #[test]
@@ -363,7 +456,7 @@ fn a_running_primary_says_what_it_is() {
         topology.parameters.insert(name.into(), "1".into());
     }
     let insert_position = server.sql("select pg_current_wal_insert_lsn()");
-    let observed = look(&topology, &secrets());
+    let observed = look(&topology);
     assert_eq!(server.sql("select pg_current_wal_insert_lsn()"), insert_position, "a look writes nothing");
 
     let seen = observed.node(&NodeName::new("a"));
@@ -404,19 +497,24 @@ fn a_verifier_is_judged_by_secret_and_method_and_grants_by_all_four_functions() 
     server.start();
     server.sql("create role repuser login replication");
     let mut topology = alone(&server);
-    let role = |topology: &Topology, secrets: &Secrets| {
-        let observed = look(topology, secrets);
-        cluster(observed.node(&NodeName::new("a"))).replication_role.known().expect("a role").clone()
+    let role = |topology: &Topology| {
+        let seen = look_at_only(topology);
+        cluster(&seen).replication_role.known().expect("a role").clone()
     };
-    let verifier = |topology: &Topology, secrets: &Secrets| role(topology, secrets).verifier;
-    assert_eq!(verifier(&topology, &secrets()), Verifier::None);
+    assert_eq!(role(&topology).verifier, Verifier::None);
     server.sql("set password_encryption = 'md5'; alter role repuser password 'pencil'");
-    assert_eq!(verifier(&topology, &secrets()), Verifier::Differs, "scram-sha-256 refuses an MD5 verifier");
+    assert_eq!(role(&topology).verifier, Verifier::Differs, "scram-sha-256 refuses an MD5 verifier");
     topology.replication.auth = ReplicationAuth::Md5;
-    assert_eq!(verifier(&topology, &secrets()), Verifier::Matches);
+    assert_eq!(role(&topology).verifier, Verifier::Matches);
     server.sql("alter role repuser password 'pencil2'");
-    assert_eq!(verifier(&topology, &secrets()), Verifier::Differs);
-    assert_eq!(verifier(&topology, &Secrets::default()), Verifier::NotCompared);
+    assert_eq!(role(&topology).verifier, Verifier::Differs);
+    topology.replication.password = None;
+    assert_eq!(role(&topology).verifier, Verifier::NotCompared);
+    topology.replication.password = Some(SecretRef::Command(vec!["false".into()]));
+    let seen = look_at_only(&topology);
+    let why = cluster(&seen).replication_role.unknown().expect("no secret to judge by");
+    assert!(why.contains("the command ended with exit status 1"), "{why}");
+    topology.replication.password = None;
 
     let functions = [
         "pg_ls_dir(text, boolean, boolean)",
@@ -425,13 +523,13 @@ fn a_verifier_is_judged_by_secret_and_method_and_grants_by_all_four_functions() 
         "pg_read_binary_file(text, bigint, bigint, boolean)",
     ];
     for function in functions {
-        assert!(!role(&topology, &secrets()).rewind_grants, "before {function}");
+        assert!(!role(&topology).rewind_grants, "before {function}");
         server.sql(&format!("grant execute on function {function} to repuser"));
     }
-    assert!(role(&topology, &secrets()).rewind_grants);
+    assert!(role(&topology).rewind_grants);
     // Grants are of a database, and those of `postgres` count.
     topology.admin.database = "template1".into();
-    assert!(role(&topology, &secrets()).rewind_grants);
+    assert!(role(&topology).rewind_grants);
 }
 
 #[test]
@@ -488,12 +586,13 @@ fn a_streaming_pair_is_seen_from_both_sides_and_quickly() {
     assert_eq!((receiver.user.as_deref(), receiver.slot.as_deref()), (Some("repuser"), Some("pgpair_b")));
     assert!(standby_sql.settings["primary_conninfo"].value.contains("application_name=b"));
 
-    let timed = |secrets: &Secrets| {
+    let timed = |topology: &Topology| {
+        let secrets = secrets();
         let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().expect("a runtime");
         let mut times: Vec<Duration> = (0..9)
             .map(|_| {
                 let begun = Instant::now();
-                let observed = runtime.block_on(observe::look(&topology, secrets));
+                let observed = runtime.block_on(observe::look(topology, &secrets));
                 assert!(streams(&observed));
                 begun.elapsed()
             })
@@ -501,8 +600,12 @@ fn a_streaming_pair_is_seen_from_both_sides_and_quickly() {
         times.sort_unstable();
         (times[0], times[4], times[8])
     };
-    eprintln!("a look at a healthy pair (least, median, most): {:?}", timed(&secrets()));
-    eprintln!("the same without a secret to compare:           {:?}", timed(&Secrets::default()));
+    #[expect(clippy::print_stderr, reason = "the figure is what `--nocapture` is for")]
+    {
+        eprintln!("a look at a healthy pair (least, median, most): {:?}", timed(&topology));
+        let without_password = with_password(&topology, None);
+        eprintln!("the same without a secret to compare:           {:?}", timed(&without_password));
+    }
 
     primary.stop("fast");
     standby.sql("select pg_promote()");
@@ -519,7 +622,7 @@ fn a_server_on_the_port_that_is_another_one_is_never_taken_for_the_nodes() {
     // The node's server is down, and another one has its port.
     let mut topology = alone(&own);
     topology.nodes[0].port = other.port;
-    let observed = look(&topology, &secrets());
+    let observed = look(&topology);
     let seen = observed.node(&NodeName::new("a"));
     assert!(seen.server.is_absent());
     let expected = format!("the server of {} (pid {})", other.data_dir(), other.pid());
@@ -552,13 +655,13 @@ fn a_server_that_refuses_says_why() {
     server.sql("create role visitor login");
     let mut topology = alone(&server);
     topology.admin.user = Some("visitor".into());
-    let seen = look(&topology, &secrets()).node(&NodeName::new("a")).clone();
+    let seen = look_at_only(&topology);
     assert_eq!(why_no_sql(&seen), "`visitor` may not see all settings and replication: grant pg_monitor to it");
     server.sql("grant pg_monitor to visitor");
-    let seen = look(&topology, &secrets()).node(&NodeName::new("a")).clone();
+    let seen = look_at_only(&topology);
     assert!(!sql(&seen).settings["primary_conninfo"].source.is_empty());
     server.sql("create role repuser login");
-    let seen = look(&topology, &secrets()).node(&NodeName::new("a")).clone();
+    let seen = look_at_only(&topology);
     let why = cluster(&seen).replication_role.unknown().expect("denied").to_owned();
     assert_eq!(why, "the password of `repuser` is for superusers to see, which `visitor` is not");
 
@@ -574,26 +677,27 @@ fn a_server_that_refuses_says_why() {
                 .success()
         );
     };
-    let refusal = |secrets: &Secrets, wanted: &str| {
-        let deadline = Instant::now() + Duration::from_secs(20);
-        loop {
-            let seen = look(&alone(&server), secrets).node(&NodeName::new("a")).clone();
-            let why = seen.server.known().and_then(|server| server.sql.unknown()).unwrap_or_default().to_owned();
-            if why.contains(wanted) {
-                return why;
-            }
-            assert!(Instant::now() < deadline, "{why}");
-        }
+    let with_admin = |text: Option<&str>| {
+        let mut topology = alone(&server);
+        topology.admin.password = text.and_then(password);
+        topology
+    };
+    let refusal = |text: Option<&str>, wanted: &str| {
+        let refused = |seen: &NodeObserved| {
+            let why = seen.server.known().and_then(|server| server.sql.unknown());
+            why.filter(|why| why.contains(wanted)).map(str::to_owned)
+        };
+        let seen = look_until(&with_admin(text), |seen| refused(seen.node(&NodeName::new("a"))).is_some());
+        refused(seen.node(&NodeName::new("a"))).expect("refused")
     };
     rules("local all all scram-sha-256\n");
-    let wrong = Secrets { admin: Some(Secret::new("wrong".into())), replication: None };
-    let why = refusal(&wrong, "password authentication failed");
+    let why = refusal(Some("wrong"), "password authentication failed");
     assert!(why.starts_with("the server refuses the password of `postgres` (`admin.password`): "), "{why}");
-    let right = Secrets { admin: Some(Secret::new("right".into())), replication: None };
-    assert!(look(&alone(&server), &right).node(&NodeName::new("a")).sql().is_some());
-    refusal(&Secrets::default(), "password missing");
+    assert!(look_at_only(&with_admin(Some("right"))).sql().is_some());
+    let why = refusal(None, "password");
+    assert_eq!(why, "the server asks `postgres` for a password, and the topology has no `admin.password`");
     rules("local all nobody trust\n");
-    let why = refusal(&Secrets::default(), "no pg_hba.conf entry");
+    let why = refusal(None, "no pg_hba.conf entry");
     assert!(why.starts_with("the server does not let `postgres` in: "), "{why}");
     assert!(why.contains("by `peer`"), "{why}");
 }
@@ -614,4 +718,71 @@ fn a_server_that_takes_no_connections_is_alive_and_a_killed_one_is_not() {
     let observed = look_until(&alone(&server), |observed| observed.node(&NodeName::new("a")).server.is_absent());
     assert!(server.path("postmaster.pid").exists());
     assert_eq!(cluster(observed.node(&NodeName::new("a"))).state, ControlState::InArchiveRecovery);
+}
+
+#[test]
+#[ignore = "needs servers of 10 to 18 in the folders of PGPAIR_PG_ROOT"]
+fn servers_of_every_major_are_seen_alike() {
+    let root = std::env::var("PGPAIR_PG_ROOT").expect("PGPAIR_PG_ROOT: a folder with a folder for each major");
+    for major in Major::all() {
+        let own = format!("{root}/{major}/bin");
+        let bin = if major.number() == 15 { BIN } else { &own };
+        let primary = Server::initdb_with(bin);
+        primary.start();
+        primary.sql("create role repuser login replication");
+        primary.sql("select pg_create_physical_replication_slot('pgpair_b', true)");
+        primary.sql("alter role postgres set work_mem = '1GB'");
+        primary.stop("fast");
+        let standby = Server::nowhere_with(bin);
+        let copied = Command::new("cp").args(["-a", &primary.data_dir(), &standby.data_dir()]).status();
+        assert!(copied.expect("cp runs").success());
+        standby.configure();
+        let conninfo = format!("host=127.0.0.1 port={} user=repuser application_name=b", primary.port);
+        let settings = format!("primary_conninfo = '{conninfo}'\nprimary_slot_name = 'pgpair_b'\n");
+        match major.dialect().standby_mode {
+            StandbyMode::SignalFile => {
+                standby.append("postgresql.conf", &settings);
+                standby.append("standby.signal", "");
+            }
+            StandbyMode::RecoveryConf => standby.append("recovery.conf", &format!("standby_mode = 'on'\n{settings}")),
+        }
+        let mut topology = topology([node("a", Role::Primary, &primary), node("b", Role::Standby, &standby)]);
+        topology.postgresql.version = major;
+        topology.postgresql.bin_dir = Some(bin.to_owned());
+        let [a, b] = ["a", "b"].map(NodeName::new);
+
+        let stopped = look(&topology);
+        let seen = cluster(stopped.node(&a));
+        assert_eq!((seen.major, seen.state), (major, ControlState::ShutDown));
+        let slot = &seen.slots["pgpair_b"];
+        assert!(slot.physical && slot.reserved, "{major}: {slot:?}");
+        let binaries = stopped.node(&a).binaries.known().unwrap_or_else(|| panic!("{:?}", stopped.node(&a).binaries));
+        assert_eq!(binaries.major, major);
+        let can_copy = binaries.basebackup.known().map(|program| program.major);
+        assert_eq!(can_copy, (major.number() <= 15).then_some(15), "{major}");
+
+        primary.start();
+        standby.start();
+        let observed = look_until(&topology, |observed| {
+            let receiver = observed.node(&b).sql().and_then(|sql| sql.receiver.as_ref());
+            let senders = observed.node(&a).sql().map(|sql| sql.senders.as_slice()).unwrap_or_default();
+            receiver.is_some_and(|receiver| receiver.status == "streaming")
+                && senders.iter().any(|sender| sender.application_name == "b" && sender.state == "streaming")
+        });
+        let (upstream, downstream) = (sql(observed.node(&a)), sql(observed.node(&b)));
+        assert!(upstream.version.starts_with(&major.to_string()) && !upstream.in_recovery && downstream.in_recovery);
+        assert_eq!((upstream.timeline, downstream.timeline), (Timeline(1), Timeline(1)));
+        assert_eq!(upstream.settings["work_mem"].value, "4096", "{major}: the default, not that of our role");
+        let receiver = downstream.receiver.as_ref().expect("a receiver");
+        assert_eq!((receiver.host.as_deref(), receiver.port), (Some("127.0.0.1"), Some(primary.port)), "{major}");
+        assert_eq!((receiver.user.as_deref(), receiver.slot.as_deref()), (Some("repuser"), Some("pgpair_b")));
+        assert_eq!(comes_up_as(&cluster(observed.node(&b)).markers, major), Role::Standby);
+        let role = cluster(observed.node(&a)).replication_role.known().expect("a role");
+        assert_eq!(role.verifier, Verifier::None);
+        if major.dialect().rewind_by_grants {
+            assert!(!role.rewind_grants, "{major}");
+        }
+        let program = observed.node(&a).binaries.known().expect("installed");
+        assert_eq!(upstream.version.split(' ').next(), Some(program.version.as_str()));
+    }
 }

@@ -34,6 +34,13 @@ fn usual_bin_dirs(major: u32) -> [String; 2] {
     [format!("/usr/lib/postgresql/{major}/bin"), format!("/usr/pgsql-{major}/bin")]
 }
 
+/// Whether two paths lead to one folder or file.
+#[must_use]
+pub fn same_file(one: &str, other: &str) -> bool {
+    let of = |path: &str| Path::new(path).metadata().map(|metadata| (metadata.dev(), metadata.ino())).ok();
+    one == other || of(one).is_some_and(|one| of(other) == Some(one))
+}
+
 /// What is wanted of a node's programs.
 #[derive(Clone, Debug)]
 pub struct Wanted {

@@ -54,6 +54,8 @@ pub(super) struct Postmaster {
     started: i64,
     port: Option<u16>,
     socket_dir: Option<String>,
+    /// It says that it takes connections. Before, its port may still be another program's.
+    is_ready: bool,
 }
 
 /// Whether a server lives on a data directory.
@@ -73,7 +75,9 @@ impl Postmaster {
         let started = lines.nth(1).and_then(|line| line.trim().parse().ok()).unwrap_or_default();
         let port = lines.next().and_then(|line| line.trim().parse().ok());
         let socket_dir = lines.next().map(str::trim).filter(|dir| !dir.is_empty()).map(str::to_owned);
-        Some(Self { pid, started, port, socket_dir })
+        let status = lines.nth(2).map(str::trim);
+        let is_ready = ["ready", "standby"].map(Some).contains(&status);
+        Some(Self { pid, started, port, socket_dir, is_ready })
     }
 }
 
@@ -180,12 +184,10 @@ impl Site<'_> {
         let (dir, log) = (data_dir.clone(), self.file(START_LOG));
         let opened = self
             .on_files(move || {
-                if files::exists(format!("{dir}/postmaster.pid"))? {
-                    if has_processes(&dir) {
-                        return Ok(None);
-                    }
-                    files::remove(format!("{dir}/postmaster.pid"))?;
+                if has_processes(&dir) {
+                    return Ok(None);
                 }
+                remove_stale_locks(&dir)?;
                 open_log(&log).map(Some)
             })
             .await?;
@@ -255,6 +257,7 @@ impl Site<'_> {
         progress(Progress::Waiting("a connection that works".to_owned()));
         loop {
             match self.life().await? {
+                Life::Running(postmaster) if !postmaster.is_ready => "it is starting up".clone_into(&mut last),
                 Life::Running(postmaster) => match self.open(&postmaster, &self.topology().admin.database).await? {
                     Ok(session) => return self.prove(&session, &postmaster).await,
                     Err(error) if error.code.as_deref().is_some_and(|code| REFUSED_LOGINS.contains(&code)) => {
@@ -386,6 +389,26 @@ impl Site<'_> {
     }
 }
 
+/// Removes the lock files of a server that was killed.
+///
+/// PostgreSQL does so itself, unless the number it finds there is that of any process of the same user, and a
+/// zombie is one: in a container nobody may ever reap it.
+fn remove_stale_locks(data_dir: &str) -> Result<(), FileError> {
+    let path = format!("{data_dir}/postmaster.pid");
+    let Some(text) = files::read_text(&path)? else { return Ok(()) };
+    if let Some(Postmaster { pid, port: Some(port), socket_dir: Some(dir), .. }) = Postmaster::parse(&text) {
+        let lock = format!("{dir}/.s.PGSQL.{port}.lock");
+        let text = files::read_text(&lock)?.unwrap_or_default();
+        let mut lines = text.lines();
+        // Another server may have the port by now.
+        if lines.next().map(str::trim) == Some(&pid.to_string()) && lines.next() == Some(data_dir) {
+            files::remove(lock)?;
+        }
+    }
+    // The last one: it is what led to the other.
+    files::remove(path)
+}
+
 /// Makes the log readable for its owner alone, and returns its length.
 fn open_log(path: &str) -> Result<u64, FileError> {
     let failed = |source| FileError { what: "opened", path: PathBuf::from(path), source };
@@ -441,6 +464,8 @@ mod tests {
         let postmaster = Postmaster::parse(whole).expect("good");
         assert_eq!((postmaster.pid, postmaster.started, postmaster.port), (4711, 1_764_057_600, Some(5433)));
         assert_eq!(postmaster.socket_dir.as_deref(), Some("/run/postgresql"));
+        assert!(postmaster.is_ready);
+        assert!(!Postmaster::parse(&whole.replace("ready   ", "starting")).expect("good").is_ready);
         assert_eq!(Postmaster::parse("4711\n/srv/data\n17").expect("begun").port, None);
         assert_eq!(Postmaster::parse(""), None);
     }

@@ -33,7 +33,7 @@ use crate::pg::lsn::history_file_timeline;
 use crate::pg::version::Major;
 use crate::plan::desired::PASSFILE;
 use crate::world::probe::mounts;
-use crate::world::sql::same_file;
+use crate::world::probe::same_file;
 
 /// How deep configuration files may include each other (`CONF_FILE_MAX_DEPTH`).
 const DEEPEST: usize = 10;

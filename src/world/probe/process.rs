@@ -5,7 +5,7 @@
 use std::fs;
 use std::path::Path;
 
-use crate::world::sql::same_file;
+use crate::world::probe::same_file;
 
 /// A process, by the name of its program.
 #[derive(Clone, Debug, PartialEq, Eq)]
