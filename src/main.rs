@@ -1,13 +1,15 @@
 //! The binary: the guard of long children, or the command line.
 
+use std::ffi::OsStr;
 use std::process::ExitCode;
 
+use pgpair::cli;
 use pgpair::world::process;
 
 fn main() -> ExitCode {
-    let mut args = std::env::args_os().skip(1);
-    if args.next().is_some_and(|first| first == process::GUARD) {
-        return process::guard_main(args);
+    let mut arguments = std::env::args_os();
+    if arguments.nth(1).as_deref() == Some(OsStr::new(process::GUARD)) {
+        return process::guard_main(arguments);
     }
-    ExitCode::FAILURE
+    cli::main(std::env::args_os())
 }

@@ -85,6 +85,29 @@ impl Observed {
     }
 }
 
+impl Observed {
+    /// Returns the facts alone: measures, which differ from one look to the next, are left out.
+    #[must_use]
+    pub fn without_measures(&self) -> Self {
+        let mut facts = self.clone();
+        for seen in facts.nodes.values_mut() {
+            if let Some(cluster) = seen.cluster_mut() {
+                cluster.checkpoint = Lsn(0);
+            }
+            let Some(server) = seen.server.known_mut() else { continue };
+            server.pid = 0;
+            if let Some(sql) = server.sql.known_mut() {
+                sql.lsn = Lsn(0);
+                sql.replayed = None;
+                for sender in &mut sql.senders {
+                    (sender.sent, sender.flushed, sender.replayed) = (None, None, None);
+                }
+            }
+        }
+        facts
+    }
+}
+
 /// What was seen of one node.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct NodeObserved {

@@ -20,6 +20,7 @@ pub mod drift;
 pub mod pair;
 pub mod planner;
 pub mod predict;
+pub mod redact;
 pub mod refusal;
 
 pub use refusal::Refusal;
@@ -85,8 +86,6 @@ pub struct Step {
     pub action: Action,
     pub impact: Impact,
     pub reason: Reason,
-    /// Steps without which this one makes no sense; guards see to everything else.
-    pub needs: Vec<String>,
     pub diff: Vec<FileDiff>,
 }
 
@@ -139,7 +138,10 @@ pub enum Reason {
     Unfinished(String),
     /// What is there belongs to another cluster.
     OtherCluster(Identity),
+    /// The server is stopped.
     Stopped,
+    /// The data directory is new: a step before has made it.
+    JustMade,
     /// A clone without the files that make it a standby.
     NoStandbyFiles,
     /// Values that differ from the topology: name, now, then.

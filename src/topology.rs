@@ -9,11 +9,49 @@ use indexmap::IndexMap;
 use serde::Serialize;
 
 use crate::pg::version::Major;
+use crate::topology::diagnostic::Diagnostic;
+use crate::topology::diagnostic::Report;
+use crate::topology::model::Draft;
 
+pub mod advice;
 pub mod diagnostic;
 pub mod model;
 pub mod spans;
 pub mod validate;
+
+/// Reads a topology file, or says everything that is wrong with it.
+///
+/// `file` is its name, for the messages alone. `base_dir` is the absolute path of the folder that relative paths
+/// start at.
+///
+/// # Errors
+///
+/// All that is wrong, in the order of the file; never empty.
+pub fn parse(source: &[u8], file: &str, base_dir: &str) -> Result<Topology, Vec<Diagnostic>> {
+    parse_with_advice(source, file, base_dir).map(|(topology, _)| topology)
+}
+
+/// Reads a topology file as [`parse`] does, and says with it what is unwise in it, as warnings.
+///
+/// # Errors
+///
+/// All that is wrong, in the order of the file; never empty, and without warnings.
+pub fn parse_with_advice(
+    source: &[u8],
+    file: &str,
+    base_dir: &str,
+) -> Result<(Topology, Vec<Diagnostic>), Vec<Diagnostic>> {
+    let mut report = Report::on(file);
+    let draft = spans::read(source, &mut report).and_then(|yaml| Draft::of(&yaml, &mut report));
+    let topology = draft.clone().and_then(|draft| validate::topology(draft, base_dir, &mut report));
+    match topology.zip(draft) {
+        Some((topology, draft)) if report.is_empty() => {
+            let advice = advice::advice(&topology, &draft, file);
+            Ok((topology, advice))
+        }
+        Some(_) | None => Err(report.into_diagnostics()),
+    }
+}
 
 /// The name of a node: its key under `nodes:`, and its `application_name`.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, serde::Deserialize)]
@@ -268,12 +306,13 @@ impl Node {
     /// The name of the slot that this node streams through, on its upstream.
     #[must_use]
     pub fn slot_name(&self) -> String {
-        self.slot.clone().unwrap_or_else(|| {
-            let tail = self.name.as_str().to_lowercase();
-            let tail = tail.replace(|c: char| !(c.is_ascii_lowercase() || c.is_ascii_digit()), "_");
-            format!("pgpair_{tail}")
-        })
+        self.slot.clone().unwrap_or_else(|| default_slot_name(self.name.as_str()))
     }
+}
+
+fn default_slot_name(node: &str) -> String {
+    let tail = node.to_lowercase().replace(|c: char| !(c.is_ascii_lowercase() || c.is_ascii_digit()), "_");
+    format!("pgpair_{tail}")
 }
 
 /// What a node is to be.

@@ -172,7 +172,6 @@ impl Pair {
             action,
             impact: Impact::None,
             reason: Reason::Missing,
-            needs: Vec::new(),
             diff: Vec::new(),
         };
         let seen = Mutex::new(Vec::new());
@@ -527,7 +526,6 @@ async fn nothing_is_done_to_a_node_that_is_not_locked() {
         action: Action::RemoveOld,
         impact: Impact::None,
         reason: Reason::Replaced,
-        needs: Vec::new(),
         diff: Vec::new(),
     };
     let refused = unlocked.perform(&step, &|_| {}).await.expect_err("no lock");

@@ -37,6 +37,21 @@ impl Major {
         (Self::OLDEST.0..=Self::NEWEST.0).map(Self)
     }
 
+    /// The long options of initdb that shape a cluster, and whether each takes a value.
+    pub fn initdb_options(self) -> impl Iterator<Item = (&'static str, bool)> {
+        since(self, &INITDB_OPTIONS).map(|(name, takes_value)| (*name, *takes_value))
+    }
+
+    /// The types of rule that pg_hba.conf knows.
+    pub fn hba_types(self) -> impl Iterator<Item = &'static str> {
+        since(self, &HBA_TYPES).copied()
+    }
+
+    /// The authentication methods that pg_hba.conf knows; some need a build with them.
+    pub fn hba_methods(self) -> impl Iterator<Item = &'static str> {
+        since(self, &HBA_METHODS).copied()
+    }
+
     /// The facts of this major.
     #[must_use]
     pub fn dialect(self) -> Dialect {
@@ -116,12 +131,18 @@ pub struct Dialect {
     pub initdb_writes_password_encryption: bool,
     /// `max_wal_senders` of a standby must be at least the primary's (12 and later).
     pub wal_senders_limited_by_primary: bool,
+    /// Minors before those of February 2025 count walsenders in a role's CONNECTION LIMIT (10 to 17; 18 never did).
+    pub old_minors_limit_walsenders: bool,
     /// The data directory may be readable by its group (11 and later: mode 0750).
     pub group_access: bool,
     /// The unit of `wal_segment_size` in pg_settings, in bytes (10: blocks of 8 kB; later: bytes).
     pub wal_segment_size_unit: u64,
     /// initdb turns data checksums on by itself (18).
     pub checksums_by_default: bool,
+    /// Integers may have a fraction or an exponent, times the unit `us`, and reals any unit (12 and later).
+    pub fractional_integers: bool,
+    /// Sizes may have the unit `B` (11 and later).
+    pub byte_unit: bool,
     pub control: ControlLayout,
 }
 
@@ -135,13 +156,67 @@ impl Dialect {
             rewind_by_grants: n >= 11,
             initdb_writes_password_encryption: n <= 13,
             wal_senders_limited_by_primary: n >= 12,
+            old_minors_limit_walsenders: n <= 17,
             group_access: n >= 11,
             wal_segment_size_unit: if n >= 11 { 1 } else { 8192 },
             checksums_by_default: n >= 18,
+            fractional_integers: n >= 12,
+            byte_unit: n >= 11,
             control: control_layout(n),
         }
     }
 }
+
+/// What there is in a major of a table whose rows begin with the major that brought them.
+fn since<T>(major: Major, table: &'static [(u32, T)]) -> impl Iterator<Item = &'static T> {
+    table.iter().filter(move |(first, _)| *first <= major.0).map(|(_, row)| row)
+}
+
+const INITDB_OPTIONS: [(u32, (&str, bool)); 22] = [
+    (10, ("encoding", true)),
+    (10, ("locale", true)),
+    (10, ("lc-collate", true)),
+    (10, ("lc-ctype", true)),
+    (10, ("lc-messages", true)),
+    (10, ("lc-monetary", true)),
+    (10, ("lc-numeric", true)),
+    (10, ("lc-time", true)),
+    (10, ("no-locale", false)),
+    (10, ("text-search-config", true)),
+    (10, ("data-checksums", false)),
+    (10, ("no-sync", false)),
+    (11, ("allow-group-access", false)),
+    (11, ("wal-segsize", true)),
+    (14, ("no-instructions", false)),
+    (15, ("locale-provider", true)),
+    (15, ("icu-locale", true)),
+    (16, ("icu-rules", true)),
+    (17, ("builtin-locale", true)),
+    (17, ("sync-method", true)),
+    (18, ("no-data-checksums", false)),
+    (18, ("no-sync-data-files", false)),
+];
+
+const HBA_TYPES: [(u32, &str); 6] =
+    [(10, "local"), (10, "host"), (10, "hostssl"), (10, "hostnossl"), (12, "hostgssenc"), (12, "hostnogssenc")];
+
+const HBA_METHODS: [(u32, &str); 15] = [
+    (10, "trust"),
+    (10, "reject"),
+    (10, "scram-sha-256"),
+    (10, "md5"),
+    (10, "password"),
+    (10, "peer"),
+    (10, "ident"),
+    (10, "cert"),
+    (10, "gss"),
+    (10, "sspi"),
+    (10, "ldap"),
+    (10, "radius"),
+    (10, "pam"),
+    (10, "bsd"),
+    (18, "oauth"),
+];
 
 fn control_layout(major: u32) -> ControlLayout {
     let of_10 = ControlLayout {

@@ -4,7 +4,6 @@ use std::collections::BTreeSet;
 use std::str::FromStr;
 
 use crate::observed::Observed;
-use crate::plan::Action;
 use crate::plan::Impact;
 use crate::plan::Plan;
 use crate::plan::Step;
@@ -86,16 +85,14 @@ pub fn select<'a>(
         return selection;
     }
     for step in &plan.steps {
-        let out = |id: &String| selection.left_out.iter().any(|(other, _)| other.id == *id);
         let missing = needed(step).filter(|allowance| !allowed.contains(allowance));
         let why = if let Some(allowance) = missing {
             Some(format!("needs --allow {allowance}"))
-        } else if let Some(id) = step.needs.iter().find(|id| out(id)) {
-            Some(format!("goes with {id}"))
         } else {
             match check(&step.node, &step.action, topology, &world) {
                 Check::Blocked(refusal) => Some(refusal.reason()),
-                Check::Satisfied | Check::Ready => None,
+                Check::Satisfied => Some("there is nothing to do for it without the steps before it".to_owned()),
+                Check::Ready => None,
             }
         };
         match why {
@@ -128,10 +125,4 @@ pub fn yes_is_enough(allowance: &Allowance) -> bool {
         Allowance::Restart | Allowance::Outage => true,
         Allowance::Destroy(_) => false,
     }
-}
-
-/// Returns the nodes whose data an action replaces.
-#[must_use]
-pub fn destroys(action: &Action) -> bool {
-    matches!(action, Action::Clone(clone) if clone.replaces.is_some())
 }

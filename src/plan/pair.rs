@@ -1,1 +1,333 @@
-//! To be written.
+//! The joint state of the nodes, classified: which of the known situations the cluster is in.
+//!
+//! Two questions are answered here, each by an enum with a row a state: where the writer is
+//! ([`PairState`], of all nodes together), and what a standby's place holds ([`StandbyState`]). The planner
+//! answers every row; a state that is not spelled out can't be classified.
+
+use crate::observed::Cluster;
+use crate::observed::DataDir;
+use crate::observed::Identity;
+use crate::observed::NodeObserved;
+use crate::observed::Observed;
+use crate::observed::Reading;
+use crate::observed::comes_up_as;
+use crate::pg::block;
+use crate::plan::Refusal;
+use crate::topology::Node;
+use crate::topology::NodeName;
+use crate::topology::Role;
+use crate::topology::Topology;
+
+/// Where the writer is, and whether the node that the topology names may be it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum PairState {
+    /// No node has data, and no trace of any.
+    NothingYet,
+    /// The primary runs in its place and accepts writes.
+    PrimaryRuns,
+    /// The primary is stopped, would come up as a primary, and no other node can be one.
+    PrimaryStopped,
+    /// The writer is in doubt, or not where the topology says: nothing is changed.
+    Doubtful(Refusal),
+    /// The primary can't be worked on: neither it nor what depends on it.
+    PrimaryUnusable(Refusal),
+}
+
+/// Classifies the nodes of a cluster, taken together.
+#[must_use]
+pub fn classify(topology: &Topology, observed: &Observed) -> PairState {
+    if let Some(refusal) = two_primaries(observed) {
+        return PairState::Doubtful(refusal);
+    }
+    let primary = topology.primary();
+    let seen = observed.node(&primary.name);
+    match &seen.place {
+        Reading::Unknown(why) => {
+            PairState::Doubtful(Refusal::OutOfReach { node: primary.name.clone(), why: why.clone() })
+        }
+        Reading::Absent => PairState::Doubtful(Refusal::OutOfReach {
+            node: primary.name.clone(),
+            why: "its place was not looked at".into(),
+        }),
+        Reading::Known(place) => match &place.data_dir {
+            DataDir::Absent | DataDir::Empty => without_primary_data(topology, observed),
+            DataDir::Unfinished(found) | DataDir::Foreign(found) => PairState::PrimaryUnusable(Refusal::NotADataDir {
+                node: primary.name.clone(),
+                path: primary.data_dir.clone(),
+                found: found.clone(),
+            }),
+            DataDir::Cluster(cluster) => with_primary_data(topology, observed, cluster),
+        },
+    }
+}
+
+fn two_primaries(observed: &Observed) -> Option<Refusal> {
+    let mut writers = observed.nodes.iter().filter(|(_, seen)| seen.accepts_writes());
+    let same = |a: &NodeObserved, b: &NodeObserved| {
+        a.cluster().zip(b.cluster()).is_some_and(|(a, b)| a.identity == b.identity)
+    };
+    let (first, second) = writers.clone().find_map(|(name, seen)| {
+        writers.find(|(other, at)| *other != name && same(seen, at)).map(|(other, _)| (name, other))
+    })?;
+    let (first, second) = (first.min(second).clone(), first.max(second).clone());
+    Some(Refusal::TwoPrimaries { first, second })
+}
+
+/// The primary's place is empty: a new cluster, or an empty mount point beside a living one?
+fn without_primary_data(topology: &Topology, observed: &Observed) -> PairState {
+    match no_cluster_anywhere(topology, observed) {
+        Ok(()) => PairState::NothingYet,
+        Err(refusal) => PairState::Doubtful(refusal),
+    }
+}
+
+/// A new cluster is made only where every node was looked at and none has a trace of an old one.
+///
+/// # Errors
+///
+/// The first trace that was found.
+pub fn no_cluster_anywhere(topology: &Topology, observed: &Observed) -> Result<(), Refusal> {
+    let primary = &topology.primary().name;
+    for (name, seen) in &observed.nodes {
+        let place = match &seen.place {
+            Reading::Known(place) => place,
+            Reading::Unknown(why) => return Err(Refusal::OutOfReach { node: name.clone(), why: why.clone() }),
+            Reading::Absent => continue,
+        };
+        if let Some(mount_point) = &place.unmounted {
+            return Err(Refusal::Unmounted { node: name.clone(), mount_point: mount_point.clone() });
+        }
+        let holds = match &place.data_dir {
+            DataDir::Cluster(cluster) => Some(format!("has a data directory, system identifier {}", cluster.identity)),
+            DataDir::Unfinished(_) => Some("has an unfinished data directory".into()),
+            DataDir::Absent | DataDir::Empty | DataDir::Foreign(_) => None,
+        };
+        let aside = || {
+            let siblings = [(place.old, ".pgpair-old"), (place.work, ".pgpair-work")];
+            siblings
+                .into_iter()
+                .find(|(there, _)| *there)
+                .map(|(_, name)| format!("has a data directory kept aside as `{name}`"))
+        };
+        if let Some(holds) = holds.or_else(aside) {
+            return Err(Refusal::PrimaryMissing { primary: primary.clone(), holder: name.clone(), holds });
+        }
+    }
+    if let Some(identifier) = topology.system_identifier {
+        return Err(Refusal::Pinned { identifier });
+    }
+    Ok(())
+}
+
+fn with_primary_data(topology: &Topology, observed: &Observed, cluster: &Cluster) -> PairState {
+    let primary = topology.primary();
+    let seen = observed.node(&primary.name);
+    if let Some(refusal) = wrong_cluster(topology, primary, cluster) {
+        return PairState::Doubtful(refusal);
+    }
+    let moved =
+        |found: &str| PairState::Doubtful(Refusal::RolesMoved { node: primary.name.clone(), found: found.to_owned() });
+    match &seen.server {
+        Reading::Unknown(why) => {
+            PairState::Doubtful(Refusal::OutOfReach { node: primary.name.clone(), why: why.clone() })
+        }
+        Reading::Known(server) => match &server.sql {
+            Reading::Known(sql) if sql.in_recovery => moved("is in recovery"),
+            Reading::Known(_) => PairState::PrimaryRuns,
+            Reading::Unknown(why) => {
+                PairState::Doubtful(Refusal::NoAnswer { node: primary.name.clone(), why: why.clone() })
+            }
+            Reading::Absent => {
+                PairState::Doubtful(Refusal::NoAnswer { node: primary.name.clone(), why: "it was not asked".into() })
+            }
+        },
+        Reading::Absent => {
+            if comes_up_as(&cluster.markers, cluster.major) == Role::Standby || cluster.markers.recovery_signal {
+                return moved("is stopped and has standby files");
+            }
+            if cluster.state.was_standby() {
+                return moved("was last written by a standby, and its standby files are gone");
+            }
+            // A copy that never ran gets its standby files before anything starts.
+            let unfinished =
+                |other: &NodeObserved| other.server.is_absent() && other.cluster().is_some_and(needs_standby_files);
+            match others_are_safe(topology, observed, |other| !unfinished(other)) {
+                Ok(()) => PairState::PrimaryStopped,
+                Err(refusal) => PairState::Doubtful(refusal),
+            }
+        }
+    }
+}
+
+/// Whether a data directory is not what the topology's pin and the block in its files say.
+fn wrong_cluster(topology: &Topology, node: &Node, cluster: &Cluster) -> Option<Refusal> {
+    let pinned = topology.system_identifier;
+    if let Some(pinned) = pinned.filter(|pinned| cluster.identity != Identity::Known(*pinned)) {
+        return Some(Refusal::PinDiffers { node: node.name.clone(), found: cluster.identity.clone(), pinned });
+    }
+    if cluster.major != topology.postgresql.version {
+        return Some(Refusal::MajorDiffers {
+            node: node.name.clone(),
+            found: cluster.major.number(),
+            expected: topology.postgresql.version.number(),
+        });
+    }
+    other_clusters_block(topology, node, cluster)
+}
+
+/// Whether a block in the node's files was written for another cluster.
+#[must_use]
+pub fn other_clusters_block(topology: &Topology, node: &Node, cluster: &Cluster) -> Option<Refusal> {
+    let files = [("postgresql.conf", &cluster.conf.main.text), ("pg_hba.conf", &cluster.hba)];
+    files.into_iter().find_map(|(file, text)| {
+        let found = block::find(text).ok().flatten()?;
+        (found.block.cluster != topology.cluster).then(|| Refusal::OtherClustersBlock {
+            node: node.name.clone(),
+            file: file.to_owned(),
+            cluster: found.block.cluster,
+        })
+    })
+}
+
+/// Whether the stopped primary may be started: no other node is one, or could become one.
+///
+/// # Errors
+///
+/// The first node that is not safe (protocol, section 1).
+pub fn may_start_primary(topology: &Topology, observed: &Observed) -> Result<(), Refusal> {
+    others_are_safe(topology, observed, |_| true)
+}
+
+fn others_are_safe(
+    topology: &Topology,
+    observed: &Observed,
+    counts: impl Fn(&NodeObserved) -> bool,
+) -> Result<(), Refusal> {
+    let primary = topology.primary();
+    let Some(cluster) = observed.node(&primary.name).cluster() else { return Ok(()) };
+    let others = observed.nodes.iter().filter(|(name, seen)| **name != primary.name && counts(seen));
+    others.into_iter().try_for_each(|(name, seen)| is_safe(name, seen, &cluster.identity))
+}
+
+/// A node is safe where it was seen that it can't accept writes of this cluster.
+fn is_safe(name: &NodeName, seen: &NodeObserved, cluster: &Identity) -> Result<(), Refusal> {
+    let moved = |found: &str| Err(Refusal::RolesMoved { node: name.clone(), found: found.to_owned() });
+    let place = match &seen.place {
+        Reading::Known(place) => place,
+        Reading::Unknown(why) => return Err(Refusal::OutOfReach { node: name.clone(), why: why.clone() }),
+        Reading::Absent => return Ok(()),
+    };
+    let DataDir::Cluster(other) = &place.data_dir else { return Ok(()) };
+    if other.identity != *cluster {
+        return Ok(());
+    }
+    match &seen.server {
+        Reading::Unknown(why) => Err(Refusal::OutOfReach { node: name.clone(), why: why.clone() }),
+        Reading::Known(server) => match &server.sql {
+            Reading::Known(sql) if !sql.in_recovery => moved("accepts writes"),
+            Reading::Known(_) if other.markers.promote => moved("is about to be promoted"),
+            Reading::Known(_) => Ok(()),
+            Reading::Unknown(why) => Err(Refusal::NoAnswer { node: name.clone(), why: why.clone() }),
+            Reading::Absent => Err(Refusal::NoAnswer { node: name.clone(), why: "it was not asked".into() }),
+        },
+        Reading::Absent if comes_up_as(&other.markers, other.major) == Role::Standby => Ok(()),
+        Reading::Absent if needs_standby_files(other) => {
+            Err(Refusal::NotReady { why: format!("{name} has a copy of the cluster without standby files") })
+        }
+        Reading::Absent => Err(Refusal::FormerPrimary { node: name.clone() }),
+    }
+}
+
+/// Whether a stopped data directory without standby files is a copy or a standby, by its own files: then it must
+/// never be started without them.
+#[must_use]
+pub fn needs_standby_files(cluster: &Cluster) -> bool {
+    cluster.markers.backup_label || cluster.state.was_standby()
+}
+
+/// What is in the place of a standby.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum StandbyState {
+    /// Nothing; a clone can be made.
+    NoData,
+    /// A data directory that nobody can start.
+    Unfinished(String),
+    /// A stopped data directory of another cluster.
+    OtherCluster(Identity),
+    /// A copy of this cluster without the files that make it a standby, stopped.
+    WithoutStandbyFiles,
+    /// A stopped standby of this cluster.
+    Stopped,
+    /// A running standby of this cluster.
+    Runs,
+    /// The node can't be worked on.
+    Unusable(Refusal),
+    /// What is here makes the primary itself doubtful: nothing is changed anywhere.
+    Doubtful(Refusal),
+}
+
+/// Classifies what is in the place of a standby of the cluster `identity`.
+#[must_use]
+pub fn classify_standby(topology: &Topology, observed: &Observed, standby: &Node, identity: &Identity) -> StandbyState {
+    let node = standby.name.clone();
+    let seen = observed.node(&standby.name);
+    let place = match &seen.place {
+        Reading::Known(place) => place,
+        Reading::Unknown(why) => return StandbyState::Unusable(Refusal::OutOfReach { node, why: why.clone() }),
+        Reading::Absent => return StandbyState::NoData,
+    };
+    let cluster = match &place.data_dir {
+        DataDir::Absent | DataDir::Empty => return StandbyState::NoData,
+        DataDir::Unfinished(found) => return StandbyState::Unfinished(found.clone()),
+        DataDir::Foreign(found) => {
+            let path = standby.data_dir.clone();
+            return StandbyState::Unusable(Refusal::NotADataDir { node, path, found: found.clone() });
+        }
+        DataDir::Cluster(cluster) => cluster,
+    };
+    if cluster.identity != *identity {
+        return of_other_cluster(topology, seen, node, cluster, identity);
+    }
+    if let Some(refusal) = other_clusters_block(topology, standby, cluster) {
+        return StandbyState::Unusable(refusal);
+    }
+    match &seen.server {
+        Reading::Unknown(why) => StandbyState::Unusable(Refusal::OutOfReach { node, why: why.clone() }),
+        Reading::Known(server) => match &server.sql {
+            Reading::Known(sql) if sql.in_recovery => StandbyState::Runs,
+            Reading::Known(_) => StandbyState::Doubtful(Refusal::RolesMoved { node, found: "accepts writes".into() }),
+            Reading::Unknown(why) => StandbyState::Unusable(Refusal::NoAnswer { node, why: why.clone() }),
+            Reading::Absent => StandbyState::Unusable(Refusal::NoAnswer { node, why: "it was not asked".into() }),
+        },
+        Reading::Absent => {
+            if comes_up_as(&cluster.markers, cluster.major) == Role::Standby {
+                StandbyState::Stopped
+            } else if needs_standby_files(cluster) {
+                StandbyState::WithoutStandbyFiles
+            } else {
+                StandbyState::Unusable(Refusal::FormerPrimary { node })
+            }
+        }
+    }
+}
+
+fn of_other_cluster(
+    topology: &Topology,
+    seen: &NodeObserved,
+    node: NodeName,
+    cluster: &Cluster,
+    expected: &Identity,
+) -> StandbyState {
+    let (found, expected) = (cluster.identity.clone(), expected.clone());
+    let claims = [&cluster.conf.main.text, &cluster.hba]
+        .into_iter()
+        .any(|text| block::find(text).ok().flatten().is_some_and(|found| found.block.cluster == topology.cluster));
+    if claims {
+        return StandbyState::Doubtful(Refusal::ClaimsThisCluster { node, found, expected });
+    }
+    match &seen.server {
+        Reading::Absent => StandbyState::OtherCluster(found),
+        Reading::Known(_) => StandbyState::Unusable(Refusal::OtherClusterRuns { node, found, expected }),
+        Reading::Unknown(why) => StandbyState::Unusable(Refusal::OutOfReach { node, why: why.clone() }),
+    }
+}

@@ -1,1 +1,279 @@
-//! To be written.
+//! A simulated cluster: it is moved by the planner's own predictions, and pgpair can die in it at any point.
+//!
+//! What it holds is the truth; what it lets see is what a look at real servers would show (a stopped server tells
+//! nothing of its roles).
+
+use std::collections::BTreeMap;
+use std::sync::Mutex;
+use std::sync::MutexGuard;
+use std::sync::PoisonError;
+
+use crate::observed::DataDir;
+use crate::observed::NodeObserved;
+use crate::observed::Observed;
+use crate::observed::Reading;
+use crate::observed::comes_up_as;
+use crate::pg::block;
+use crate::plan::Action;
+use crate::plan::Effect;
+use crate::plan::Step;
+use crate::plan::predict::predict;
+use crate::topology::NodeName;
+use crate::topology::Role;
+use crate::topology::Topology;
+use crate::world::Failure;
+use crate::world::Progress;
+use crate::world::World;
+
+/// When pgpair dies.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Crash {
+    /// The number of the step that is performed then, from 0.
+    pub step: usize,
+    pub moment: Moment,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Moment {
+    Before,
+    /// Half-way through; most actions have one such state, some two.
+    Half(usize),
+    After,
+}
+
+/// A cluster that exists only in memory.
+pub struct Sim {
+    topology: Topology,
+    state: Mutex<State>,
+}
+
+struct State {
+    truth: Observed,
+    crash: Option<Crash>,
+    performed: usize,
+    is_dead: bool,
+    violations: Vec<String>,
+}
+
+impl Sim {
+    /// Begins with this truth; pgpair dies at `crash`.
+    #[must_use]
+    pub fn new(topology: Topology, truth: Observed, crash: Option<Crash>) -> Self {
+        let state = State { truth, crash, performed: 0, is_dead: false, violations: Vec::new() };
+        Self { topology, state: Mutex::new(state) }
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Changes the truth behind pgpair's back.
+    pub fn interfere(&self, change: impl FnOnce(&mut Observed)) {
+        change(&mut self.state().truth);
+    }
+
+    /// Whether pgpair died in it.
+    #[must_use]
+    pub fn is_dead(&self) -> bool {
+        self.state().is_dead
+    }
+
+    /// Returns what broke an invariant so far.
+    #[must_use]
+    pub fn violations(&self) -> Vec<String> {
+        self.state().violations.clone()
+    }
+
+    /// How many steps were performed.
+    #[must_use]
+    pub fn performed(&self) -> usize {
+        self.state().performed
+    }
+
+    /// Returns the truth once everything that was under way has come to its end: servers finish starting.
+    #[must_use]
+    pub fn settled(&self) -> Observed {
+        let mut truth = self.state().truth.clone();
+        let starting: Vec<NodeName> = truth
+            .nodes
+            .iter()
+            .filter(|(_, seen)| seen.server.known().is_some_and(|server| server.sql.known().is_none()))
+            .map(|(name, _)| name.clone())
+            .collect();
+        for name in starting {
+            predict(&name, &Action::Start { role: Role::Primary }, &self.topology, &mut truth);
+        }
+        truth
+    }
+}
+
+impl World for Sim {
+    async fn observe(&self) -> Observed {
+        let mut seen = self.state().truth.clone();
+        for node in seen.nodes.values_mut() {
+            mask(node);
+        }
+        seen
+    }
+
+    async fn perform(&self, step: &Step, _progress: &(dyn Fn(Progress) + Sync)) -> Result<(), Failure> {
+        let mut state = self.state();
+        if state.is_dead {
+            return Err(Failure::new("pgpair is dead"));
+        }
+        let harm = harm(&step.node, &step.action, &state.truth);
+        state.violations.extend(harm.map(|harm| format!("{}: {harm}", step.id)));
+        let before = dangers(&state.truth);
+        let crash = state.crash.filter(|crash| crash.step == state.performed);
+        match crash.map(|crash| crash.moment) {
+            Some(Moment::Before) => {}
+            Some(Moment::Half(which)) => half(&step.node, &step.action, which, &mut state.truth),
+            Some(Moment::After) | None => predict(&step.node, &step.action, &self.topology, &mut state.truth),
+        }
+        state.performed += 1;
+        let worse =
+            dangers(&state.truth).into_iter().filter(|(nodes, run)| before.get(nodes).is_none_or(|ran| ran < run));
+        let worse: Vec<String> =
+            worse.map(|((a, b), run)| format!("{}: {a} and {b} may both write, {run} of them run", step.id)).collect();
+        state.violations.extend(worse);
+        if crash.is_some() {
+            state.is_dead = true;
+            return Err(Failure::new("pgpair died"));
+        }
+        Ok(())
+    }
+}
+
+/// Hides what a look at real nodes would not show.
+fn mask(seen: &mut NodeObserved) {
+    let answers = seen.sql().is_some();
+    if let Some(cluster) = seen.cluster_mut().filter(|_| !answers) {
+        cluster.replication_role = Reading::Unknown("the server is stopped".into());
+        for slot in cluster.slots.values_mut() {
+            slot.reserved = false;
+        }
+    }
+}
+
+/// Returns every two nodes of one cluster that accept writes, or would once somebody starts them, with how many of
+/// them run.
+fn dangers(truth: &Observed) -> BTreeMap<(NodeName, NodeName), usize> {
+    let writers: Vec<(&NodeName, bool)> = truth
+        .nodes
+        .iter()
+        .filter_map(|(name, seen)| {
+            let cluster = seen.cluster()?;
+            // A server that does not answer yet becomes what its files say, as a stopped one would.
+            let would_write = match seen.sql() {
+                Some(sql) => !sql.in_recovery,
+                None => comes_up_as(&cluster.markers, cluster.major) == Role::Primary,
+            };
+            would_write.then_some((name, seen.accepts_writes()))
+        })
+        .collect();
+    let mut dangers = BTreeMap::new();
+    for (index, (a, a_runs)) in writers.iter().enumerate() {
+        for (b, b_runs) in &writers[index + 1..] {
+            let identity = |name| truth.node(name).cluster().map(|cluster| &cluster.identity);
+            if identity(a) == identity(b) {
+                dangers.insert(((*a).clone(), (*b).clone()), usize::from(*a_runs) + usize::from(*b_runs));
+            }
+        }
+    }
+    dangers
+}
+
+/// Returns what an action would break: a cluster is never made beside another's data, a node of the cluster is never
+/// overwritten by a copy of another, and a standby's directory is never started without its standby files.
+fn harm(node: &NodeName, action: &Action, truth: &Observed) -> Option<String> {
+    let own = truth.node(node).cluster();
+    match action {
+        Action::CreatePrimary(_) => {
+            let (other, _) = truth.nodes.iter().find(|(_, seen)| seen.cluster().is_some())?;
+            Some(format!("a cluster is created although {other} has data"))
+        }
+        Action::Clone(clone) => {
+            let source = truth.node(&clone.source).cluster()?;
+            let is_member = own.is_some_and(|own| own.identity == source.identity);
+            let is_running = truth.node(node).server.known().is_some();
+            (is_member || is_running).then(|| "a member of the cluster, or a running server, is replaced".to_owned())
+        }
+        Action::Start { .. } => {
+            let own = own?;
+            let is_copy = own.state.was_standby() || own.markers.backup_label;
+            let is_marked = comes_up_as(&own.markers, own.major) == Role::Standby;
+            (is_copy && !is_marked).then(|| "a standby's directory is started without its standby files".to_owned())
+        }
+        Action::StandbyFiles(_)
+        | Action::Configure(_)
+        | Action::Hba { .. }
+        | Action::Passfile { .. }
+        | Action::ReplicationRole(_)
+        | Action::Slot { .. }
+        | Action::DropSlot { .. }
+        | Action::Streaming { .. }
+        | Action::RemoveOld => None,
+    }
+}
+
+/// What an action leaves when it is cut off.
+fn half(node: &NodeName, action: &Action, which: usize, truth: &mut Observed) {
+    let seen = truth.node_mut(node);
+    match action {
+        Action::CreatePrimary(_) | Action::Clone(_) => {
+            let Some(place) = seen.place.known_mut() else { return };
+            place.new = true;
+            let had_data = matches!(place.data_dir, DataDir::Cluster(_) | DataDir::Unfinished(_));
+            if which == 1 && had_data {
+                // Between the two renames.
+                place.old = true;
+                place.data_dir = DataDir::Absent;
+            }
+        }
+        Action::Configure(configure) => {
+            if let Some(cluster) = seen.cluster_mut() {
+                let text = &cluster.conf.main.text;
+                let put =
+                    configure.block.as_ref().map_or_else(|| block::remove(text), |block| block::put_last(text, block));
+                cluster.conf.main.text = put.unwrap_or_else(|_| text.clone());
+            }
+            if let Some(sql) = seen.sql_mut() {
+                sql.conf_loaded = false;
+            }
+            if which == 1 && configure.effect == Effect::Restart {
+                seen.server = Reading::Absent;
+            }
+        }
+        Action::Hba { block, .. } => {
+            if let Some(cluster) = seen.cluster_mut() {
+                cluster.hba = block::put_before_rules(&cluster.hba, block).unwrap_or_else(|_| cluster.hba.clone());
+            }
+            if let Some(sql) = seen.sql_mut() {
+                sql.hba_loaded = false;
+            }
+        }
+        Action::Start { .. } => {
+            seen.server = Reading::Known(crate::observed::Server {
+                pid: 0,
+                started: 0,
+                port: None,
+                socket_dir: None,
+                sql: Reading::Unknown("the database system is starting up".into()),
+            });
+        }
+        Action::ReplicationRole(_) => {
+            if let Some(cluster) = seen.cluster_mut()
+                && let Reading::Known(role) = &mut cluster.replication_role
+            {
+                role.rewind_grants = false;
+            }
+        }
+        // Done by one rename or one transaction, or by waiting.
+        Action::StandbyFiles(_)
+        | Action::Passfile { .. }
+        | Action::Slot { .. }
+        | Action::DropSlot { .. }
+        | Action::Streaming { .. }
+        | Action::RemoveOld => {}
+    }
+}

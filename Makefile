@@ -1,0 +1,12 @@
+# Each target works from a fresh clone on a Debian machine with a Rust toolchain.
+
+.PHONY: demo test
+
+# A real pair from nothing: plan, apply, an empty plan, status.
+demo:
+	@scripts/demo
+
+# Everything that CI checks.
+test:
+	@scripts/test
+

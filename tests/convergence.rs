@@ -1,0 +1,565 @@
+//! The planner's proof: from every starting state of a pair, with pgpair dying at every step and half-way through it.
+//!
+//! Starting states are not sampled but enumerated: every prefix of a creation, with every mishap at the primary and
+//! every mishap at the standby. From each of them plan and apply are run in the simulated cluster, once to the end
+//! and once for every crash point, and then on until nothing is left to do. What must hold: no second writer, nor a
+//! stopped node that would come up as one; it converges; the plan is then empty; planning changes nothing; and
+//! nothing that needs an allowance is done without it.
+
+#![expect(clippy::print_stdout, reason = "the counts are part of the proof")]
+
+use std::collections::BTreeMap;
+use std::collections::BTreeSet;
+
+use pgpair::observed::Binaries;
+use pgpair::observed::Cluster;
+use pgpair::observed::DataDir;
+use pgpair::observed::Identity;
+use pgpair::observed::Markers;
+use pgpair::observed::NodeObserved;
+use pgpair::observed::Observed;
+use pgpair::observed::Passfile;
+use pgpair::observed::Place;
+use pgpair::observed::Program;
+use pgpair::observed::Reading;
+use pgpair::observed::Server;
+use pgpair::observed::Slot;
+use pgpair::observed::Sql;
+use pgpair::pg::block;
+use pgpair::pg::control::ControlState;
+use pgpair::pg::lsn::Lsn;
+use pgpair::pg::lsn::Timeline;
+use pgpair::pg::version::StandbyMode;
+use pgpair::plan::Action;
+use pgpair::plan::Impact;
+use pgpair::plan::Plan;
+use pgpair::plan::Status;
+use pgpair::plan::allow;
+use pgpair::plan::allow::Allowance;
+use pgpair::plan::check::Check;
+use pgpair::plan::check::check;
+use pgpair::plan::planner::plan;
+use pgpair::plan::predict::predict;
+use pgpair::topology;
+use pgpair::topology::NodeName;
+use pgpair::topology::Role;
+use pgpair::topology::Topology;
+use pgpair::world::World;
+use pgpair::world::sim::Crash;
+use pgpair::world::sim::Moment;
+use pgpair::world::sim::Sim;
+
+fn pair(version: u32, auth: &str, slots: bool) -> Topology {
+    let password = if auth == "trust" { "" } else { ", password: { env: SECRET }" };
+    let yaml = format!(
+        "version: 1\ncluster: sim\npostgresql: {{ version: {version} }}\n\
+         replication: {{ user: repuser, auth: {auth}{password}, connection_limit: 3, slots: {slots} }}\n\
+         parameters: {{ max_wal_senders: 4, wal_log_hints: on }}\n\
+         nodes:\n  a: {{ role: primary, port: 6001, data_dir: /pg/a }}\n  b: {{ role: standby, port: 6002, data_dir: /pg/b }}\n"
+    );
+    topology::parse(yaml.as_bytes(), "sim.yaml", "/").expect("a good topology")
+}
+
+fn name(node: &str) -> NodeName {
+    NodeName::new(node)
+}
+
+/// Two nodes with binaries and nothing else.
+fn nothing(topology: &Topology) -> Observed {
+    let version = topology.postgresql.version;
+    let binaries = Binaries {
+        bin_dir: "/pg/bin".into(),
+        version: version.to_string(),
+        major: version,
+        basebackup: Reading::Known(Program { path: "/pg/bin/pg_basebackup".into(), major: 18 }),
+        socket_dir: None,
+    };
+    let place =
+        Place { data_dir: DataDir::Absent, not_writable: None, new: false, work: false, old: false, unmounted: None };
+    let node = NodeObserved {
+        binaries: Reading::Known(binaries),
+        place: Reading::Known(place),
+        server: Reading::Absent,
+        port_taken: Reading::Absent,
+    };
+    Observed { nodes: topology.nodes.keys().map(|name| (name.clone(), node.clone())).collect() }
+}
+
+/// What goes wrong at a node, between two runs of pgpair.
+type Mishap = (&'static str, fn(&Topology, &mut Observed, &NodeName));
+
+fn stop(observed: &mut Observed, node: &NodeName, cleanly: bool) {
+    let seen = observed.node_mut(node);
+    if seen.server.is_absent() {
+        return;
+    }
+    seen.server = Reading::Absent;
+    if let Some(cluster) = seen.cluster_mut() {
+        cluster.state = match (cleanly, cluster.state) {
+            (true, ControlState::InArchiveRecovery) => ControlState::ShutDownInRecovery,
+            (true, _) => ControlState::ShutDown,
+            (false, state) => state,
+        };
+        for slot in cluster.slots.values_mut() {
+            slot.active = false;
+        }
+    }
+    for (other, seen) in &mut observed.nodes {
+        if let Some(sql) = seen.sql_mut().filter(|_| other != node) {
+            sql.senders.retain(|sender| sender.application_name != node.as_str());
+            sql.receiver = None;
+        }
+        if let Some(cluster) = seen.cluster_mut().filter(|_| other != node) {
+            for slot in cluster.slots.values_mut() {
+                slot.active = false;
+            }
+        }
+    }
+}
+
+/// A place that can't be looked at is replaced by an empty one.
+fn place<'a>(observed: &'a mut Observed, node: &NodeName) -> &'a mut Place {
+    let seen = observed.node_mut(node);
+    if seen.place.known().is_none() {
+        seen.place = Reading::Known(empty_place());
+        seen.server = Reading::Absent;
+    }
+    seen.place.known_mut().expect("just made")
+}
+
+fn empty_place() -> Place {
+    Place { data_dir: DataDir::Absent, not_writable: None, new: false, work: false, old: false, unmounted: None }
+}
+
+/// A data directory straight from an initdb by hand.
+fn fresh_initdb(topology: &Topology, observed: &mut Observed, node: &NodeName) {
+    stop(observed, node, true);
+    let mut scratch = nothing(topology);
+    let first = plan(topology, &scratch).steps.remove(0);
+    predict(&first.node, &first.action, topology, &mut scratch);
+    let mut cluster = scratch.node(&topology.primary().name).cluster().expect("just created").clone();
+    cluster.identity = Identity::Known(if node.as_str() == "a" { 1 } else { 2 });
+    cluster.conf.main.text = "max_connections = 100\n".into();
+    cluster.hba = "local all all trust\nhost replication all 127.0.0.1/32 reject\n".into();
+    cluster.passfile = Passfile::Absent;
+    place(observed, node).data_dir = DataDir::Cluster(Box::new(cluster));
+}
+
+fn promote(observed: &mut Observed, node: &NodeName) {
+    if !observed.node(node).sql().is_some_and(|sql| sql.in_recovery) {
+        return;
+    }
+    stop(observed, node, true);
+    with_cluster(observed, node, |cluster| {
+        cluster.markers = Markers { postmaster_opts: true, ..Markers::default() };
+        cluster.timeline = Timeline(cluster.timeline.0 + 1);
+        cluster.newest_history = Some(cluster.timeline);
+        cluster.state = ControlState::ShutDown;
+    });
+    let server = Server { pid: 1, started: 0, port: None, socket_dir: None, sql: Reading::Known(writer()) };
+    observed.node_mut(node).server = Reading::Known(server);
+    with_cluster(observed, node, |cluster| cluster.state = ControlState::InProduction);
+}
+
+fn writer() -> Sql {
+    Sql {
+        version: String::new(),
+        in_recovery: false,
+        timeline: Timeline(2),
+        lsn: Lsn(0),
+        replayed: None,
+        replay_paused: false,
+        settings: BTreeMap::new(),
+        hba_loaded: true,
+        conf_loaded: true,
+        receiver: None,
+        senders: Vec::new(),
+    }
+}
+
+fn with_cluster(observed: &mut Observed, node: &NodeName, change: impl FnOnce(&mut Cluster)) {
+    if let Some(cluster) = observed.node_mut(node).cluster_mut() {
+        change(cluster);
+    }
+}
+
+fn mishaps() -> Vec<Mishap> {
+    vec![
+        ("nothing", |_, _, _| {}),
+        ("stopped", |_, observed, node| stop(observed, node, true)),
+        ("crashed", |_, observed, node| stop(observed, node, false)),
+        ("deleted", |_, observed, node| {
+            stop(observed, node, true);
+            place(observed, node).data_dir = DataDir::Absent;
+        }),
+        ("empty folder", |_, observed, node| {
+            stop(observed, node, true);
+            place(observed, node).data_dir = DataDir::Empty;
+        }),
+        ("unmounted", |_, observed, node| {
+            stop(observed, node, true);
+            let place = place(observed, node);
+            place.data_dir = DataDir::Empty;
+            place.unmounted = Some("/pg".into());
+        }),
+        ("unfinished", |_, observed, node| {
+            stop(observed, node, true);
+            place(observed, node).data_dir = DataDir::Unfinished("no global/pg_control".into());
+        }),
+        ("no data directory", |_, observed, node| {
+            stop(observed, node, true);
+            place(observed, node).data_dir = DataDir::Foreign("holiday.jpg".into());
+        }),
+        ("left-over copy", |_, observed, node| place(observed, node).new = true),
+        ("kept aside", |_, observed, node| place(observed, node).old = true),
+        ("fresh initdb", fresh_initdb),
+        ("fresh initdb runs", |topology, observed, node| {
+            fresh_initdb(topology, observed, node);
+            predict(node, &Action::Start { role: Role::Primary }, topology, observed);
+        }),
+        ("fresh initdb ran", |topology, observed, node| {
+            fresh_initdb(topology, observed, node);
+            predict(node, &Action::Start { role: Role::Primary }, topology, observed);
+            stop(observed, node, true);
+        }),
+        ("standby files gone", |_, observed, node| {
+            stop(observed, node, true);
+            with_cluster(observed, node, |cluster| {
+                cluster.markers.standby_signal = false;
+                cluster.markers.recovery_conf = None;
+            });
+        }),
+        ("promoted by hand", |_, observed, node| promote(observed, node)),
+        ("promoted by hand and stopped", |_, observed, node| {
+            promote(observed, node);
+            stop(observed, node, true);
+        }),
+        ("copied by hand", |topology, observed, node| {
+            let Some(mut cluster) = observed.node(&topology.primary().name).cluster().cloned() else { return };
+            if *node == topology.primary().name {
+                return;
+            }
+            stop(observed, node, true);
+            cluster.markers = Markers { backup_label: true, ..Markers::default() };
+            cluster.slots.clear();
+            place(observed, node).data_dir = DataDir::Cluster(Box::new(cluster));
+        }),
+        ("was a standby once", |_, observed, node| {
+            stop(observed, node, true);
+            with_cluster(observed, node, |cluster| {
+                cluster.markers = Markers { postmaster_opts: true, ..Markers::default() };
+                cluster.state = ControlState::ShutDownInRecovery;
+            });
+        }),
+        ("block removed", |_, observed, node| {
+            with_cluster(observed, node, |cluster| {
+                cluster.conf.main.text = block::remove(&cluster.conf.main.text).expect("one block");
+            });
+        }),
+        ("block edited", |_, observed, node| {
+            with_cluster(observed, node, |cluster| {
+                cluster.conf.main.text =
+                    cluster.conf.main.text.replace("wal_log_hints = 'on'", "wal_log_hints = 'off'");
+            });
+            if let Some(sql) = observed.node_mut(node).sql_mut() {
+                sql.settings.entry("wal_log_hints".into()).and_modify(|setting| setting.value = "off".into());
+            }
+        }),
+        ("rules removed", |_, observed, node| {
+            with_cluster(observed, node, |cluster| {
+                cluster.hba = block::remove(&cluster.hba).expect("one block") + "local all all trust\n";
+            });
+        }),
+        ("rules not read", |_, observed, node| {
+            if let Some(sql) = observed.node_mut(node).sql_mut() {
+                sql.hba_loaded = false;
+            }
+        }),
+        ("passfile gone", |_, observed, node| {
+            with_cluster(observed, node, |cluster| cluster.passfile = Passfile::Absent);
+        }),
+        ("role dropped", |_, observed, node| {
+            with_cluster(observed, node, |cluster| {
+                if cluster.replication_role.known().is_some() {
+                    cluster.replication_role = Reading::Absent;
+                }
+            });
+        }),
+        ("slots dropped", |_, observed, node| {
+            with_cluster(observed, node, |cluster| cluster.slots.retain(|_, slot| slot.active));
+        }),
+        ("slot of a former node", |_, observed, node| {
+            let slot = Slot { physical: true, active: false, reserved: true, wal_status: None };
+            with_cluster(observed, node, |cluster| drop(cluster.slots.insert("pgpair_gone".into(), slot)));
+        }),
+        ("slot of another program", |_, observed, node| {
+            let slot = Slot { physical: true, active: false, reserved: true, wal_status: None };
+            with_cluster(observed, node, |cluster| drop(cluster.slots.insert("barman".into(), slot)));
+        }),
+        ("out of reach", |_, observed, node| {
+            observed.node_mut(node).place = Reading::Unknown("permission denied".into());
+            observed.node_mut(node).server = Reading::Unknown("permission denied".into());
+        }),
+        ("silent", |_, observed, node| {
+            if let Some(server) = observed.node_mut(node).server.known_mut() {
+                server.sql = Reading::Unknown("timeout".into());
+            }
+        }),
+        ("port taken", |_, observed, node| {
+            if observed.node(node).server.is_absent() {
+                observed.node_mut(node).port_taken = Reading::Known("nginx".into());
+            }
+        }),
+        ("binaries gone", |_, observed, node| observed.node_mut(node).binaries = Reading::Absent),
+    ]
+}
+
+/// Every prefix of a creation, with every pair of mishaps; equal states once.
+fn starting_states(topology: &Topology) -> BTreeMap<String, (String, Observed)> {
+    let mut prefixes = vec![nothing(topology)];
+    for step in plan(topology, &prefixes[0]).steps {
+        let mut next = prefixes.last().expect("not empty").clone();
+        predict(&step.node, &step.action, topology, &mut next);
+        // initdb chooses an identifier.
+        for seen in next.nodes.values_mut() {
+            if let Some(cluster) =
+                seen.cluster_mut().filter(|cluster| matches!(cluster.identity, Identity::CreatedOn(_)))
+            {
+                cluster.identity = Identity::Known(1000);
+            }
+        }
+        prefixes.push(next);
+    }
+    let mut states = BTreeMap::new();
+    for (number, prefix) in prefixes.iter().enumerate() {
+        for (at_b, mishap_at_b) in mishaps() {
+            for (at_a, mishap_at_a) in mishaps() {
+                let mut state = prefix.clone();
+                mishap_at_b(topology, &mut state, &name("b"));
+                mishap_at_a(topology, &mut state, &name("a"));
+                let key = serde_json::to_string(&state).expect("plain data");
+                states.entry(key).or_insert_with(|| (format!("after step {number}, a: {at_a}, b: {at_b}"), state));
+            }
+        }
+    }
+    states
+}
+
+fn block_on<T>(work: impl Future<Output = T>) -> T {
+    futures_util::future::FutureExt::now_or_never(work).expect("the simulated world never waits")
+}
+
+/// What one run of pgpair did.
+struct Run {
+    plan: Plan,
+    performed: usize,
+    left_out: usize,
+    died: bool,
+    refused: Option<String>,
+    after: Observed,
+}
+
+/// Plans and applies once.
+fn run(topology: &Topology, truth: &Observed, allowed: &BTreeSet<Allowance>, crash: Option<Crash>, story: &str) -> Run {
+    let sim = Sim::new(topology.clone(), truth.clone(), crash);
+    let observed = block_on(sim.observe());
+    let untouched = observed.clone();
+    let plan = plan(topology, &observed);
+    assert_eq!(observed, untouched, "{story}: planning changed the world");
+    apply(topology, &sim, plan, &observed, allowed, &|_| {}, story)
+}
+
+/// Applies a plan as the executor does: check, perform, look again.
+fn apply(
+    topology: &Topology,
+    sim: &Sim,
+    plan: Plan,
+    observed: &Observed,
+    allowed: &BTreeSet<Allowance>,
+    before_step: &dyn Fn(usize),
+    story: &str,
+) -> Run {
+    let selection = allow::select(&plan, topology, observed, allowed);
+    let mut refused = None;
+    for (number, step) in selection.chosen.iter().enumerate() {
+        before_step(number);
+        if let Some(allowance) = allow::needed(step) {
+            assert!(allowed.contains(&allowance), "{story}: {} without its allowance", step.id);
+        }
+        match check(&step.node, &step.action, topology, &block_on(sim.observe())) {
+            Check::Satisfied => continue,
+            Check::Blocked(refusal) => {
+                refused = Some(format!("the guard of {} refuses what was planned: {}", step.id, refusal.reason()));
+                break;
+            }
+            Check::Ready => {}
+        }
+        if block_on(sim.perform(step, &|_| {})).is_err() {
+            break;
+        }
+        let after = check(&step.node, &step.action, topology, &block_on(sim.observe()));
+        assert_eq!(after, Check::Satisfied, "{story}: {} was performed and its goal is not reached", step.id);
+    }
+    assert_eq!(sim.violations(), Vec::<String>::new(), "{story}");
+    let left_out = selection.left_out.len();
+    let (performed, died) = (sim.performed(), sim.is_dead());
+    Run { plan, performed, left_out, died, refused, after: sim.settled() }
+}
+
+fn everything() -> BTreeSet<Allowance> {
+    let nodes = ["a", "b"].map(|node| Allowance::Destroy(name(node)));
+    [Allowance::Restart, Allowance::Outage].into_iter().chain(nodes).collect()
+}
+
+/// Runs on until nothing is left to do; returns what the last plan says.
+fn converge(topology: &Topology, start: &Observed, story: &str) -> Plan {
+    let mut truth = start.clone();
+    for _ in 0..4 {
+        let run = run(topology, &truth, &everything(), None, story);
+        assert_eq!(run.refused, None, "{story}");
+        truth = run.after;
+        if run.performed == 0 {
+            assert!(
+                run.plan.steps.is_empty() || run.plan.is_halted(),
+                "{story}: a plan whose steps are done already: {:?}",
+                run.plan.steps
+            );
+            return run.plan;
+        }
+    }
+    panic!("{story}: does not converge");
+}
+
+/// How many states were tried, and how they ended.
+#[derive(Debug, Default)]
+struct Tally {
+    states: usize,
+    clean: usize,
+    blocked: usize,
+    crashes: usize,
+}
+
+fn try_every_state(version: u32, auth: &str, slots: bool) {
+    let topology = pair(version, auth, slots);
+    let mut tally = Tally::default();
+    // Crashes end in few different states; where each leads to is worked out once.
+    let mut known: BTreeMap<String, Plan> = BTreeMap::new();
+    let mut end_of = |truth: &Observed, story: &str| {
+        let key = serde_json::to_string(truth).expect("plain data");
+        known.entry(key).or_insert_with(|| converge(&topology, truth, story)).clone()
+    };
+    for (label, start) in starting_states(&topology).into_values() {
+        let story = format!("{version} {auth}, {label}");
+        tally.states += 1;
+        let last = end_of(&start, &story);
+        match last.status() {
+            Status::Clean => tally.clean += 1,
+            Status::Blocked => tally.blocked += 1,
+            Status::Changes => panic!("{story}: converged, and the plan has steps"),
+        }
+        let observed = block_on(Sim::new(topology.clone(), start.clone(), None).observe());
+        let first = plan(&topology, &observed);
+        for step in 0..first.steps.len() {
+            for moment in [Moment::Before, Moment::Half(0), Moment::Half(1), Moment::After] {
+                let story = format!("{story}, dies at step {step} {moment:?}");
+                let sim = Sim::new(topology.clone(), start.clone(), Some(Crash { step, moment }));
+                let crashed = apply(&topology, &sim, first.clone(), &observed, &everything(), &|_| {}, &story);
+                tally.crashes += 1;
+                if crashed.died {
+                    let again = end_of(&crashed.after, &story);
+                    assert_eq!(again.status(), last.status(), "{story}: ends elsewhere: {:?}", again.blocked);
+                }
+            }
+        }
+    }
+    println!("{version} {auth}: {tally:?}");
+    assert!(tally.states > 1000 && tally.clean > 500 && tally.blocked > 100);
+}
+
+#[test]
+fn every_state_of_a_pair_of_15_with_scram_converges_whatever_step_pgpair_dies_at() {
+    try_every_state(15, "scram-sha-256", true);
+}
+
+#[test]
+fn every_state_of_a_pair_of_15_without_slots_converges_whatever_step_pgpair_dies_at() {
+    try_every_state(15, "trust", false);
+}
+
+#[test]
+fn every_state_of_a_pair_of_10_converges_whatever_step_pgpair_dies_at() {
+    try_every_state(10, "md5", true);
+}
+
+/// Between two steps somebody starts, stops, promotes, deletes or replaces something.
+#[test]
+fn a_guard_notices_what_happens_between_plan_and_step() {
+    let topology = pair(15, "scram-sha-256", true);
+    let mut runs = 0;
+    let mut refused = 0;
+    for (label, start) in starting_states(&topology).into_values() {
+        // One mishap to begin with is enough here: the other comes in between.
+        if !label.contains("a: nothing") && !label.contains("a: stopped") && !label.contains("b: nothing") {
+            continue;
+        }
+        let observed = block_on(Sim::new(topology.clone(), start.clone(), None).observe());
+        let first = plan(&topology, &observed);
+        for at in 0..first.steps.len() {
+            for node in ["a", "b"] {
+                for (what, mishap) in mishaps() {
+                    let story = format!("{label}; before step {at}, {node}: {what}");
+                    let sim = Sim::new(topology.clone(), start.clone(), None);
+                    let interfere = |number| {
+                        if number == at {
+                            sim.interfere(|truth| mishap(&topology, truth, &name(node)));
+                        }
+                    };
+                    let run = apply(&topology, &sim, first.clone(), &observed, &everything(), &interfere, &story);
+                    runs += 1;
+                    refused += usize::from(run.refused.is_some());
+                }
+            }
+        }
+    }
+    println!("{runs} interferences, {refused} refused by a guard");
+    assert!(refused > 1000);
+}
+
+#[test]
+fn nothing_that_needs_an_allowance_is_done_without_it() {
+    let topology = pair(15, "scram-sha-256", true);
+    for (label, start) in starting_states(&topology).into_values() {
+        let done = run(&topology, &start, &BTreeSet::new(), None, &label);
+        let needing = done.plan.steps.iter().filter(|step| step.impact > Impact::Reload).count();
+        assert!(done.left_out >= needing || done.plan.is_halted(), "{label}");
+    }
+}
+
+#[test]
+fn from_nothing_a_pair_is_made_without_any_allowance() {
+    for version in [10, 15] {
+        let topology = pair(version, "scram-sha-256", true);
+        let done = run(&topology, &nothing(&topology), &BTreeSet::new(), None, "from nothing");
+        assert_eq!(done.left_out, 0);
+        let ids: Vec<&str> = done.plan.steps.iter().map(|step| step.id.as_str()).collect();
+        assert_eq!(
+            ids,
+            [
+                "a.create_primary",
+                "a.start",
+                "a.replication_role",
+                "a.slot.pgpair_b",
+                "b.clone",
+                "b.start",
+                "b.streaming",
+                "b.slot.pgpair_a"
+            ]
+        );
+        assert_eq!(plan(&topology, &done.after).status(), Status::Clean);
+        let standby = done.after.node(&name("b")).cluster().expect("cloned");
+        let is_old_way = version == 10;
+        assert_eq!(topology.postgresql.version.dialect().standby_mode == StandbyMode::RecoveryConf, is_old_way);
+        assert_eq!(standby.markers.recovery_conf.is_some(), is_old_way);
+        assert_eq!(standby.markers.standby_signal, !is_old_way);
+    }
+}
