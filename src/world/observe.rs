@@ -38,6 +38,7 @@ use crate::topology::SslMode;
 use crate::topology::Topology;
 use crate::world::probe;
 use crate::world::probe::ports;
+use crate::world::probe::same_file;
 use crate::world::secrets::Secrets;
 use crate::world::sql::Endpoint;
 use crate::world::sql::ReplicationSlot;
@@ -48,7 +49,6 @@ use crate::world::sql::SqlError;
 use crate::world::sql::WalReceiver;
 use crate::world::sql::WalSender;
 use crate::world::sql::Whose;
-use crate::world::sql::same_file;
 use crate::world::user::Seat;
 
 pub mod place;
@@ -509,5 +509,92 @@ fn sender(row: &WalSender) -> Sender {
         flushed: row.flush_lsn,
         replayed: row.replay_lsn,
         sync_state: row.sync_state.clone().unwrap_or_default(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::Value;
+    use serde_json::json;
+
+    /// What a fresh standby without a receiver says, with these keys changed.
+    fn said(changes: &Value) -> Said {
+        let mut answer = json!({
+            "may_see": true, "user": "postgres", "version": "15.18", "system_identifier": "-1000000000000000001",
+            "started": 1, "conf_loaded": 1, "data_directory": null, "config_file": null, "hba_file": null,
+            "in_recovery": true, "running_timeline": null, "known_timeline": 2, "written": null, "received": null,
+            "replayed": null, "replay_paused": false, "receiver": null, "senders": [], "slots": [], "settings": {}
+        });
+        for (key, value) in changes.as_object().expect("an object") {
+            answer[key] = value.clone();
+        }
+        serde_json::from_value(answer).expect("an answer")
+    }
+
+    #[test]
+    fn a_system_identifier_above_the_range_of_bigint_is_that_of_pg_control() {
+        assert_eq!(said(&json!({})).system_identifier, 17_446_744_073_709_551_615);
+    }
+
+    #[test]
+    fn a_standbys_position_is_the_further_of_received_and_replayed() {
+        assert_eq!(position(&said(&json!({}))), Lsn(0));
+        // After a restart, the received position is the start of a segment.
+        let restarted = said(&json!({"received": "0/3000000", "replayed": "0/30186B0"}));
+        assert_eq!(position(&restarted), Lsn(0x0301_86B0));
+        assert_eq!(position(&said(&json!({"received": "1/0", "replayed": "0/FFFFFFFF"}))), Lsn(1 << 32));
+    }
+
+    #[test]
+    fn the_running_timeline_is_that_of_the_wal_then_of_the_receiver_then_of_pg_control() {
+        let receiver =
+            json!({"status": "streaming", "received_tli": 4, "slot_name": null, "conninfo": "host=h user=''"});
+        assert_eq!(timeline(&said(&json!({}))), Timeline(2));
+        let streaming = said(&json!({"receiver": receiver}));
+        assert_eq!(timeline(&streaming), Timeline(4));
+        assert_eq!(timeline(&said(&json!({"running_timeline": 5, "in_recovery": false}))), Timeline(5));
+        let seen = super::receiver(streaming.receiver.as_ref().expect("a receiver"));
+        assert_eq!((seen.host.as_deref(), seen.port, seen.user), (Some("h"), None, None));
+    }
+
+    #[test]
+    fn a_setting_that_our_role_overrides_is_the_files_or_the_default_or_unseen() {
+        let row = |source: &str| json!({"setting": "9", "context": "user", "source": source, "boot_val": "4", "pending_restart": false});
+        let said = said(&json!({"settings": {"a": row("user"), "b": row("client"), "c": row("command line")}}));
+        let values = |in_files: Option<&BTreeMap<String, String>>| -> Vec<String> {
+            let settings = settings(&said, in_files);
+            settings.iter().map(|(name, setting)| format!("{name}={} ({})", setting.value, setting.source)).collect()
+        };
+        let in_files = BTreeMap::from([("a".to_owned(), "5".to_owned())]);
+        assert_eq!(values(Some(&in_files)), ["a=5 (configuration file)", "b=4 (default)", "c=9 (command line)"]);
+        assert_eq!(values(None), ["c=9 (command line)"], "what the files say may not be seen");
+    }
+
+    #[test]
+    fn temporary_slots_are_left_out() {
+        let slot = |name: &str, temporary: bool| {
+            json!({"slot_name": name, "slot_type": "physical", "temporary": temporary, "active": true,
+                "restart_lsn": "0/1"})
+        };
+        let said = said(&json!({"slots": [slot("kept", false), slot("pg_basebackup_7", true)]}));
+        assert_eq!(slots(&said).into_keys().collect::<Vec<_>>(), ["kept"]);
+    }
+
+    #[test]
+    fn another_server_is_told_by_identity_folder_or_start() {
+        let whose = |started| Whose { system_identifier: 7, data_dir: "/data/a".into(), started };
+        let said = |identifier: &str, folder: Option<&str>| {
+            said(&json!({"system_identifier": identifier, "data_directory": folder, "started": 10}))
+        };
+        let mismatch = |whose: Whose, said: &Said| whose.mismatch(said, |one, other| one == other);
+        assert_eq!(mismatch(whose(10), &said("7", Some("/data/a"))), None);
+        assert_eq!(mismatch(whose(10), &said("7", None)), None);
+        let other = mismatch(whose(10), &said("8", Some("/data/a")));
+        assert_eq!(other.as_deref(), Some("its system identifier is 8, not 7"));
+        let other = mismatch(whose(10), &said("7", Some("/data/b")));
+        assert_eq!(other.as_deref(), Some("its data directory is /data/b, not /data/a"));
+        let other = mismatch(whose(11), &said("7", Some("/data/a")));
+        assert_eq!(other.as_deref(), Some("it was started before postmaster.pid of /data/a was written"));
     }
 }

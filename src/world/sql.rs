@@ -6,7 +6,6 @@
 
 use std::collections::BTreeMap;
 use std::io;
-use std::path::Path;
 use std::time::Duration;
 
 use serde::Deserialize;
@@ -14,6 +13,7 @@ use serde::de::DeserializeOwned;
 use tokio_postgres::Client;
 use tokio_postgres::Config;
 use tokio_postgres::NoTls;
+use tokio_postgres::Row;
 use tokio_postgres::types::ToSql;
 use tokio_postgres::types::Type;
 
@@ -24,6 +24,9 @@ use crate::world::user::Seat;
 
 /// How long a connection may take, authentication included.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// How long an answer to a look may take: a server that hangs does not even see its own statement timeout.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(20);
 
 /// Limits of every session: no statement of ours may hang, or queue others behind a lock. The search path keeps
 /// functions that somebody else made in the database out of our statements.
@@ -195,13 +198,20 @@ impl Session {
         &self.client
     }
 
+    async fn row(&self, statement: &str, params: &[(&(dyn ToSql + Sync), Type)]) -> Result<Option<Row>, SqlError> {
+        match tokio::time::timeout(ANSWER_TIMEOUT, self.client.query_typed_opt(statement, params)).await {
+            Ok(answer) => Ok(answer?),
+            Err(_) => Err(SqlError::plain(format!("the server did not answer within {} s", ANSWER_TIMEOUT.as_secs()))),
+        }
+    }
+
     /// Asks one statement that answers with one JSON value, or with no row.
     async fn ask<T: DeserializeOwned>(
         &self,
         statement: &str,
         params: &[(&(dyn ToSql + Sync), Type)],
     ) -> Result<Option<T>, SqlError> {
-        let Some(row) = self.client.query_typed_opt(statement, params).await? else { return Ok(None) };
+        let Some(row) = self.row(statement, params).await? else { return Ok(None) };
         let text: &str = row.try_get(0)?;
         let answer = serde_json::from_str(text);
         answer.map(Some).map_err(|error| SqlError::plain(format!("the server's answer can't be read: {error}")))
@@ -250,7 +260,7 @@ impl Session {
     ///
     /// [`SqlError`]; [`SqlError::is_denied`] unless the session is a superuser's.
     pub async fn verifier(&self, role: &str) -> Result<Option<Secret>, SqlError> {
-        let row = self.client.query_typed_opt(VERIFIER, &[(&role, Type::TEXT)]).await?;
+        let row = self.row(VERIFIER, &[(&role, Type::TEXT)]).await?;
         let text: Option<String> = row.map(|row| row.try_get(0)).transpose()?.flatten();
         Ok(text.map(Secret::new))
     }
@@ -438,10 +448,30 @@ impl Whose {
     }
 }
 
-/// Whether two paths lead to one folder or file.
-#[must_use]
-pub fn same_file(one: &str, other: &str) -> bool {
-    use std::os::unix::fs::MetadataExt as _;
-    let of = |path: &str| Path::new(path).metadata().map(|metadata| (metadata.dev(), metadata.ino())).ok();
-    one == other || of(one).is_some_and(|one| of(other) == Some(one))
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn where_no_server_answers_the_place_is_named() {
+        let seat = Seat::of(None).expect("our own");
+        let folder = tempfile::tempdir().expect("a folder");
+        let dir = folder.path().display().to_string();
+        let endpoint = Endpoint {
+            socket_dir: Some(dir.clone()),
+            port: 5433,
+            user: "postgres".into(),
+            database: "postgres".into(),
+            password: None,
+        };
+        let refused = async |endpoint: &Endpoint| Session::open(&seat, endpoint).await.expect_err("nobody").to_string();
+        assert_eq!(refused(&endpoint).await, format!("no server answers at {dir}/.s.PGSQL.5433"));
+        // A socket that a killed server left.
+        drop(std::os::unix::net::UnixListener::bind(folder.path().join(".s.PGSQL.5433")).expect("a socket"));
+        assert_eq!(refused(&endpoint).await, format!("no server answers at {dir}/.s.PGSQL.5433"));
+        let port =
+            std::net::TcpListener::bind("127.0.0.1:0").and_then(|held| held.local_addr()).expect("a port").port();
+        let endpoint = Endpoint { socket_dir: None, port, ..endpoint };
+        assert_eq!(refused(&endpoint).await, format!("no server answers at localhost:{port}"));
+    }
 }
