@@ -242,7 +242,7 @@ impl Pair {
         let until = Instant::now() + Duration::from_secs(30);
         while self.sql(node, statement) != answer {
             assert!(Instant::now() < until, "{statement} on {node} is not {answer}");
-            std::thread::sleep(Duration::from_millis(10));
+            std::thread::park_timeout(Duration::from_millis(10));
         }
     }
 
@@ -354,7 +354,7 @@ fn signal(pair: &Pair, signal: &str) {
     let until = Instant::now() + Duration::from_secs(30);
     while std::fs::read_link(format!("/proc/{pid}/cwd")).is_ok() {
         assert!(Instant::now() < until, "{pid} is still alive");
-        std::thread::sleep(Duration::from_millis(5));
+        std::thread::park_timeout(Duration::from_millis(5));
     }
 }
 

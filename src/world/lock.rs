@@ -175,6 +175,9 @@ impl Lock {
             }
             let (lock_path, folder, user) = (path.clone(), PathBuf::from(data_dir), seat.user().to_owned());
             let tried = seat.blocking(move || try_lock(&lock_path, &folder, &user)).await;
+            if !matches!(tried, Ok(Try::Locked { .. } | Try::Held(_))) {
+                made.undo();
+            }
             let failed = |source| LockError::File { node: node.clone(), path: path.clone(), source };
             let holder = match tried.map_err(failed)? {
                 Try::Locked { file, path } => return Ok(Some(Self { file: Some(file), path, made, seat })),
@@ -274,8 +277,9 @@ impl Drop for Lock {
             if let Some(path) = path {
                 remove_if_free(&path);
             }
-            made.undo();
         });
+        // With our own rights: root may have made them where the user could not.
+        made.undo();
     }
 }
 
@@ -326,6 +330,23 @@ mod tests {
         drop(held);
         assert_eq!(place.entries(), 0);
         place.take("5433/data").await.expect("free again").expect("reachable");
+    }
+
+    #[tokio::test]
+    async fn folders_that_root_made_for_a_user_go_too() {
+        if !rustix::process::geteuid().is_root() {
+            return;
+        }
+        let place = Place::new();
+        let everybody_enters = std::os::unix::fs::PermissionsExt::from_mode(0o755);
+        std::fs::set_permissions(place.root.path(), everybody_enters).expect("changed");
+        let (seat, mut interrupt) = (Seat::of(Some("nobody")).expect("a seat"), place.interrupt.subscribe());
+        let data_dir = place.data_dir("5433/node/data");
+        let held = Lock::take(&NodeName::new("a"), &data_dir, seat, Instant::now(), &mut interrupt).await;
+        let held = held.expect("free").expect("root made the folders");
+        assert_eq!(place.entries(), 1);
+        drop(held);
+        assert_eq!(place.entries(), 0);
     }
 
     #[tokio::test]

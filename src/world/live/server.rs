@@ -29,6 +29,7 @@ use crate::world::files::FileError;
 use crate::world::files::PRIVATE;
 use crate::world::live::Site;
 use crate::world::live::create::read_control;
+use crate::world::probe::process::is_server_of;
 use crate::world::process::Command;
 use crate::world::sql::Endpoint;
 use crate::world::sql::Session;
@@ -89,20 +90,20 @@ impl Life {
     }
 }
 
-/// Whether the process is a live server of this data directory: its number alone may be a stranger's by now.
-fn is_server_of(pid: u32, data_dir: &str) -> bool {
+/// Whether a process is of a server that lives in this data directory, or is about to: pg_ctl and its shell come
+/// before the server itself, with its name among their arguments.
+fn is_of_server(pid: u32, data_dir: &Path) -> bool {
     let process = PathBuf::from(format!("/proc/{pid}"));
-    // A zombie has neither working directory nor arguments. A server changes into its data directory first thing.
-    let cwd = fs::read_link(process.join("cwd")).ok();
-    let is_there = cwd.is_some() && cwd == fs::canonicalize(data_dir).ok();
-    is_there && fs::read(process.join("cmdline")).is_ok_and(|line| String::from_utf8_lossy(&line).contains("postgres"))
+    // A zombie has neither working directory nor arguments.
+    fs::read_link(process.join("cwd")).is_ok_and(|cwd| cwd == data_dir)
+        && fs::read(process.join("cmdline")).is_ok_and(|line| String::from_utf8_lossy(&line).contains("postgres"))
 }
 
 /// Whether any process of a server lives in this data directory, also one that is just being started.
 fn has_processes(data_dir: &str) -> bool {
-    let Ok(processes) = fs::read_dir("/proc") else { return false };
+    let (Ok(processes), Ok(data_dir)) = (fs::read_dir("/proc"), fs::canonicalize(data_dir)) else { return false };
     let pids = processes.flatten().filter_map(|entry| entry.file_name().to_str()?.parse().ok());
-    pids.into_iter().any(|pid| is_server_of(pid, data_dir))
+    pids.into_iter().any(|pid| is_of_server(pid, &data_dir))
 }
 
 impl Site<'_> {
@@ -200,6 +201,7 @@ impl Site<'_> {
             .with_server_environment()
             .dir(&data_dir)
             .timeout(self.live.timeout);
+        #[expect(clippy::disallowed_methods, reason = "log files have times, and this is `world`")]
         let since = SystemTime::now();
         let output = command.output(&self.seat).await.map_err(|error| self.not_run(&error))?;
         if !output.status.success() {
