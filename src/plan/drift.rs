@@ -102,6 +102,44 @@ pub fn is_in_force(topology: &Topology, node: &Node, settings: &BTreeMap<String,
     })
 }
 
+/// Parameters that a standby must have at least as high as its primary, or it stops replaying (section "Hot Standby"
+/// of the manual). `max_wal_senders` is one of them from 12 on.
+const FLOORED: [&str; 5] = [
+    "max_connections",
+    "max_worker_processes",
+    "max_wal_senders",
+    "max_prepared_transactions",
+    "max_locks_per_transaction",
+];
+
+/// Returns a parameter that `standby` is to have lower than the running primary has it, with the primary's value.
+#[must_use]
+pub fn too_low(topology: &Topology, standby: &Node, primary: &Sql) -> Option<(&'static str, String)> {
+    differs(topology, standby, primary, |wanted, running| wanted < running)
+}
+
+/// Returns a parameter that the primary is to have higher than a running standby has it, with the standby's value.
+#[must_use]
+pub fn too_high(topology: &Topology, primary: &Node, standby: &Sql) -> Option<(&'static str, String)> {
+    differs(topology, primary, standby, |wanted, running| wanted > running)
+}
+
+fn differs(
+    topology: &Topology,
+    node: &Node,
+    other: &Sql,
+    breaks: impl Fn(i32, i32) -> bool,
+) -> Option<(&'static str, String)> {
+    let major = topology.postgresql.version;
+    let wanted = desired::settings(topology, node);
+    let floored = |name: &&str| *name != "max_wal_senders" || major.dialect().wal_senders_limited_by_primary;
+    FLOORED.into_iter().filter(floored).find_map(|name| {
+        let running = &other.settings.get(name)?.value;
+        let wanted = guc::integer(major, name, wanted.get(name)?)?;
+        breaks(wanted, guc::integer(major, name, running)?).then(|| (name, running.clone()))
+    })
+}
+
 struct Comparison<'a> {
     topology: &'a Topology,
     node: &'a Node,
@@ -294,8 +332,9 @@ pub fn uses_passfile(node: &Node, cluster: &Cluster) -> bool {
 #[must_use]
 pub fn names_passfile(node: &Node, cluster: &Cluster) -> bool {
     let path = desired::passfile_path(node);
-    let in_conf = cluster.conf.values().is_ok_and(|values| {
-        values.get("primary_conninfo").is_some_and(|placed| placed.value.contains(&path))
-    });
+    let in_conf = cluster
+        .conf
+        .values()
+        .is_ok_and(|values| values.get("primary_conninfo").is_some_and(|placed| placed.value.contains(&path)));
     in_conf || cluster.markers.recovery_conf.as_ref().is_some_and(|text| text.contains(&path))
 }

@@ -87,7 +87,7 @@ impl<'a> Draft<'a> {
         let primary = self.topology.primary();
         match pair::classify(self.topology, self.observed) {
             PairState::NothingYet => self.create(primary),
-            PairState::PrimaryRuns => {}
+            PairState::PrimaryRuns => self.raise_standbys(),
             PairState::PrimaryStopped => self.revive(primary),
             PairState::Doubtful(refusal) => return self.halt(refusal),
             PairState::PrimaryUnusable(refusal) => return self.block(primary, refusal),
@@ -194,6 +194,25 @@ impl<'a> Draft<'a> {
         };
         self.files(primary, impact);
         self.step(primary, Action::Start { role: Role::Primary }, impact, Reason::Stopped);
+    }
+
+    /// Configures running standbys before the primary: restarts begin there, and a standby must have some parameters at
+    /// least as high as its primary at all times. One that is to have less waits until the primary has less.
+    fn raise_standbys(&mut self) {
+        let Some(identity) = self.identity() else { return };
+        for standby in self.top_down().into_iter().rev() {
+            let runs = pair::classify_standby(self.topology, &self.world, standby, &identity) == StandbyState::Runs;
+            let primary = self.world.node(&self.topology.primary().name).sql();
+            if runs && primary.is_some_and(|primary| drift::too_low(self.topology, standby, primary).is_none()) {
+                self.files(standby, Impact::None);
+                self.streaming(standby, Reason::Verification);
+            }
+        }
+    }
+
+    fn streaming(&mut self, standby: &Node, reason: Reason) {
+        let upstream = self.topology.upstream(standby).name.clone();
+        self.step(standby, Action::Streaming { upstream }, Impact::None, reason);
     }
 
     /// Files, role and slots of a node that runs, or will by then.
@@ -371,8 +390,7 @@ impl<'a> Draft<'a> {
         let reason =
             if self.observed.node(&standby.name).cluster().is_some() { Reason::Stopped } else { Reason::NoData };
         self.step(standby, Action::Start { role: Role::Standby }, Impact::None, reason);
-        let streaming = Action::Streaming { upstream: upstream.name.clone() };
-        self.step(standby, streaming, Impact::None, Reason::Verification);
+        self.streaming(standby, Reason::Verification);
         self.tend(standby);
         self.step(standby, Action::RemoveOld, Impact::None, Reason::Replaced);
     }

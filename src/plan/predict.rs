@@ -57,7 +57,12 @@ pub fn predict(node: &NodeName, action: &Action, topology: &Topology, observed: 
                 mark(&mut cluster.markers, files.recovery_conf.as_ref());
             }
         }
-        Action::Configure(configure) => configured(observed.node_mut(node), configure, major),
+        Action::Configure(configure) => {
+            configured(observed.node_mut(node), configure, major);
+            if configure.effect == Effect::Restart {
+                cut_streams(observed, spec);
+            }
+        }
         Action::Hba { block, .. } => {
             let seen = observed.node_mut(node);
             if let Some(cluster) = seen.cluster_mut() {
@@ -174,6 +179,28 @@ fn configured(seen: &mut NodeObserved, configure: &Configure, major: Major) {
         sql.conf_loaded = true;
         for (name, value) in &configure.settings {
             sql.settings.insert(name.clone(), setting(value, name, major));
+        }
+    }
+}
+
+/// A restart ends the streams of a server, in both directions.
+fn cut_streams(observed: &mut Observed, node: &Node) {
+    let slot = node.slot_name();
+    for (name, seen) in &mut observed.nodes {
+        let is_own = *name == node.name;
+        if let Some(cluster) = seen.cluster_mut() {
+            for (_, slot) in cluster.slots.iter_mut().filter(|(name, _)| is_own || **name == slot) {
+                slot.active = false;
+            }
+        }
+        let Some(sql) = seen.sql_mut() else { continue };
+        sql.senders.retain(|sender| !is_own && sender.application_name != node.name.as_str());
+        let reads_from_it = sql
+            .receiver
+            .as_ref()
+            .is_some_and(|receiver| receiver.host.as_ref() == Some(&node.host) && receiver.port == Some(node.port));
+        if is_own || reads_from_it {
+            sql.receiver = None;
         }
     }
 }
