@@ -246,3 +246,60 @@ fn a_clone_killed_half_way_by_hand_is_replaced_with_its_allowance() {
     pair.replicates();
     assert!(!pair.path("b/data.pgpair-old").exists(), "the replaced directory goes once the new standby streams");
 }
+
+/// A standby with less than its primary stops replaying, or does not come up.
+fn parameters_are_raised_and_lowered(version: Version) {
+    let pair = Workspace::new(version);
+    let with = |connections: u32| {
+        pair.topology(
+            "auth: trust",
+            &format!("  max_wal_senders: 4\n  wal_log_hints: on\n  max_connections: {connections}\n"),
+        );
+    };
+    with(50);
+    pair.apply().exits(0);
+    with(60);
+    assert_eq!(pair.planned(), ["b.configure", "b.streaming", "a.configure", "b.streaming"]);
+    pair.apply().exits(3).says("--allow");
+    pair.pgpair(&["apply", "--auto-approve", "--allow", "restart,outage"]).exits(0);
+    pair.in_sync();
+    pair.replicates();
+    with(40);
+    assert_eq!(pair.planned(), ["a.configure", "b.streaming", "b.configure", "b.streaming"]);
+    pair.pgpair(&["apply", "--auto-approve", "--allow", "restart,outage"]).exits(0);
+    pair.in_sync();
+    pair.replicates();
+    for node in ["a", "b"] {
+        assert_eq!(pair.sql(node, "show max_connections"), "40");
+    }
+}
+
+#[test]
+fn connections_of_15_are_raised_on_the_standby_first_and_lowered_on_the_primary_first() {
+    parameters_are_raised_and_lowered(NEW);
+}
+
+#[test]
+fn connections_of_10_are_raised_on_the_standby_first_and_lowered_on_the_primary_first() {
+    parameters_are_raised_and_lowered(OLD);
+}
+
+#[test]
+fn a_parameter_that_needs_no_restart_is_changed_added_and_removed_by_a_reload() {
+    let pair = Workspace::new(NEW);
+    let with = |parameters: &str| pair.topology("auth: trust", &format!("  max_wal_senders: 4\n{parameters}"));
+    with("  work_mem: 8MB\n");
+    pair.apply().exits(0);
+    with("  work_mem: 16MB\n  log_min_duration_statement: 1s\n");
+    pair.apply().exits(0);
+    pair.in_sync();
+    assert_eq!(pair.sql("b", "show work_mem"), "16MB");
+    assert_eq!(pair.sql("a", "show log_min_duration_statement"), "1s");
+    // The same value in other words is no change.
+    with("  work_mem: 16384kB\n  log_min_duration_statement: 1000\n");
+    pair.in_sync();
+    with("");
+    pair.apply().exits(0);
+    pair.in_sync();
+    assert_eq!(pair.sql("a", "show work_mem"), "4MB");
+}

@@ -449,7 +449,9 @@ impl<'a> At<'a> {
                 && receiver.port == Some(source.node.port)
                 && receiver.timeline == from.timeline
         });
-        Ok(receives && from.senders.iter().any(|sender| sender.state == "streaming"))
+        // What the upstream's parameters are now has arrived as well: then fewer of them are enough here.
+        let replayed = own.floors == source.cluster()?.floors;
+        Ok(receives && replayed && from.senders.iter().any(|sender| sender.state == "streaming"))
     }
 
     fn remove_old(&self) -> Verdict {

@@ -102,16 +102,6 @@ pub fn is_in_force(topology: &Topology, node: &Node, settings: &BTreeMap<String,
     })
 }
 
-/// Parameters that a standby must have at least as high as its primary, or it stops replaying (section "Hot Standby"
-/// of the manual). `max_wal_senders` is one of them from 12 on.
-const FLOORED: [&str; 5] = [
-    "max_connections",
-    "max_worker_processes",
-    "max_wal_senders",
-    "max_prepared_transactions",
-    "max_locks_per_transaction",
-];
-
 /// Returns a parameter that `standby` is to have lower than the running primary has it, with the primary's value.
 #[must_use]
 pub fn too_low(topology: &Topology, standby: &Node, primary: &Sql) -> Option<(&'static str, String)> {
@@ -124,6 +114,17 @@ pub fn too_high(topology: &Topology, primary: &Node, standby: &Sql) -> Option<(&
     differs(topology, primary, standby, |wanted, running| wanted > running)
 }
 
+/// Returns a parameter that `standby` is to have lower than what its primary last ran with as far as it has replayed:
+/// started like that it would not come up.
+#[must_use]
+pub fn not_replayed(topology: &Topology, standby: &Node, cluster: &Cluster) -> Option<(String, u32)> {
+    let wanted = desired::settings(topology, standby);
+    cluster.floors.iter().find_map(|(name, floor)| {
+        let wanted = guc::integer(topology.postgresql.version, name, wanted.get(name)?)?;
+        (i64::from(wanted) < i64::from(*floor)).then(|| (name.clone(), *floor))
+    })
+}
+
 fn differs(
     topology: &Topology,
     node: &Node,
@@ -132,8 +133,8 @@ fn differs(
 ) -> Option<(&'static str, String)> {
     let major = topology.postgresql.version;
     let wanted = desired::settings(topology, node);
-    let floored = |name: &&str| *name != "max_wal_senders" || major.dialect().wal_senders_limited_by_primary;
-    FLOORED.into_iter().filter(floored).find_map(|name| {
+    major.dialect().control.floors.iter().find_map(|(name, _)| {
+        let name = *name;
         let running = &other.settings.get(name)?.value;
         let wanted = guc::integer(major, name, wanted.get(name)?)?;
         breaks(wanted, guc::integer(major, name, running)?).then(|| (name, running.clone()))

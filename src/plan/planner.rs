@@ -374,6 +374,11 @@ impl<'a> Draft<'a> {
                 self.mark(standby);
             }
             StandbyState::Runs => {
+                let primary = self.observed.node(&self.topology.primary().name).sql();
+                if primary.is_some_and(|primary| drift::too_low(self.topology, standby, primary).is_some()) {
+                    // The primary has less by now, and that must have arrived here first.
+                    self.streaming(standby, Reason::Verification);
+                }
                 self.files(standby, Impact::None);
                 let marked = check(&standby.name, &self.standby_files(standby), self.topology, &self.world);
                 if let Check::Blocked(_) = marked {

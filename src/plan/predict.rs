@@ -110,6 +110,7 @@ fn created(seen: &mut NodeObserved, create: &CreatePrimary, node: &Node, major: 
         checkpoint: Lsn(0),
         checksums: create.options.iter().any(|(name, _)| name == "data-checksums"),
         wal_log_hints: false,
+        floors: BTreeMap::new(),
         newest_history: None,
         wrong_access: None,
         markers: Markers::default(),
@@ -171,6 +172,10 @@ fn configured(seen: &mut NodeObserved, configure: &Configure, major: Major) {
     let Some(cluster) = seen.cluster_mut() else { return };
     put_conf_block(cluster, configure.block.as_ref());
     let values = file_values(cluster);
+    let is_primary = seen.accepts_writes();
+    if let Some(cluster) = seen.cluster_mut().filter(|_| is_primary && configure.effect == Effect::Restart) {
+        take_floors(cluster, &values);
+    }
     let Some(server) = seen.server.known_mut() else { return };
     if configure.effect == Effect::Restart {
         server.port = values.get("port").and_then(|port| port.parse().ok()).or(server.port);
@@ -211,6 +216,16 @@ fn setting(value: &str, name: &str, major: Major) -> Setting {
         context: guc::context(major, name).unwrap_or(Context::User),
         source: "configuration file".into(),
         pending_restart: false,
+    }
+}
+
+/// A primary writes the values it starts with to pg_control and to the WAL.
+fn take_floors(cluster: &mut Cluster, values: &BTreeMap<String, String>) {
+    for (name, _) in cluster.major.dialect().control.floors {
+        let number = values.get(*name).and_then(|value| guc::integer(cluster.major, name, value));
+        if let Some(number) = number.and_then(|number| u32::try_from(number).ok()) {
+            cluster.floors.insert((*name).to_owned(), number);
+        }
     }
 }
 
@@ -280,7 +295,7 @@ fn role_made(observed: &mut Observed, node: &NodeName, wanted: &WantedRole) {
 fn streams(observed: &mut Observed, node: &Node, upstream: &Node) {
     let source = observed.node_mut(&upstream.name);
     let slot = node.slot_name();
-    let role = source.cluster().map(|cluster| cluster.replication_role.clone());
+    let arrives = source.cluster().map(|cluster| (cluster.replication_role.clone(), cluster.floors.clone()));
     if let Some(slot) = source.cluster_mut().and_then(|cluster| cluster.slots.get_mut(&slot)) {
         slot.active = true;
         slot.reserved = true;
@@ -298,8 +313,9 @@ fn streams(observed: &mut Observed, node: &Node, upstream: &Node) {
         sync_state: "async".into(),
     });
     let seen = observed.node_mut(&node.name);
-    if let Some((cluster, role)) = seen.cluster_mut().zip(role) {
+    if let Some((cluster, (role, floors))) = seen.cluster_mut().zip(arrives) {
         cluster.replication_role = role;
+        cluster.floors = floors;
     }
     if let Some(sql) = seen.sql_mut() {
         sql.timeline = timeline;

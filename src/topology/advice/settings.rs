@@ -33,9 +33,7 @@ fn has_checksums(cluster: &Cluster<'_>) -> bool {
 
 /// A standby has room for what its primary's WAL may hold (PostgreSQL's "hot standby parameters").
 pub(super) fn standby_parameters(cluster: &Cluster<'_>, report: &mut Report<'_>) {
-    let always = ["max_connections", "max_worker_processes", "max_prepared_transactions", "max_locks_per_transaction"];
-    let senders = cluster.major().dialect().wal_senders_limited_by_primary.then_some("max_wal_senders");
-    for name in always.into_iter().chain(senders) {
+    for (name, _) in cluster.major().dialect().control.floors {
         let number = |node: &DraftNode| cluster.number(node, name);
         // Of several with the highest, the first.
         let Some(highest) = cluster.draft.nodes.iter().rev().max_by_key(|node| number(node)) else { continue };

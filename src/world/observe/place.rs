@@ -192,6 +192,7 @@ impl Look<'_> {
             checkpoint: control.checkpoint,
             checksums: control.checksums,
             wal_log_hints: control.wal_log_hints,
+            floors: control.floors.clone(),
             newest_history: histories.iter().filter_map(|name| history_file_timeline(name)).max(),
             wrong_access: self.wrong_access(major, metadata),
             markers: self.markers()?,
