@@ -16,6 +16,8 @@ use crate::report::json::ErrorReport;
 use crate::report::words::visible;
 use crate::topology::NodeName;
 use crate::topology::diagnostic::Diagnostic;
+use crate::topology::diagnostic::Severity;
+use crate::topology::diagnostic::without_secrets;
 use crate::world::Failure;
 use crate::world::lock::LockError;
 
@@ -66,7 +68,7 @@ pub enum Error {
     #[error("`{file}` can't be read: {source}")]
     Read { file: String, source: io::Error },
     #[error("the topology is not valid")]
-    Topology(Vec<BadFile>),
+    Topology(Vec<Findings>),
     #[error(transparent)]
     Lock(Box<LockError>),
     #[error(transparent)]
@@ -95,9 +97,9 @@ fn list(nodes: &[NodeName]) -> String {
     nodes.iter().map(NodeName::as_str).collect::<Vec<_>>().join(" and ")
 }
 
-/// A topology file that is not valid, with its text for the diagnostics.
-#[derive(Debug)]
-pub struct BadFile {
+/// What was found in a topology file, with its text.
+#[derive(Clone, Debug)]
+pub struct Findings {
     pub name: String,
     pub text: String,
     pub diagnostics: Vec<Diagnostic>,
@@ -194,18 +196,21 @@ impl Error {
     }
 }
 
-impl BadFile {
-    fn text(&self, fancy: bool) -> String {
+impl Findings {
+    /// What people are told of them.
+    #[must_use]
+    pub fn text(&self, fancy: bool) -> String {
         let handler = GraphicalReportHandler::new_themed(GraphicalTheme::unicode()).with_width(100);
         let mut all = String::new();
         for diagnostic in &self.diagnostics {
-            let shown = Shown { diagnostic, source: NamedSource::new(visible(&self.name), harmless(&self.text)) };
+            let source = harmless(&without_secrets(&self.text));
+            let shown = Shown { diagnostic, source: NamedSource::new(visible(&self.name), source) };
             let mut text = String::new();
             if fancy && handler.render_report(&mut text, &shown).is_ok() {
                 all.push_str(&text);
                 all.push('\n');
             } else {
-                all.push_str(&visible(&format!("error: {diagnostic}\n")));
+                all.push_str(&visible(&format!("{}: {diagnostic}\n", diagnostic.severity)));
             }
         }
         all
@@ -238,6 +243,13 @@ impl miette::Diagnostic for Shown<'_> {
         Some(Box::new(self.diagnostic.code))
     }
 
+    fn severity(&self) -> Option<miette::Severity> {
+        Some(match self.diagnostic.severity {
+            Severity::Error => miette::Severity::Error,
+            Severity::Warning => miette::Severity::Warning,
+        })
+    }
+
     fn help<'a>(&'a self) -> Option<Box<dyn fmt::Display + 'a>> {
         self.diagnostic.help.as_ref().map(|help| Box::new(visible(help)) as Box<dyn fmt::Display>)
     }
@@ -266,7 +278,7 @@ mod tests {
     fn bad() -> Error {
         let text = "version: 1\ncluster: orders\npostgresql: { version: 9 }\nnodes:\n  a: { role: primry }\n";
         let diagnostics = topology::parse(text.as_bytes(), "orders.yaml", "/srv").expect_err("9 is too old");
-        Error::Topology(vec![BadFile { name: "orders.yaml".into(), text: text.into(), diagnostics }])
+        Error::Topology(vec![Findings { name: "orders.yaml".into(), text: text.into(), diagnostics }])
     }
 
     #[test]

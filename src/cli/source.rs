@@ -4,8 +4,8 @@ use std::io;
 use std::io::Read as _;
 use std::path::Path;
 
-use crate::error::BadFile;
 use crate::error::Error;
+use crate::error::Findings;
 use crate::topology;
 use crate::topology::Topology;
 
@@ -16,6 +16,8 @@ pub(super) struct Source {
     /// The absolute folder that relative paths start from.
     pub(super) base_dir: String,
     pub(super) topology: Topology,
+    /// What is legal and unwise in it.
+    pub(super) advice: Findings,
 }
 
 /// Reads and validates a topology; `-` is standard input, whose relative paths start in the current folder.
@@ -32,11 +34,12 @@ pub(super) fn load(name: &str) -> Result<Source, Error> {
     let folder = if folder.as_os_str().is_empty() { Path::new(".").to_owned() } else { folder };
     let base_dir = std::fs::canonicalize(folder).map_err(unreadable)?.to_string_lossy().into_owned();
     let shown = if name == "-" { "standard input" } else { name };
-    match topology::parse(&bytes, shown, &base_dir) {
-        Ok(topology) => Ok(Source { name: shown.to_owned(), base_dir, topology }),
-        Err(diagnostics) => {
-            let text = String::from_utf8_lossy(&bytes).into_owned();
-            Err(Error::Topology(vec![BadFile { name: shown.to_owned(), text, diagnostics }]))
-        }
+    let findings = |diagnostics| {
+        let text = String::from_utf8_lossy(&bytes).into_owned();
+        Findings { name: shown.to_owned(), text, diagnostics }
+    };
+    match topology::parse_with_advice(&bytes, shown, &base_dir) {
+        Ok((topology, advice)) => Ok(Source { name: shown.to_owned(), base_dir, topology, advice: findings(advice) }),
+        Err(diagnostics) => Err(Error::Topology(vec![findings(diagnostics)])),
     }
 }

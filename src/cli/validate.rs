@@ -9,6 +9,7 @@ use super::ui::Ui;
 use crate::error::Error;
 use crate::error::Exit;
 use crate::report::json;
+use crate::report::json::ErrorReport;
 use crate::report::json::ValidFile;
 use crate::report::text;
 
@@ -30,11 +31,17 @@ pub(super) fn run(arguments: &Arguments, ui: &Ui) -> Result<Exit, Error> {
     let (mut valid, mut bad) = (Vec::new(), Vec::new());
     for file in &files {
         match source::load(file) {
-            Ok(source) => valid.push(ValidFile {
-                file: source.name,
-                cluster: source.topology.cluster,
-                nodes: source.topology.nodes.len(),
-            }),
+            Ok(source) => {
+                if ui.format == Format::Text {
+                    ui.note(&source.advice.text(ui.is_watched()));
+                }
+                valid.push(ValidFile {
+                    file: source.name,
+                    cluster: source.topology.cluster,
+                    nodes: source.topology.nodes.len(),
+                    warnings: source.advice.diagnostics.iter().map(ErrorReport::from).collect(),
+                });
+            }
             Err(Error::Topology(files)) => bad.extend(files),
             Err(other) => return Err(other),
         }

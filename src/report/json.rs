@@ -99,6 +99,8 @@ pub struct ValidFile {
     pub file: String,
     pub cluster: String,
     pub nodes: usize,
+    /// What is legal and unwise; the code is what `silence:` takes.
+    pub warnings: Vec<ErrorReport>,
 }
 
 /// Renders a plan.

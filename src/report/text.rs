@@ -291,7 +291,12 @@ pub fn apply(report: &ApplyReport) -> String {
 #[must_use]
 pub fn valid(files: &[ValidFile]) -> String {
     let line = |file: &ValidFile| {
-        format!("{}: valid: cluster {}, {}\n", visible(&file.file), file.cluster, count(file.nodes, "node"))
+        let warnings = match file.warnings.len() {
+            0 => String::new(),
+            number => format!(", {}", count(number, "warning")),
+        };
+        let (name, nodes) = (visible(&file.file), count(file.nodes, "node"));
+        format!("{name}: valid: cluster {}, {nodes}{warnings}\n", file.cluster)
     };
     files.iter().map(line).collect()
 }

@@ -166,7 +166,13 @@ impl Look<'_> {
                 Ok(control) => return Ok(Ok(control)),
                 // A clone copies it last; one that was killed leaves it short, or not there at all.
                 Err(short @ BadControl::Size(size)) if size < SIZE => return Ok(Err(short.to_string())),
-                Err(BadControl::Checksum) if reads < CONTROL_READS => thread::sleep(Duration::from_millis(10)),
+                Err(BadControl::Checksum) if reads < CONTROL_READS => {
+                    #[expect(
+                        clippy::disallowed_methods,
+                        reason = "nothing tells when the server has written the rest"
+                    )]
+                    thread::sleep(Duration::from_millis(10));
+                }
                 Err(
                     bad @ (BadControl::Size(_)
                     | BadControl::Version { .. }
