@@ -1,6 +1,6 @@
 # Each target works from a fresh clone on a Debian machine with a Rust toolchain.
 
-.PHONY: demo test
+.PHONY: demo test bench
 
 # A real pair from nothing: plan, apply, an empty plan, status.
 demo:
@@ -10,3 +10,6 @@ demo:
 test:
 	@scripts/test
 
+# The figures of speed, side by side with a plain shell script.
+bench:
+	@scripts/bench
