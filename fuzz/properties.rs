@@ -62,12 +62,13 @@ pub fn topology(bytes: &[u8]) {
     if let Ok(text) = std::str::from_utf8(bytes) {
         hides_literal_secrets(text);
     }
-    match parse_topology(bytes) {
+    match topology::parse_with_advice(bytes, "t.yaml", "/base") {
         Err(diagnostics) => {
             assert!(!diagnostics.is_empty(), "refused without a reason");
             diagnostics.iter().for_each(|diagnostic| is_tellable(diagnostic, bytes));
         }
-        Ok(topology) => {
+        Ok((topology, advice)) => {
+            advice.iter().for_each(|diagnostic| is_tellable(diagnostic, bytes));
             is_sound(&topology);
             let text = std::str::from_utf8(bytes).expect("a topology is UTF-8");
             let with_mark = format!("\u{feff}{}", text.trim_start_matches('\u{feff}'));
@@ -121,7 +122,10 @@ fn hides_literal_secrets(text: &str) {
         let is_one = literal_secrets(&text).iter().any(|span| (span.offset, span.len) == (offset, PASSWORD.len()));
         if is_one {
             assert!(!without_secrets(&text).contains(PASSWORD), "{text}");
-            for diagnostic in parse_topology(text.as_bytes()).err().into_iter().flatten() {
+            let told = match topology::parse_with_advice(text.as_bytes(), "t.yaml", "/base") {
+                Ok((_, told)) | Err(told) => told,
+            };
+            for diagnostic in told {
                 assert!(!diagnostic.to_string().contains(PASSWORD), "{diagnostic}\n{text}");
             }
         }

@@ -1,1 +1,246 @@
-//! To be written.
+//! The command line: arguments, and the way from them to an exit code.
+//!
+//! Standard output carries the result alone; questions, progress and errors go to standard error.
+
+use std::ffi::OsString;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use clap::Args;
+use clap::Parser;
+use clap::Subcommand;
+use clap::ValueEnum;
+use clap::error::ErrorKind;
+
+use crate::error::Error;
+use crate::error::Exit;
+use crate::plan::allow::Allowance;
+use crate::report::json;
+
+mod apply;
+mod event_log;
+mod interrupt;
+mod plan;
+mod progress;
+mod question;
+mod source;
+mod status;
+mod ui;
+mod validate;
+
+use ui::Ui;
+
+/// PostgreSQL primary/standby pairs, declared in YAML: observe, plan, apply.
+#[derive(Debug, Parser)]
+#[command(name = "pgpair", version, arg_required_else_help = true, subcommand_required = true, max_term_width = 100)]
+#[command(after_help = "\
+Examples:
+  pgpair validate topologies/orders.yaml    check the file alone, without a server
+  pgpair plan topologies/orders.yaml        show what would be done; changes nothing
+  pgpair apply topologies/orders.yaml       show it, ask, and do it
+  pgpair status topologies/orders.yaml      roles, lag and health
+
+Exit codes: 0 success, 1 failed or wrong usage, 2 changes or unhealthy, 3 refused and nothing done,
+            4 declined, 5 something left undone, 130 interrupted")]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+    #[command(flatten)]
+    shared: Shared,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Check topology files alone, without a server.
+    #[command(after_help = "\
+Examples:
+  pgpair validate topologies/orders.yaml
+  pgpair validate topologies/*.yaml --format json
+  cat orders.yaml | pgpair validate -")]
+    Validate(validate::Arguments),
+    /// Show what would be done; changes nothing.
+    #[command(after_help = "\
+Examples:
+  pgpair plan topologies/orders.yaml
+  pgpair plan --detailed-exitcode           exit 2 if anything differs
+  pgpair plan -f orders.yaml --format json | jq .summary")]
+    Plan(plan::Arguments),
+    /// Plan, ask, do it, and verify.
+    #[command(after_help = "\
+Examples:
+  pgpair apply topologies/orders.yaml
+  pgpair apply orders.yaml --auto-approve                          only what nobody notices
+  pgpair apply orders.yaml --auto-approve --allow restart,outage
+  pgpair apply orders.yaml --allow destroy=b                       b may be cloned anew
+
+Allowances: restart (a standby restarts), outage (a primary restarts, or one with data is started),
+            destroy=NODE (a data directory with data is replaced)")]
+    Apply(apply::Arguments),
+    /// Show roles, positions and lag of every node, and what is wrong.
+    #[command(after_help = "\
+Examples:
+  pgpair status topologies/orders.yaml
+  pgpair status orders.yaml --max-lag 16777216 && echo healthy
+  pgpair status orders.yaml --format json | jq '.findings[].message'")]
+    Status(status::Arguments),
+}
+
+/// What every command takes.
+#[derive(Debug, Args)]
+struct Shared {
+    /// How the result is written to standard output.
+    #[arg(long, value_enum, default_value_t = Format::Text, global = true)]
+    format: Format,
+    /// Use no colours (also: NO_COLOR).
+    #[arg(long, global = true)]
+    no_color: bool,
+    /// Say more on standard error; twice, still more.
+    #[arg(short, long, action = clap::ArgAction::Count, global = true)]
+    verbose: u8,
+    /// How progress is written to standard error; json: one event a line.
+    #[arg(long, value_enum, default_value_t = Format::Text, global = true)]
+    log_format: Format,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum Format {
+    Text,
+    Json,
+}
+
+/// The topology: one of the two, or PGPAIR_FILE, or pgpair.yaml.
+#[derive(Debug, Args)]
+struct TopologyFile {
+    /// The topology file; `-` reads it from standard input [default: PGPAIR_FILE, or pgpair.yaml].
+    #[arg(value_name = "FILE", conflicts_with = "named_file")]
+    file: Option<String>,
+    /// The same, as an option.
+    #[arg(short = 'f', long = "file", value_name = "FILE")]
+    named_file: Option<String>,
+}
+
+impl TopologyFile {
+    fn name(&self) -> String {
+        let given = self.file.clone().or_else(|| self.named_file.clone());
+        given.or_else(|| std::env::var("PGPAIR_FILE").ok()).unwrap_or_else(|| "pgpair.yaml".to_owned())
+    }
+}
+
+/// How long things may take.
+#[derive(Debug, Args)]
+struct Timeouts {
+    /// How long each condition is waited for: 60s, 2m, or seconds. The copying of a clone is not limited.
+    #[arg(long, value_name = "TIME", default_value = "60s", value_parser = duration)]
+    timeout: Duration,
+}
+
+/// Reads `60s`, `1m 30s`, `1h`, or a plain number of seconds.
+fn duration(text: &str) -> Result<Duration, String> {
+    let bad = || format!("`{text}` is no time: 60s, 2m, 1h 30m, or a number of seconds");
+    if let Ok(seconds) = text.parse() {
+        return Ok(Duration::from_secs(seconds));
+    }
+    let duration: jiff::SignedDuration = text.parse().map_err(|_| bad())?;
+    duration.try_into().map_err(|_| bad())
+}
+
+fn allowance(text: &str) -> Result<Allowance, String> {
+    text.parse().map_err(|error: crate::plan::allow::UnknownAllowance| error.to_string())
+}
+
+/// Runs the command that the arguments ask for.
+pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
+    let arguments: Vec<OsString> = arguments.into_iter().collect();
+    let Cli { command, shared } = match Cli::try_parse_from(&arguments) {
+        Ok(cli) => cli,
+        Err(error) => return usage(&error, &arguments).into(),
+    };
+    let ui = Ui::new(&shared);
+    let exit = run(command, &ui).unwrap_or_else(|error| {
+        ui.error(&error);
+        error.exit()
+    });
+    exit.into()
+}
+
+fn run(command: Command, ui: &Ui) -> Result<Exit, Error> {
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .enable_all()
+        .build()
+        .map_err(|source| Error::System { what: "threads", source })?;
+    let exit = runtime.block_on(async {
+        match command {
+            Command::Validate(arguments) => validate::run(&arguments, ui),
+            Command::Plan(arguments) => plan::run(&arguments, ui).await,
+            Command::Apply(arguments) => apply::run(arguments, ui).await,
+            Command::Status(arguments) => status::run(&arguments, ui).await,
+        }
+    });
+    // A thread that still waits for an answer at the terminal must not keep the process.
+    runtime.shutdown_background();
+    exit
+}
+
+/// Help and the version are results; wrong usage is 1 and never clap's 2, which means changes here.
+fn usage(error: &clap::Error, arguments: &[OsString]) -> Exit {
+    let is_result = matches!(error.kind(), ErrorKind::DisplayHelp | ErrorKind::DisplayVersion);
+    if !is_result && wants_json(arguments) {
+        let message = error.to_string();
+        let first = message.lines().next().unwrap_or_default().trim_start_matches("error: ").to_owned();
+        return match ui::write_result(&json::errors(&Error::Usage(first).reports()), anstream::ColorChoice::Never) {
+            Ok(()) | Err(_) => Exit::Failed,
+        };
+    }
+    match error.print() {
+        Ok(()) if is_result => Exit::Success,
+        Err(error) if is_result && error.kind() == std::io::ErrorKind::BrokenPipe => Exit::Success,
+        Ok(()) | Err(_) => Exit::Failed,
+    }
+}
+
+/// The arguments could not be read as a whole, so the one that matters here is looked for by itself.
+fn wants_json(arguments: &[OsString]) -> bool {
+    arguments.iter().any(|argument| argument == "--format=json")
+        || arguments.windows(2).any(|pair| pair[0] == "--format" && pair[1] == "json")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory as _;
+
+    #[test]
+    fn the_arguments_are_put_together_rightly() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn a_time_is_read_with_its_unit_or_as_seconds() {
+        assert_eq!(duration("90"), Ok(Duration::from_secs(90)));
+        assert_eq!(duration("1m 30s"), Ok(Duration::from_secs(90)));
+        assert_eq!(duration("250ms"), Ok(Duration::from_millis(250)));
+        for bad in ["", "-1s", "soon", "1 fortnight"] {
+            assert!(duration(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn allowances_are_given_in_one_list_or_several() {
+        let parse = |arguments: &[&str]| {
+            let cli = Cli::try_parse_from([&["pgpair", "apply"], arguments].concat()).expect("good usage");
+            match cli.command {
+                Command::Apply(apply) => apply.allow,
+                other @ (Command::Validate(_) | Command::Plan(_) | Command::Status(_)) => panic!("{other:?}"),
+            }
+        };
+        let all = vec![Allowance::Restart, Allowance::Destroy(crate::topology::NodeName::new("b"))];
+        assert_eq!(parse(&["--allow", "restart,destroy=b"]), all);
+        assert_eq!(parse(&["--allow", "restart", "--allow", "destroy=b"]), all);
+    }
+
+    #[test]
+    fn a_file_is_given_once() {
+        assert!(Cli::try_parse_from(["pgpair", "plan", "a.yaml", "-f", "b.yaml"]).is_err());
+    }
+}

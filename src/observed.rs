@@ -249,6 +249,9 @@ pub struct Cluster {
     pub checkpoint: Lsn,
     pub checksums: bool,
     pub wal_log_hints: bool,
+    /// The primary's values of the parameters that a standby must have at least as high; of a standby those that it
+    /// has replayed.
+    pub floors: BTreeMap<String, u32>,
     /// The highest history file in pg_wal.
     pub newest_history: Option<Timeline>,
     /// Why the server would not start on it: another owner, a mode too open.

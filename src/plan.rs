@@ -138,7 +138,10 @@ pub enum Reason {
     Unfinished(String),
     /// What is there belongs to another cluster.
     OtherCluster(Identity),
+    /// The server is stopped.
     Stopped,
+    /// The data directory is new: a step before has made it.
+    JustMade,
     /// A clone without the files that make it a standby.
     NoStandbyFiles,
     /// Values that differ from the topology: name, now, then.

@@ -1,1 +1,322 @@
-//! To be written.
+//! What people and programs are told: plans, nodes, health.
+//!
+//! [`PlanReport`] and [`NodeReport`] are the model; `text` and `json` only render it, so the two can't say
+//! different things. Everything is pure, and nothing of a file's text or of a secret is in the model but
+//! the diffs, in which the planner has hidden the secrets.
+
+use std::collections::BTreeMap;
+
+use serde::Serialize;
+
+use crate::observed::DataDir;
+use crate::observed::NodeObserved;
+use crate::observed::Observed;
+use crate::observed::Reading;
+use crate::observed::Receiver;
+use crate::observed::Sender;
+use crate::observed::Slot;
+use crate::pg::control::ControlState;
+use crate::pg::lsn::Lsn;
+use crate::pg::lsn::Timeline;
+use crate::plan::Blocked;
+use crate::plan::FileDiff;
+use crate::plan::Impact;
+use crate::plan::Plan;
+use crate::plan::Status;
+use crate::plan::Step;
+use crate::plan::allow;
+use crate::topology::Node;
+use crate::topology::NodeName;
+use crate::topology::Role;
+use crate::topology::Topology;
+
+pub mod json;
+#[cfg(test)]
+pub(crate) mod samples;
+pub mod status;
+pub mod text;
+pub mod words;
+
+/// A plan with all that is shown of it.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct PlanReport {
+    pub status: Status,
+    pub cluster: String,
+    pub summary: Summary,
+    pub nodes: Vec<NodeReport>,
+    pub steps: Vec<StepReport>,
+    pub blocked: Vec<BlockedReport>,
+    pub topology_digest: String,
+    pub observation_digest: String,
+    /// Blocked whole: no step of it is done.
+    pub halted: bool,
+}
+
+/// The plan in one line.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Summary {
+    pub steps: usize,
+    /// The nodes that steps are done on, in the order of the steps.
+    pub nodes: Vec<NodeName>,
+    /// Which nodes notice what, `none` left out.
+    pub impact: BTreeMap<Impact, Vec<NodeName>>,
+    /// The nodes whose data directory is replaced.
+    pub data_loss: Vec<NodeName>,
+    /// What `--allow` must name for every step to be done.
+    pub allow: Vec<String>,
+    /// The nodes that are left alone.
+    pub blocked: Vec<NodeName>,
+}
+
+/// A step, in words.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct StepReport {
+    pub id: String,
+    pub node: NodeName,
+    pub action: &'static str,
+    #[serde(skip)]
+    pub symbol: words::Symbol,
+    pub title: String,
+    pub impact: Impact,
+    pub reason: String,
+    /// What must hold when the step runs, or it is not done.
+    pub guards: Vec<String>,
+    pub diff: Vec<DiffReport>,
+}
+
+/// The change of one file, as a unified diff.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct DiffReport {
+    pub file: String,
+    pub unified: String,
+}
+
+/// What is not done, and why.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct BlockedReport {
+    /// Absent where it is the whole plan.
+    pub node: Option<NodeName>,
+    pub code: &'static str,
+    pub reason: String,
+    pub remedy: String,
+}
+
+impl PlanReport {
+    /// Puts a plan in words.
+    #[must_use]
+    pub fn of(topology: &Topology, observed: &Observed, plan: &Plan) -> Self {
+        Self {
+            status: plan.status(),
+            cluster: plan.cluster.clone(),
+            summary: Summary::of(plan),
+            nodes: nodes(topology, observed),
+            steps: plan.steps.iter().map(StepReport::of).collect(),
+            blocked: plan.blocked.iter().map(BlockedReport::of).collect(),
+            topology_digest: plan.topology_digest.clone(),
+            observation_digest: plan.observation_digest.clone(),
+            halted: plan.is_halted(),
+        }
+    }
+}
+
+impl Summary {
+    fn of(plan: &Plan) -> Self {
+        let mut nodes = Vec::new();
+        let mut impact: BTreeMap<Impact, Vec<NodeName>> = BTreeMap::new();
+        for step in &plan.steps {
+            push_once(&mut nodes, &step.node);
+            if step.impact != Impact::None {
+                push_once(impact.entry(step.impact).or_default(), &step.node);
+            }
+        }
+        let mut blocked = Vec::new();
+        for node in plan.blocked.iter().filter_map(|blocked| blocked.node.as_ref()) {
+            push_once(&mut blocked, node);
+        }
+        Self {
+            steps: plan.steps.len(),
+            nodes,
+            data_loss: impact.get(&Impact::Destroy).cloned().unwrap_or_default(),
+            impact,
+            allow: allow::all_needed(plan).iter().map(ToString::to_string).collect(),
+            blocked,
+        }
+    }
+}
+
+fn push_once(nodes: &mut Vec<NodeName>, node: &NodeName) {
+    if !nodes.contains(node) {
+        nodes.push(node.clone());
+    }
+}
+
+impl StepReport {
+    fn of(step: &Step) -> Self {
+        Self {
+            id: step.id.clone(),
+            node: step.node.clone(),
+            action: step.action.name(),
+            symbol: words::symbol(step),
+            title: words::title(step),
+            impact: step.impact,
+            reason: words::reason(&step.reason),
+            guards: words::guards(&step.action),
+            diff: step.diff.iter().map(DiffReport::of).collect(),
+        }
+    }
+}
+
+impl DiffReport {
+    fn of(diff: &FileDiff) -> Self {
+        let lines = similar::TextDiff::from_lines(diff.before.as_str(), diff.after.as_str());
+        let unified = lines.unified_diff().context_radius(1).missing_newline_hint(false).to_string();
+        Self { file: diff.file.clone(), unified }
+    }
+}
+
+impl BlockedReport {
+    fn of(blocked: &Blocked) -> Self {
+        Self {
+            node: blocked.node.clone(),
+            code: blocked.refusal.code(),
+            reason: blocked.refusal.reason(),
+            remedy: blocked.refusal.remedy(),
+        }
+    }
+}
+
+/// What was seen of a node, in short: no file text, no setting, no secret.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct NodeReport {
+    pub node: NodeName,
+    /// The role in the topology.
+    pub role: Role,
+    /// The role that the server said it has; absent while it does not answer.
+    pub seen_role: Option<Role>,
+    pub host: String,
+    pub port: u16,
+    pub data_dir: String,
+    pub state: NodeState,
+    /// Why it could not be looked at, or what is wrong with what is there.
+    pub detail: Option<String>,
+    pub server_version: Option<String>,
+    /// A decimal string: it does not fit a JSON number of every reader.
+    pub system_identifier: Option<String>,
+    pub control_state: Option<ControlState>,
+    pub timeline: Option<Timeline>,
+    /// Of a primary: written. Of a standby: the further of received and replayed. Stopped: the last checkpoint.
+    pub lsn: Option<Lsn>,
+    pub replayed: Option<Lsn>,
+    /// WAL that the primary has written and this standby has not replayed.
+    pub lag_bytes: Option<u64>,
+    pub replay_paused: bool,
+    pub receiver: Option<Receiver>,
+    pub senders: Vec<Sender>,
+    pub slots: BTreeMap<String, Slot>,
+    /// As its upstream has it: `sync`, `async`, `potential`, `quorum`.
+    pub sync_state: Option<String>,
+}
+
+/// What is in a node's place.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum NodeState {
+    /// The server answers.
+    Running,
+    /// The server runs and does not answer.
+    NoAnswer,
+    Stopped,
+    NoData,
+    /// An initdb or a clone was killed half-way.
+    Unfinished,
+    /// Something that is no data directory.
+    Foreign,
+    /// Could not be looked at.
+    Unknown,
+}
+
+/// Puts what was seen of every node in short, in the order of the topology.
+#[must_use]
+pub fn nodes(topology: &Topology, observed: &Observed) -> Vec<NodeReport> {
+    topology.nodes.values().map(|node| NodeReport::of(topology, observed, node)).collect()
+}
+
+impl NodeReport {
+    fn of(topology: &Topology, observed: &Observed, node: &Node) -> Self {
+        let seen = observed.node(&node.name);
+        let (state, detail) = state_of(seen);
+        let sql = seen.sql();
+        let cluster = seen.cluster();
+        let replayed = sql.and_then(|sql| if sql.in_recovery { sql.replayed.or(Some(sql.lsn)) } else { None });
+        let upstream = (node.role == Role::Standby).then(|| observed.node(&topology.upstream(node).name));
+        let sender = upstream
+            .and_then(NodeObserved::sql)
+            .and_then(|sql| sql.senders.iter().find(|sender| sender.application_name == node.name.as_str()));
+        Self {
+            node: node.name.clone(),
+            role: node.role,
+            seen_role: sql.map(|sql| if sql.in_recovery { Role::Standby } else { Role::Primary }),
+            host: node.host.clone(),
+            port: seen.server.known().and_then(|server| server.port).unwrap_or(node.port),
+            data_dir: node.data_dir.clone(),
+            state,
+            detail,
+            server_version: sql.map(|sql| sql.version.clone()),
+            system_identifier: cluster.map(|cluster| cluster.identity.to_string()),
+            control_state: cluster.map(|cluster| cluster.state),
+            timeline: sql.map(|sql| sql.timeline).or(cluster.map(|cluster| cluster.timeline)),
+            lsn: sql.map(|sql| sql.lsn).or(cluster.map(|cluster| cluster.checkpoint)),
+            replayed,
+            lag_bytes: replayed.zip(written(topology, observed)).map(|(here, there)| there.0.saturating_sub(here.0)),
+            replay_paused: sql.is_some_and(|sql| sql.replay_paused),
+            receiver: sql.and_then(|sql| sql.receiver.clone()),
+            senders: sql.map(|sql| sql.senders.clone()).unwrap_or_default(),
+            slots: cluster.map(|cluster| cluster.slots.clone()).unwrap_or_default(),
+            sync_state: sender.map(|sender| sender.sync_state.clone()),
+        }
+    }
+}
+
+/// Returns how far the node that is to be the primary has written, if it is one.
+fn written(topology: &Topology, observed: &Observed) -> Option<Lsn> {
+    let sql = observed.node(&topology.primary().name).sql()?;
+    (!sql.in_recovery).then_some(sql.lsn)
+}
+
+fn state_of(seen: &NodeObserved) -> (NodeState, Option<String>) {
+    let place = match &seen.place {
+        Reading::Known(place) => place,
+        Reading::Absent => return (NodeState::Unknown, Some("its place was not looked at".into())),
+        Reading::Unknown(why) => return (NodeState::Unknown, Some(why.clone())),
+    };
+    match &place.data_dir {
+        DataDir::Absent | DataDir::Empty => (NodeState::NoData, place.not_writable.clone()),
+        DataDir::Unfinished(what) => (NodeState::Unfinished, Some(what.clone())),
+        DataDir::Foreign(what) => (NodeState::Foreign, Some(what.clone())),
+        DataDir::Cluster(cluster) => match &seen.server {
+            Reading::Known(server) => match &server.sql {
+                Reading::Known(_) => (NodeState::Running, None),
+                Reading::Absent => (NodeState::NoAnswer, None),
+                Reading::Unknown(why) => (NodeState::NoAnswer, Some(why.clone())),
+            },
+            Reading::Absent => (NodeState::Stopped, cluster.wrong_access.clone()),
+            Reading::Unknown(why) => (NodeState::Unknown, Some(why.clone())),
+        },
+    }
+}
+
+impl NodeState {
+    /// The state in a word or two, for a table.
+    #[must_use]
+    pub fn words(self) -> &'static str {
+        match self {
+            Self::Running => "running",
+            Self::NoAnswer => "no answer",
+            Self::Stopped => "stopped",
+            Self::NoData => "no data",
+            Self::Unfinished => "unfinished",
+            Self::Foreign => "not data",
+            Self::Unknown => "unknown",
+        }
+    }
+}

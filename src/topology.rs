@@ -15,6 +15,7 @@ use crate::topology::diagnostic::Report;
 use crate::topology::model::Draft;
 use crate::topology::spans::Yaml;
 
+pub mod advice;
 pub mod diagnostic;
 pub mod model;
 pub mod spans;
@@ -29,25 +30,45 @@ pub mod validate;
 ///
 /// All that is wrong, in the order of the file; never empty.
 pub fn parse(source: &[u8], file: &str, base_dir: &str) -> Result<Topology, Vec<Diagnostic>> {
+    parse_with_advice(source, file, base_dir).map(|(topology, _)| topology)
+}
+
+/// Reads a topology file as [`parse`] does, and says with it what is unwise in it, as warnings.
+///
+/// # Errors
+///
+/// All that is wrong, in the order of the file; never empty, and without warnings.
+pub fn parse_with_advice(
+    source: &[u8],
+    file: &str,
+    base_dir: &str,
+) -> Result<(Topology, Vec<Diagnostic>), Vec<Diagnostic>> {
     let mut report = Report::on(file);
     let yaml = spans::read(source, &mut report);
-    let topology = yaml
-        .as_ref()
-        .and_then(|yaml| Draft::of(yaml, &mut report))
-        .and_then(|draft| validate::topology(draft, base_dir, &mut report));
-    if let Some(topology) = topology.filter(|_| report.is_empty()) {
-        return Ok(topology);
+    let draft = yaml.as_ref().and_then(|yaml| Draft::of(yaml, &mut report));
+    let topology = draft.clone().and_then(|draft| validate::topology(draft, base_dir, &mut report));
+    match topology.zip(draft) {
+        Some((topology, draft)) if report.is_empty() => {
+            let advice = advice::advice(&topology, &draft, file);
+            Ok((topology, advice))
+        }
+        Some(_) | None => {
+            let mut diagnostics = report.into_diagnostics();
+            hide_secrets(&mut diagnostics, yaml.as_ref());
+            Err(diagnostics)
+        }
     }
-    // A password in the wrong place is judged as what belongs there.
-    let secrets = yaml.iter().flat_map(Yaml::secrets).filter_map(|yaml| Some((yaml.span.offset, yaml.as_text()?)));
-    let secrets: HashMap<usize, &str> = secrets.collect();
-    let mut diagnostics = report.into_diagnostics();
-    for diagnostic in &mut diagnostics {
-        if let Some(secret) = diagnostic.span.and_then(|span| secrets.get(&span.offset)) {
+}
+
+/// Hides what may be a literal secret: a password in the wrong place is judged, and quoted, as what belongs there.
+fn hide_secrets(diagnostics: &mut [Diagnostic], yaml: Option<&Yaml>) {
+    let secrets = yaml.into_iter().flat_map(Yaml::secrets);
+    let by_place: HashMap<usize, &str> = secrets.filter_map(|yaml| Some((yaml.span.offset, yaml.as_text()?))).collect();
+    for diagnostic in diagnostics {
+        if let Some(secret) = diagnostic.span.and_then(|span| by_place.get(&span.offset)) {
             diagnostic.hide(secret);
         }
     }
-    Err(diagnostics)
 }
 
 /// The name of a node: its key under `nodes:`, and its `application_name`.

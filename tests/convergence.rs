@@ -6,6 +6,8 @@
 //! stopped node that would come up as one; it converges; the plan is then empty; planning changes nothing; and
 //! nothing that needs an allowance is done without it.
 
+#![expect(clippy::print_stdout, reason = "the counts are part of the proof")]
+
 use std::collections::BTreeMap;
 use std::collections::BTreeSet;
 
@@ -13,15 +15,20 @@ use pgpair::observed::Binaries;
 use pgpair::observed::Cluster;
 use pgpair::observed::DataDir;
 use pgpair::observed::Identity;
+use pgpair::observed::Markers;
 use pgpair::observed::NodeObserved;
 use pgpair::observed::Observed;
 use pgpair::observed::Passfile;
 use pgpair::observed::Place;
 use pgpair::observed::Program;
 use pgpair::observed::Reading;
+use pgpair::observed::Server;
 use pgpair::observed::Slot;
+use pgpair::observed::Sql;
 use pgpair::pg::block;
 use pgpair::pg::control::ControlState;
+use pgpair::pg::lsn::Lsn;
+use pgpair::pg::lsn::Timeline;
 use pgpair::pg::version::StandbyMode;
 use pgpair::plan::Action;
 use pgpair::plan::Impact;
@@ -110,8 +117,18 @@ fn stop(observed: &mut Observed, node: &NodeName, cleanly: bool) {
     }
 }
 
+/// A place that can't be looked at is replaced by an empty one.
 fn place<'a>(observed: &'a mut Observed, node: &NodeName) -> &'a mut Place {
-    observed.node_mut(node).place.known_mut().expect("the mishaps come one at a time")
+    let seen = observed.node_mut(node);
+    if seen.place.known().is_none() {
+        seen.place = Reading::Known(empty_place());
+        seen.server = Reading::Absent;
+    }
+    seen.place.known_mut().expect("just made")
+}
+
+fn empty_place() -> Place {
+    Place { data_dir: DataDir::Absent, not_writable: None, new: false, work: false, old: false, unmounted: None }
 }
 
 /// A data directory straight from an initdb by hand.
@@ -126,6 +143,38 @@ fn fresh_initdb(topology: &Topology, observed: &mut Observed, node: &NodeName) {
     cluster.hba = "local all all trust\nhost replication all 127.0.0.1/32 reject\n".into();
     cluster.passfile = Passfile::Absent;
     place(observed, node).data_dir = DataDir::Cluster(Box::new(cluster));
+}
+
+fn promote(observed: &mut Observed, node: &NodeName) {
+    if !observed.node(node).sql().is_some_and(|sql| sql.in_recovery) {
+        return;
+    }
+    stop(observed, node, true);
+    with_cluster(observed, node, |cluster| {
+        cluster.markers = Markers { postmaster_opts: true, ..Markers::default() };
+        cluster.timeline = Timeline(cluster.timeline.0 + 1);
+        cluster.newest_history = Some(cluster.timeline);
+        cluster.state = ControlState::ShutDown;
+    });
+    let server = Server { pid: 1, started: 0, port: None, socket_dir: None, sql: Reading::Known(writer()) };
+    observed.node_mut(node).server = Reading::Known(server);
+    with_cluster(observed, node, |cluster| cluster.state = ControlState::InProduction);
+}
+
+fn writer() -> Sql {
+    Sql {
+        version: String::new(),
+        in_recovery: false,
+        timeline: Timeline(2),
+        lsn: Lsn(0),
+        replayed: None,
+        replay_paused: false,
+        settings: BTreeMap::new(),
+        hba_loaded: true,
+        conf_loaded: true,
+        receiver: None,
+        senders: Vec::new(),
+    }
 }
 
 fn with_cluster(observed: &mut Observed, node: &NodeName, change: impl FnOnce(&mut Cluster)) {
@@ -178,6 +227,28 @@ fn mishaps() -> Vec<Mishap> {
             with_cluster(observed, node, |cluster| {
                 cluster.markers.standby_signal = false;
                 cluster.markers.recovery_conf = None;
+            });
+        }),
+        ("promoted by hand", |_, observed, node| promote(observed, node)),
+        ("promoted by hand and stopped", |_, observed, node| {
+            promote(observed, node);
+            stop(observed, node, true);
+        }),
+        ("copied by hand", |topology, observed, node| {
+            let Some(mut cluster) = observed.node(&topology.primary().name).cluster().cloned() else { return };
+            if *node == topology.primary().name {
+                return;
+            }
+            stop(observed, node, true);
+            cluster.markers = Markers { backup_label: true, ..Markers::default() };
+            cluster.slots.clear();
+            place(observed, node).data_dir = DataDir::Cluster(Box::new(cluster));
+        }),
+        ("was a standby once", |_, observed, node| {
+            stop(observed, node, true);
+            with_cluster(observed, node, |cluster| {
+                cluster.markers = Markers { postmaster_opts: true, ..Markers::default() };
+                cluster.state = ControlState::ShutDownInRecovery;
             });
         }),
         ("block removed", |_, observed, node| {
@@ -284,6 +355,7 @@ struct Run {
     performed: usize,
     left_out: usize,
     died: bool,
+    refused: Option<String>,
     after: Observed,
 }
 
@@ -294,7 +366,7 @@ fn run(topology: &Topology, truth: &Observed, allowed: &BTreeSet<Allowance>, cra
     let untouched = observed.clone();
     let plan = plan(topology, &observed);
     assert_eq!(observed, untouched, "{story}: planning changed the world");
-    apply(topology, &sim, plan, &observed, allowed, story)
+    apply(topology, &sim, plan, &observed, allowed, &|_| {}, story)
 }
 
 /// Applies a plan as the executor does: check, perform, look again.
@@ -304,17 +376,21 @@ fn apply(
     plan: Plan,
     observed: &Observed,
     allowed: &BTreeSet<Allowance>,
+    before_step: &dyn Fn(usize),
     story: &str,
 ) -> Run {
     let selection = allow::select(&plan, topology, observed, allowed);
-    for step in &selection.chosen {
+    let mut refused = None;
+    for (number, step) in selection.chosen.iter().enumerate() {
+        before_step(number);
         if let Some(allowance) = allow::needed(step) {
             assert!(allowed.contains(&allowance), "{story}: {} without its allowance", step.id);
         }
         match check(&step.node, &step.action, topology, &block_on(sim.observe())) {
             Check::Satisfied => continue,
             Check::Blocked(refusal) => {
-                panic!("{story}: the guard of {} refuses what was planned: {}", step.id, refusal.reason())
+                refused = Some(format!("the guard of {} refuses what was planned: {}", step.id, refusal.reason()));
+                break;
             }
             Check::Ready => {}
         }
@@ -327,7 +403,7 @@ fn apply(
     assert_eq!(sim.violations(), Vec::<String>::new(), "{story}");
     let left_out = selection.left_out.len();
     let (performed, died) = (sim.performed(), sim.is_dead());
-    Run { plan, performed, left_out, died, after: sim.settled() }
+    Run { plan, performed, left_out, died, refused, after: sim.settled() }
 }
 
 fn everything() -> BTreeSet<Allowance> {
@@ -340,6 +416,7 @@ fn converge(topology: &Topology, start: &Observed, story: &str) -> Plan {
     let mut truth = start.clone();
     for _ in 0..4 {
         let run = run(topology, &truth, &everything(), None, story);
+        assert_eq!(run.refused, None, "{story}");
         truth = run.after;
         if run.performed == 0 {
             assert!(
@@ -386,7 +463,7 @@ fn try_every_state(version: u32, auth: &str, slots: bool) {
             for moment in [Moment::Before, Moment::Half(0), Moment::Half(1), Moment::After] {
                 let story = format!("{story}, dies at step {step} {moment:?}");
                 let sim = Sim::new(topology.clone(), start.clone(), Some(Crash { step, moment }));
-                let crashed = apply(&topology, &sim, first.clone(), &observed, &everything(), &story);
+                let crashed = apply(&topology, &sim, first.clone(), &observed, &everything(), &|_| {}, &story);
                 tally.crashes += 1;
                 if crashed.died {
                     let again = end_of(&crashed.after, &story);
@@ -412,6 +489,40 @@ fn every_state_of_a_pair_of_15_without_slots_converges_whatever_step_pgpair_dies
 #[test]
 fn every_state_of_a_pair_of_10_converges_whatever_step_pgpair_dies_at() {
     try_every_state(10, "md5", true);
+}
+
+/// Between two steps somebody starts, stops, promotes, deletes or replaces something.
+#[test]
+fn a_guard_notices_what_happens_between_plan_and_step() {
+    let topology = pair(15, "scram-sha-256", true);
+    let mut runs = 0;
+    let mut refused = 0;
+    for (label, start) in starting_states(&topology).into_values() {
+        // One mishap to begin with is enough here: the other comes in between.
+        if !label.contains("a: nothing") && !label.contains("a: stopped") && !label.contains("b: nothing") {
+            continue;
+        }
+        let observed = block_on(Sim::new(topology.clone(), start.clone(), None).observe());
+        let first = plan(&topology, &observed);
+        for at in 0..first.steps.len() {
+            for node in ["a", "b"] {
+                for (what, mishap) in mishaps() {
+                    let story = format!("{label}; before step {at}, {node}: {what}");
+                    let sim = Sim::new(topology.clone(), start.clone(), None);
+                    let interfere = |number| {
+                        if number == at {
+                            sim.interfere(|truth| mishap(&topology, truth, &name(node)));
+                        }
+                    };
+                    let run = apply(&topology, &sim, first.clone(), &observed, &everything(), &interfere, &story);
+                    runs += 1;
+                    refused += usize::from(run.refused.is_some());
+                }
+            }
+        }
+    }
+    println!("{runs} interferences, {refused} refused by a guard");
+    assert!(refused > 1000);
 }
 
 #[test]

@@ -3,6 +3,7 @@
 //! Read in its binary form, by the layout of the directory's own major version: another version's
 //! pg_controldata can print garbage without a warning.
 
+use std::collections::BTreeMap;
 use std::fmt;
 
 use serde::Serialize;
@@ -70,7 +71,7 @@ impl fmt::Display for ControlState {
 }
 
 /// The fields of pg_control that pgpair uses.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Control {
     pub system_identifier: u64,
     pub state: ControlState,
@@ -85,6 +86,9 @@ pub struct Control {
     pub checksums: bool,
     /// In bytes.
     pub wal_segment_size: u32,
+    /// The primary's values of the parameters that a standby must have at least as high, by name; of a standby those
+    /// that it has replayed.
+    pub floors: BTreeMap<String, u32>,
 }
 
 /// Why a pg_control can't be trusted.
@@ -133,6 +137,7 @@ impl Control {
             wal_log_hints: bytes[layout.wal_log_hints] != 0,
             checksums: u32_at(layout.checksum_version) != 0,
             wal_segment_size: u32_at(layout.wal_segment_size),
+            floors: layout.floors.iter().map(|(name, at)| ((*name).to_owned(), u32_at(*at))).collect(),
         })
     }
 }
@@ -170,6 +175,9 @@ mod tests {
         put(32, &0x0300_A9E0_u64.to_le_bytes());
         put(layout.timeline, &3_u32.to_le_bytes());
         put(layout.wal_log_hints, &[1]);
+        for (number, (_, at)) in (1_u32..).zip(layout.floors) {
+            put(*at, &number.to_le_bytes());
+        }
         put(layout.wal_segment_size, &(16_u32 << 20).to_le_bytes());
         let crc = crc32c(&bytes[..layout.crc]);
         bytes[layout.crc..layout.crc + 4].copy_from_slice(&crc.to_le_bytes());
@@ -185,6 +193,8 @@ mod tests {
             assert_eq!(control.timeline, Timeline(3));
             assert!(control.wal_log_hints && !control.checksums);
             assert_eq!(control.wal_segment_size, 16 << 20);
+            assert_eq!(control.floors["max_connections"], 1);
+            assert_eq!(control.floors.len(), major.dialect().control.floors.len());
         }
     }
 

@@ -377,6 +377,23 @@ fn wanted(dialect: &Dialect, guc: &Guc) -> String {
     }
 }
 
+/// The number that an integer parameter has by this text, in the parameter's unit.
+///
+/// `None` for parameters of other types, unknown names, and texts that the server would refuse.
+#[must_use]
+pub fn integer(major: Major, name: &str, text: &str) -> Option<i32> {
+    match value::read(&major.dialect(), &row(major, name)?.guc.kind, text)? {
+        value::Value::Integer(number) => Some(number),
+        value::Value::Bool(_) | value::Value::Real(_) | value::Value::Enum(_) => None,
+    }
+}
+
+/// The value of a built-in parameter without any configuration; `None` if it is NULL or the build chooses it.
+#[must_use]
+pub fn boot(major: Major, name: &str) -> Option<&'static str> {
+    row(major, name)?.guc.boot
+}
+
 /// Whether two texts are the same value to this major: `1GB` and `1024MB`, `on` and `true`, `a,b` and `a, b`.
 ///
 /// Texts that the server would refuse, and values of unknown names, are compared as they are.
@@ -630,6 +647,19 @@ mod tests {
             say(15, "synchronous_standby_names", "2 pg_a"),
         ];
         insta::assert_snapshot!(said.join("\n"));
+    }
+
+    #[test]
+    fn an_integer_is_read_in_its_unit_and_everything_else_is_none() {
+        let read = |number, name, text| integer(major(number), name, text);
+        assert_eq!(read(15, "max_connections", "0x64"), Some(100));
+        assert_eq!(read(15, "max_slot_wal_keep_size", "1GB"), Some(1024));
+        assert_eq!(read(15, "max_slot_wal_keep_size", "-1"), Some(-1));
+        assert_eq!(read(12, "max_slot_wal_keep_size", "1GB"), None);
+        assert_eq!(read(15, "max_connections", "many"), None);
+        assert_eq!(read(15, "wal_log_hints", "1"), None);
+        assert_eq!(boot(major(10), "max_wal_senders"), Some("10"));
+        assert_eq!(boot(major(12), "max_slot_wal_keep_size"), None);
     }
 
     #[test]

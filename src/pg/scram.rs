@@ -47,9 +47,14 @@ pub fn matches(stored: &str, password: &Secret) -> bool {
 /// Whether a stored MD5 verifier was made from this password, for this role.
 #[must_use]
 pub fn md5_matches(stored: &str, password: &Secret, role: &str) -> bool {
+    stored == md5_verifier(password, role)
+}
+
+/// Returns the MD5 verifier of a password, which is of the role's name too.
+#[must_use]
+pub fn md5_verifier(password: &Secret, role: &str) -> String {
     let digest = md5::Md5::digest(format!("{}{role}", password.reveal()));
-    let hex: String = digest.iter().map(|byte| format!("{byte:02x}")).collect();
-    stored.strip_prefix("md5") == Some(&hex)
+    digest.iter().fold("md5".to_owned(), |text, byte| format!("{text}{byte:02x}"))
 }
 
 /// PBKDF2-HMAC-SHA256 with one block of output.

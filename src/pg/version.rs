@@ -115,6 +115,8 @@ pub struct ControlLayout {
     pub wal_log_hints: usize,
     pub wal_segment_size: usize,
     pub checksum_version: usize,
+    /// The parameters that a standby must have at least as high as its primary, with the primary's values.
+    pub floors: &'static [(&'static str, usize)],
     pub crc: usize,
 }
 
@@ -129,8 +131,8 @@ pub struct Dialect {
     pub rewind_by_grants: bool,
     /// initdb also writes `password_encryption` when `--auth-host` is scram-sha-256 (10 to 13).
     pub initdb_writes_password_encryption: bool,
-    /// `max_wal_senders` of a standby must be at least the primary's (12 and later).
-    pub wal_senders_limited_by_primary: bool,
+    /// Minors before those of February 2025 count walsenders in a role's CONNECTION LIMIT (10 to 17; 18 never did).
+    pub old_minors_limit_walsenders: bool,
     /// The data directory may be readable by its group (11 and later: mode 0750).
     pub group_access: bool,
     /// The unit of `wal_segment_size` in pg_settings, in bytes (10: blocks of 8 kB; later: bytes).
@@ -153,7 +155,7 @@ impl Dialect {
             conninfo_reloads: n >= 13,
             rewind_by_grants: n >= 11,
             initdb_writes_password_encryption: n <= 13,
-            wal_senders_limited_by_primary: n >= 12,
+            old_minors_limit_walsenders: n <= 17,
             group_access: n >= 11,
             wal_segment_size_unit: if n >= 11 { 1 } else { 8192 },
             checksums_by_default: n >= 18,
@@ -225,6 +227,12 @@ fn control_layout(major: u32) -> ControlLayout {
         wal_log_hints: 176,
         wal_segment_size: 228,
         checksum_version: 252,
+        floors: &[
+            ("max_connections", 180),
+            ("max_worker_processes", 184),
+            ("max_prepared_transactions", 188),
+            ("max_locks_per_transaction", 192),
+        ],
         crc: 288,
     };
     let of_11 = ControlLayout {
@@ -236,9 +244,27 @@ fn control_layout(major: u32) -> ControlLayout {
         wal_log_hints: 168,
         wal_segment_size: 220,
         checksum_version: 244,
+        floors: &[
+            ("max_connections", 172),
+            ("max_worker_processes", 176),
+            ("max_prepared_transactions", 180),
+            ("max_locks_per_transaction", 184),
+        ],
         crc: 280,
     };
-    let of_12 = ControlLayout { version: 1201, redo: 40, timeline: 48, ..of_10 };
+    let of_12 = ControlLayout {
+        version: 1201,
+        redo: 40,
+        timeline: 48,
+        floors: &[
+            ("max_connections", 180),
+            ("max_worker_processes", 184),
+            ("max_wal_senders", 188),
+            ("max_prepared_transactions", 192),
+            ("max_locks_per_transaction", 196),
+        ],
+        ..of_10
+    };
     match major {
         10 => of_10,
         11 => of_11,

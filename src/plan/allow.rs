@@ -91,7 +91,8 @@ pub fn select<'a>(
         } else {
             match check(&step.node, &step.action, topology, &world) {
                 Check::Blocked(refusal) => Some(refusal.reason()),
-                Check::Satisfied | Check::Ready => None,
+                Check::Satisfied => Some("there is nothing to do for it without the steps before it".to_owned()),
+                Check::Ready => None,
             }
         };
         match why {

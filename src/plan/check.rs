@@ -306,9 +306,31 @@ impl<'a> At<'a> {
             }
             Effect::Reload | Effect::Restart => {
                 let sql = self.sql()?;
+                self.keeps_the_floors()?;
                 Ok(in_file && drift::is_in_force(self.topology, self.node, &configure.settings, sql))
             }
         }
+    }
+
+    /// No standby gets less of a parameter than the running primary has, and the primary no more than a running standby.
+    fn keeps_the_floors(&self) -> Result<(), Refusal> {
+        let primary = self.topology.primary();
+        let Some(running) = self.observed.node(&primary.name).sql().filter(|sql| !sql.in_recovery) else {
+            return Ok(());
+        };
+        if self.node.role == Role::Standby {
+            return match drift::too_low(self.topology, self.node, running) {
+                Some((name, value)) => Err(self
+                    .not_ready(&format!("must not have less {name} than {}, which runs with {value}", primary.name))),
+                None => Ok(()),
+            };
+        }
+        let standbys = self.topology.standbys().filter_map(|standby| {
+            let sql = self.observed.node(&standby.name).sql().filter(|sql| sql.in_recovery)?;
+            let (name, value) = drift::too_high(self.topology, self.node, sql)?;
+            Some(self.not_ready(&format!("must not have more {name} than {}, which runs with {value}", standby.name)))
+        });
+        standbys.into_iter().next().map_or(Ok(()), Err)
     }
 
     fn hba(&self, block: &Block, before: &Digest) -> Verdict {
@@ -319,15 +341,17 @@ impl<'a> At<'a> {
         }
         match &self.seen.server {
             Reading::Absent => Ok(in_file),
-            Reading::Known(_) => Ok(in_file && self.sql()?.hba_loaded),
+            Reading::Known(_) => Ok(self.sql()?.hba_loaded && in_file),
             Reading::Unknown(why) => Err(Refusal::OutOfReach { node: self.name(), why: why.clone() }),
         }
     }
 
     fn passfile(&self) -> Verdict {
-        match self.cluster()?.passfile {
+        let cluster = self.cluster()?;
+        match cluster.passfile {
             Passfile::Right => Ok(true),
-            Passfile::Absent | Passfile::Wrong => Ok(false),
+            Passfile::Absent | Passfile::Wrong if drift::uses_passfile(self.node, cluster) => Ok(false),
+            Passfile::Absent | Passfile::Wrong => Err(self.not_ready("has no use for a passfile of pgpair's yet")),
         }
     }
 
@@ -425,7 +449,9 @@ impl<'a> At<'a> {
                 && receiver.port == Some(source.node.port)
                 && receiver.timeline == from.timeline
         });
-        Ok(receives && from.senders.iter().any(|sender| sender.state == "streaming"))
+        // What the upstream's parameters are now has arrived as well: then fewer of them are enough here.
+        let replayed = own.floors == source.cluster()?.floors;
+        Ok(receives && replayed && from.senders.iter().any(|sender| sender.state == "streaming"))
     }
 
     fn remove_old(&self) -> Verdict {

@@ -102,6 +102,45 @@ pub fn is_in_force(topology: &Topology, node: &Node, settings: &BTreeMap<String,
     })
 }
 
+/// Returns a parameter that `standby` is to have lower than the running primary has it, with the primary's value.
+#[must_use]
+pub fn too_low(topology: &Topology, standby: &Node, primary: &Sql) -> Option<(&'static str, String)> {
+    differs(topology, standby, primary, |wanted, running| wanted < running)
+}
+
+/// Returns a parameter that the primary is to have higher than a running standby has it, with the standby's value.
+#[must_use]
+pub fn too_high(topology: &Topology, primary: &Node, standby: &Sql) -> Option<(&'static str, String)> {
+    differs(topology, primary, standby, |wanted, running| wanted > running)
+}
+
+/// Returns a parameter that `standby` is to have lower than what its primary last ran with as far as it has replayed:
+/// started like that it would not come up.
+#[must_use]
+pub fn not_replayed(topology: &Topology, standby: &Node, cluster: &Cluster) -> Option<(String, u32)> {
+    let wanted = desired::settings(topology, standby);
+    cluster.floors.iter().find_map(|(name, floor)| {
+        let wanted = guc::integer(topology.postgresql.version, name, wanted.get(name)?)?;
+        (i64::from(wanted) < i64::from(*floor)).then(|| (name.clone(), *floor))
+    })
+}
+
+fn differs(
+    topology: &Topology,
+    node: &Node,
+    other: &Sql,
+    breaks: impl Fn(i32, i32) -> bool,
+) -> Option<(&'static str, String)> {
+    let major = topology.postgresql.version;
+    let wanted = desired::settings(topology, node);
+    major.dialect().control.floors.iter().find_map(|(name, _)| {
+        let name = *name;
+        let running = &other.settings.get(name)?.value;
+        let wanted = guc::integer(major, name, wanted.get(name)?)?;
+        breaks(wanted, guc::integer(major, name, running)?).then(|| (name, running.clone()))
+    })
+}
+
 struct Comparison<'a> {
     topology: &'a Topology,
     node: &'a Node,
@@ -118,6 +157,11 @@ impl Comparison<'_> {
 
     fn running(&self, name: &str) -> Option<&Setting> {
         self.sql?.settings.get(name)
+    }
+
+    /// The value of a parameter that no file sets, while the server is stopped.
+    fn default_of(&self, name: &str) -> Option<&'static str> {
+        guc::boot(self.topology.postgresql.version, name).filter(|_| self.sql.is_none())
     }
 
     /// A value in postgresql.auto.conf or on the command line wins over every block.
@@ -147,9 +191,10 @@ impl Comparison<'_> {
     fn holds_without_block(&self, name: &str, wanted: &str) -> bool {
         match self.elsewhere.get(name) {
             Some(placed) => self.holds(name, wanted, &placed.value),
-            None => self.running(name).is_some_and(|setting| {
-                setting.source != "configuration file" && self.holds(name, wanted, &setting.value)
-            }),
+            None => match self.running(name) {
+                Some(setting) => setting.source != "configuration file" && self.holds(name, wanted, &setting.value),
+                None => self.default_of(name).is_some_and(|value| self.holds(name, wanted, value)),
+            },
         }
     }
 
@@ -159,15 +204,15 @@ impl Comparison<'_> {
         let is_own = self.found.is_some_and(|found| found.block.node == self.node.name.as_str());
         let socket_dir = found.get("unix_socket_directories").map(String::as_str);
         let mut lines = IndexMap::new();
+        for (name, value) in wanted {
+            if (is_own && found.contains_key(name)) || !self.holds_without_block(name, value) {
+                lines.insert(name.clone(), value.clone());
+            }
+        }
         for (name, value) in desired::defaults_of_created(self.topology, self.node, socket_dir) {
             // A node that came without these defaults needs only what holds.
             if found.contains_key(&name) {
                 lines.insert(name, value);
-            }
-        }
-        for (name, value) in wanted {
-            if (is_own && found.contains_key(name)) || !self.holds_without_block(name, value) {
-                lines.insert(name.clone(), value.clone());
             }
         }
         if self.node.role == Role::Primary && is_own {
@@ -198,7 +243,7 @@ impl Comparison<'_> {
             let holds = |now: &Option<String>| now.as_ref().is_some_and(|now| self.holds(name, wanted, now));
             let as_wanted = match self.sql {
                 Some(_) => (running.is_none() || holds(&running)) && (in_file.is_none() || holds(&in_file)),
-                None => holds(&in_file),
+                None => holds(&in_file) || (in_file.is_none() && self.holds_without_block(name, wanted)),
             };
             if !as_wanted {
                 let now = running.or(in_file);
@@ -274,4 +319,23 @@ pub fn owns_rules(node: &Node, cluster: &Cluster) -> bool {
 pub fn owns_conf(node: &Node, cluster: &Cluster) -> bool {
     block::find(&cluster.conf.main.text)
         .is_ok_and(|found| found.is_some_and(|found| found.block.node == node.name.as_str()))
+}
+
+/// Whether pgpair's passfile belongs on the node: its conninfo names it, or a role change will need it.
+///
+/// A conninfo that came from elsewhere has its own way to the password.
+#[must_use]
+pub fn uses_passfile(node: &Node, cluster: &Cluster) -> bool {
+    owns_rules(node, cluster) || (node.role == Role::Standby && names_passfile(node, cluster))
+}
+
+/// Whether the standby's conninfo names pgpair's passfile.
+#[must_use]
+pub fn names_passfile(node: &Node, cluster: &Cluster) -> bool {
+    let path = desired::passfile_path(node);
+    let in_conf = cluster
+        .conf
+        .values()
+        .is_ok_and(|values| values.get("primary_conninfo").is_some_and(|placed| placed.value.contains(&path)));
+    in_conf || cluster.markers.recovery_conf.as_ref().is_some_and(|text| text.contains(&path))
 }

@@ -148,7 +148,10 @@ fn with_primary_data(topology: &Topology, observed: &Observed, cluster: &Cluster
             if cluster.state.was_standby() {
                 return moved("was last written by a standby, and its standby files are gone");
             }
-            match may_start_primary(topology, observed) {
+            // A copy that never ran gets its standby files before anything starts.
+            let unfinished =
+                |other: &NodeObserved| other.server.is_absent() && other.cluster().is_some_and(needs_standby_files);
+            match others_are_safe(topology, observed, |other| !unfinished(other)) {
                 Ok(()) => PairState::PrimaryStopped,
                 Err(refusal) => PairState::Doubtful(refusal),
             }
@@ -192,12 +195,18 @@ pub fn other_clusters_block(topology: &Topology, node: &Node, cluster: &Cluster)
 ///
 /// The first node that is not safe (protocol, section 1).
 pub fn may_start_primary(topology: &Topology, observed: &Observed) -> Result<(), Refusal> {
+    others_are_safe(topology, observed, |_| true)
+}
+
+fn others_are_safe(
+    topology: &Topology,
+    observed: &Observed,
+    counts: impl Fn(&NodeObserved) -> bool,
+) -> Result<(), Refusal> {
     let primary = topology.primary();
     let Some(cluster) = observed.node(&primary.name).cluster() else { return Ok(()) };
-    for (name, seen) in observed.nodes.iter().filter(|(name, _)| **name != primary.name) {
-        is_safe(name, seen, &cluster.identity)?;
-    }
-    Ok(())
+    let others = observed.nodes.iter().filter(|(name, seen)| **name != primary.name && counts(seen));
+    others.into_iter().try_for_each(|(name, seen)| is_safe(name, seen, &cluster.identity))
 }
 
 /// A node is safe where it was seen that it can't accept writes of this cluster.
@@ -222,8 +231,9 @@ fn is_safe(name: &NodeName, seen: &NodeObserved, cluster: &Identity) -> Result<(
             Reading::Absent => Err(Refusal::NoAnswer { node: name.clone(), why: "it was not asked".into() }),
         },
         Reading::Absent if comes_up_as(&other.markers, other.major) == Role::Standby => Ok(()),
-        // A copy that never ran: it gets its standby files before anything starts.
-        Reading::Absent if needs_standby_files(other) => Ok(()),
+        Reading::Absent if needs_standby_files(other) => {
+            Err(Refusal::NotReady { why: format!("{name} has a copy of the cluster without standby files") })
+        }
         Reading::Absent => Err(Refusal::FormerPrimary { node: name.clone() }),
     }
 }

@@ -6,7 +6,6 @@
 
 use std::collections::BTreeSet;
 
-use crate::observed::Cluster;
 use crate::observed::Identity;
 use crate::observed::NodeObserved;
 use crate::observed::Observed;
@@ -88,7 +87,7 @@ impl<'a> Draft<'a> {
         let primary = self.topology.primary();
         match pair::classify(self.topology, self.observed) {
             PairState::NothingYet => self.create(primary),
-            PairState::PrimaryRuns => {}
+            PairState::PrimaryRuns => self.raise_standbys(),
             PairState::PrimaryStopped => self.revive(primary),
             PairState::Doubtful(refusal) => return self.halt(refusal),
             PairState::PrimaryUnusable(refusal) => return self.block(primary, refusal),
@@ -180,7 +179,7 @@ impl<'a> Draft<'a> {
             passfile: desired::passfile_entries(self.topology, primary),
         };
         self.step(primary, Action::CreatePrimary(create), Impact::None, Reason::NothingYet);
-        self.step(primary, Action::Start { role: Role::Primary }, Impact::None, Reason::NothingYet);
+        self.step(primary, Action::Start { role: Role::Primary }, Impact::None, Reason::JustMade);
     }
 
     /// Starts a primary that has data, configured first.
@@ -195,6 +194,25 @@ impl<'a> Draft<'a> {
         };
         self.files(primary, impact);
         self.step(primary, Action::Start { role: Role::Primary }, impact, Reason::Stopped);
+    }
+
+    /// Configures running standbys before the primary: restarts begin there, and a standby must have some parameters at
+    /// least as high as its primary at all times. One that is to have less waits until the primary has less.
+    fn raise_standbys(&mut self) {
+        let Some(identity) = self.identity() else { return };
+        for standby in self.top_down().into_iter().rev() {
+            let runs = pair::classify_standby(self.topology, &self.world, standby, &identity) == StandbyState::Runs;
+            let primary = self.world.node(&self.topology.primary().name).sql();
+            if runs && primary.is_some_and(|primary| drift::too_low(self.topology, standby, primary).is_none()) {
+                self.files(standby, Impact::None);
+                self.streaming(standby, Reason::Verification);
+            }
+        }
+    }
+
+    fn streaming(&mut self, standby: &Node, reason: Reason) {
+        let upstream = self.topology.upstream(standby).name.clone();
+        self.step(standby, Action::Streaming { upstream }, Impact::None, reason);
     }
 
     /// Files, role and slots of a node that runs, or will by then.
@@ -266,22 +284,11 @@ impl<'a> Draft<'a> {
     fn passfile(&mut self, node: &Node) {
         let entries = desired::passfile_entries(self.topology, node);
         let Some(cluster) = self.world.node(&node.name).cluster() else { return };
-        // A conninfo that came from elsewhere has its own way to the password.
-        let uses_it = node.role == Role::Standby && self.names_passfile(node, cluster);
-        let for_role_change = drift::owns_rules(node, cluster);
-        if !entries.is_empty() && (uses_it || for_role_change) {
-            let reason = if uses_it { Reason::Missing } else { Reason::ForRoleChange };
+        if !entries.is_empty() && drift::uses_passfile(node, cluster) {
+            let in_use = node.role == Role::Standby && drift::names_passfile(node, cluster);
+            let reason = if in_use { Reason::Missing } else { Reason::ForRoleChange };
             self.step(node, Action::Passfile { entries }, Impact::None, reason);
         }
-    }
-
-    fn names_passfile(&self, node: &Node, cluster: &Cluster) -> bool {
-        let path = desired::passfile_path(node);
-        cluster
-            .conf
-            .values()
-            .is_ok_and(|values| values.get("primary_conninfo").is_some_and(|placed| placed.value.contains(&path)))
-            || cluster.markers.recovery_conf.as_ref().is_some_and(|text| text.contains(&path))
     }
 
     fn replication_role(&mut self, primary: &Node) {
@@ -364,9 +371,14 @@ impl<'a> Draft<'a> {
             StandbyState::WithoutStandbyFiles => self.complete_copy(standby),
             StandbyState::Stopped => {
                 self.files(standby, Impact::None);
-                self.step(standby, self.standby_files(standby), Impact::None, Reason::NoStandbyFiles);
+                self.mark(standby);
             }
             StandbyState::Runs => {
+                let primary = self.observed.node(&self.topology.primary().name).sql();
+                if primary.is_some_and(|primary| drift::too_low(self.topology, standby, primary).is_some()) {
+                    // The primary has less by now, and that must have arrived here first.
+                    self.streaming(standby, Reason::Verification);
+                }
                 self.files(standby, Impact::None);
                 let marked = check(&standby.name, &self.standby_files(standby), self.topology, &self.world);
                 if let Check::Blocked(_) = marked {
@@ -383,8 +395,7 @@ impl<'a> Draft<'a> {
         let reason =
             if self.observed.node(&standby.name).cluster().is_some() { Reason::Stopped } else { Reason::NoData };
         self.step(standby, Action::Start { role: Role::Standby }, Impact::None, reason);
-        let streaming = Action::Streaming { upstream: upstream.name.clone() };
-        self.step(standby, streaming, Impact::None, Reason::Verification);
+        self.streaming(standby, Reason::Verification);
         self.tend(standby);
         self.step(standby, Action::RemoveOld, Impact::None, Reason::Replaced);
     }
@@ -401,9 +412,14 @@ impl<'a> Draft<'a> {
         let Some(identity) = self.identity() else { return };
         if pair::classify_standby(self.topology, &self.world, standby, &identity) == StandbyState::WithoutStandbyFiles {
             self.files(standby, Impact::None);
-            let action = self.standby_files(standby);
-            self.step(standby, action, Impact::None, Reason::NoStandbyFiles);
+            self.mark(standby);
         }
+    }
+
+    /// Puts the standby files in place, and the passfile that a recovery.conf may be the first to name.
+    fn mark(&mut self, standby: &Node) {
+        self.step(standby, self.standby_files(standby), Impact::None, Reason::NoStandbyFiles);
+        self.passfile(standby);
     }
 
     fn clone(&mut self, standby: &'a Node, replaces: Option<Replaced>, impact: Impact, reason: Reason) {

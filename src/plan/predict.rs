@@ -57,7 +57,12 @@ pub fn predict(node: &NodeName, action: &Action, topology: &Topology, observed: 
                 mark(&mut cluster.markers, files.recovery_conf.as_ref());
             }
         }
-        Action::Configure(configure) => configured(observed.node_mut(node), configure, major),
+        Action::Configure(configure) => {
+            configured(observed.node_mut(node), configure, major);
+            if configure.effect == Effect::Restart {
+                cut_streams(observed, spec);
+            }
+        }
         Action::Hba { block, .. } => {
             let seen = observed.node_mut(node);
             if let Some(cluster) = seen.cluster_mut() {
@@ -105,6 +110,7 @@ fn created(seen: &mut NodeObserved, create: &CreatePrimary, node: &Node, major: 
         checkpoint: Lsn(0),
         checksums: create.options.iter().any(|(name, _)| name == "data-checksums"),
         wal_log_hints: false,
+        floors: BTreeMap::new(),
         newest_history: None,
         wrong_access: None,
         markers: Markers::default(),
@@ -166,6 +172,10 @@ fn configured(seen: &mut NodeObserved, configure: &Configure, major: Major) {
     let Some(cluster) = seen.cluster_mut() else { return };
     put_conf_block(cluster, configure.block.as_ref());
     let values = file_values(cluster);
+    let is_primary = seen.accepts_writes();
+    if let Some(cluster) = seen.cluster_mut().filter(|_| is_primary && configure.effect == Effect::Restart) {
+        take_floors(cluster, &values);
+    }
     let Some(server) = seen.server.known_mut() else { return };
     if configure.effect == Effect::Restart {
         server.port = values.get("port").and_then(|port| port.parse().ok()).or(server.port);
@@ -178,12 +188,44 @@ fn configured(seen: &mut NodeObserved, configure: &Configure, major: Major) {
     }
 }
 
+/// A restart ends the streams of a server, in both directions.
+fn cut_streams(observed: &mut Observed, node: &Node) {
+    let slot = node.slot_name();
+    for (name, seen) in &mut observed.nodes {
+        let is_own = *name == node.name;
+        if let Some(cluster) = seen.cluster_mut() {
+            for (_, slot) in cluster.slots.iter_mut().filter(|(name, _)| is_own || **name == slot) {
+                slot.active = false;
+            }
+        }
+        let Some(sql) = seen.sql_mut() else { continue };
+        sql.senders.retain(|sender| !is_own && sender.application_name != node.name.as_str());
+        let reads_from_it = sql
+            .receiver
+            .as_ref()
+            .is_some_and(|receiver| receiver.host.as_ref() == Some(&node.host) && receiver.port == Some(node.port));
+        if is_own || reads_from_it {
+            sql.receiver = None;
+        }
+    }
+}
+
 fn setting(value: &str, name: &str, major: Major) -> Setting {
     Setting {
         value: value.to_owned(),
         context: guc::context(major, name).unwrap_or(Context::User),
         source: "configuration file".into(),
         pending_restart: false,
+    }
+}
+
+/// A primary writes the values it starts with to pg_control and to the WAL.
+fn take_floors(cluster: &mut Cluster, values: &BTreeMap<String, String>) {
+    for (name, _) in cluster.major.dialect().control.floors {
+        let number = values.get(*name).and_then(|value| guc::integer(cluster.major, name, value));
+        if let Some(number) = number.and_then(|number| u32::try_from(number).ok()) {
+            cluster.floors.insert((*name).to_owned(), number);
+        }
     }
 }
 
@@ -253,7 +295,7 @@ fn role_made(observed: &mut Observed, node: &NodeName, wanted: &WantedRole) {
 fn streams(observed: &mut Observed, node: &Node, upstream: &Node) {
     let source = observed.node_mut(&upstream.name);
     let slot = node.slot_name();
-    let role = source.cluster().map(|cluster| cluster.replication_role.clone());
+    let arrives = source.cluster().map(|cluster| (cluster.replication_role.clone(), cluster.floors.clone()));
     if let Some(slot) = source.cluster_mut().and_then(|cluster| cluster.slots.get_mut(&slot)) {
         slot.active = true;
         slot.reserved = true;
@@ -271,8 +313,9 @@ fn streams(observed: &mut Observed, node: &Node, upstream: &Node) {
         sync_state: "async".into(),
     });
     let seen = observed.node_mut(&node.name);
-    if let Some((cluster, role)) = seen.cluster_mut().zip(role) {
+    if let Some((cluster, (role, floors))) = seen.cluster_mut().zip(arrives) {
         cluster.replication_role = role;
+        cluster.floors = floors;
     }
     if let Some(sql) = seen.sql_mut() {
         sql.timeline = timeline;

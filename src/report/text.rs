@@ -1,1 +1,477 @@
-//! To be written.
+//! Text for people: the plan, the table of nodes, and what became of an apply.
+//!
+//! Styled with ANSI sequences; whoever writes it to something that is no terminal strips them. What comes from
+//! files and servers is shown with its control characters made visible.
+
+use anstyle::AnsiColor;
+use anstyle::Effects;
+use anstyle::Style;
+
+use crate::plan::Impact;
+use crate::plan::Status;
+use crate::report::BlockedReport;
+use crate::report::DiffReport;
+use crate::report::NodeReport;
+use crate::report::PlanReport;
+use crate::report::StepReport;
+use crate::report::Summary;
+use crate::report::json::ApplyReport;
+use crate::report::json::ApplyStatus;
+use crate::report::json::StepOutcome;
+use crate::report::json::ValidFile;
+use crate::report::status::Finding;
+use crate::report::status::Health;
+use crate::report::status::StatusReport;
+use crate::report::words;
+use crate::report::words::Symbol;
+use crate::report::words::count;
+use crate::report::words::visible;
+use crate::topology::NodeName;
+
+const GREEN: Style = AnsiColor::Green.on_default();
+const RED: Style = AnsiColor::Red.on_default();
+const YELLOW: Style = AnsiColor::Yellow.on_default();
+const CYAN: Style = AnsiColor::Cyan.on_default();
+const BOLD: Style = Style::new().effects(Effects::BOLD);
+const DIM: Style = Style::new().effects(Effects::DIMMED);
+
+/// Where the impact of a step begins, if the title leaves room.
+const IMPACT_COLUMN: usize = 67;
+
+/// Returns the text in a style.
+#[must_use]
+pub fn paint(style: Style, text: &str) -> String {
+    format!("{style}{text}{style:#}")
+}
+
+/// Renders a plan. `file` is the topology's name.
+#[must_use]
+pub fn plan(report: &PlanReport, file: &str) -> String {
+    if report.status == Status::Clean {
+        return format!("No changes. {} matches {}.\n", report.cluster, visible(file));
+    }
+    let mut lines = vec![format!("{}, as observed", paint(BOLD, &report.cluster))];
+    let width = names(report.nodes.iter().map(|node| &node.node));
+    for node in &report.nodes {
+        lines.push(format!("  {:width$}  {:7}  {}", node.node.as_str(), node.role.to_string(), seen(node)));
+    }
+    if !report.steps.is_empty() {
+        lines.push(String::new());
+        steps(&report.steps, &mut lines);
+    }
+    if !report.blocked.is_empty() {
+        lines.push(String::new());
+        blocked(&report.blocked, &mut lines);
+    }
+    lines.push(String::new());
+    lines.push(summary(report));
+    lines.join("\n") + "\n"
+}
+
+fn seen(node: &NodeReport) -> String {
+    visible(&words::seen(node))
+}
+
+fn names<'a>(nodes: impl Iterator<Item = &'a NodeName>) -> usize {
+    nodes.map(|node| node.as_str().chars().count()).max().unwrap_or(0)
+}
+
+fn steps(steps: &[StepReport], lines: &mut Vec<String>) {
+    let number_width = steps.len().to_string().len() + 2;
+    let symbol_width = steps.iter().map(|step| step.symbol.as_str().len()).max().unwrap_or(1);
+    let node_width = names(steps.iter().map(|step| &step.node)).max(3);
+    for (index, step) in steps.iter().enumerate() {
+        let symbol = format!("{:symbol_width$}", step.symbol.as_str());
+        let head = format!("{:>number_width$} ", index + 1);
+        let tail = format!(" {:node_width$} {}", step.node.as_str(), visible(&step.title));
+        let used = head.len() + symbol_width + tail.chars().count();
+        let gap = IMPACT_COLUMN.saturating_sub(used).max(2);
+        lines.push(format!(
+            "{head}{}{tail}{:gap$}{}",
+            paint(symbol_style(step.symbol), &symbol),
+            "",
+            paint(impact_style(step.impact), &step.impact.to_string())
+        ));
+        let indent = " ".repeat(number_width + 1 + symbol_width + 1);
+        lines.push(format!("{indent}{}", paint(DIM, &visible(&step.reason))));
+        for file in &step.diff {
+            diff(file, file.file != step.title, &indent, lines);
+        }
+    }
+}
+
+/// A file's unified diff; with its name, where the title does not say it.
+fn diff(diff: &DiffReport, named: bool, indent: &str, lines: &mut Vec<String>) {
+    if named {
+        // A new signal file has no line to show.
+        let empty = if diff.unified.is_empty() { " (empty)" } else { "" };
+        lines.push(format!("{indent}{}:{empty}", paint(BOLD, &visible(&diff.file))));
+    }
+    for line in diff.unified.lines() {
+        let style = match line.chars().next() {
+            Some('+') => GREEN,
+            Some('-') => RED,
+            Some('@') => CYAN,
+            Some(_) | None => Style::new(),
+        };
+        lines.push(format!("{indent}{}", paint(style, &visible(line))));
+    }
+}
+
+fn symbol_style(symbol: Symbol) -> Style {
+    match symbol {
+        Symbol::Create => GREEN,
+        Symbol::Change => YELLOW,
+        Symbol::Remove | Symbol::Rebuild => RED,
+        Symbol::Wait => DIM,
+    }
+}
+
+fn impact_style(impact: Impact) -> Style {
+    match impact {
+        Impact::None | Impact::Reload => DIM,
+        Impact::Restart => YELLOW,
+        Impact::Outage | Impact::Destroy => RED.effects(Effects::BOLD),
+    }
+}
+
+fn blocked(items: &[BlockedReport], lines: &mut Vec<String>) {
+    lines.push(paint(RED.effects(Effects::BOLD), "Blocked"));
+    for item in items {
+        let whose = item.node.as_ref().map_or("the whole plan", NodeName::as_str);
+        lines.push(format!(
+            "  {}: {} {}",
+            paint(BOLD, whose),
+            visible(&item.reason),
+            paint(DIM, &format!("[{}]", item.code))
+        ));
+        lines.push(format!("    remedy: {}", visible(&item.remedy)));
+    }
+}
+
+fn summary(report: &PlanReport) -> String {
+    let Summary { steps, nodes, impact: _, data_loss, allow, blocked, .. } = &report.summary;
+    if report.halted {
+        let steps = match steps {
+            0 => "Nothing is changed".to_owned(),
+            1 => "Its step is not done".to_owned(),
+            _ => format!("None of its {steps} steps is done"),
+        };
+        return format!("{} {steps} until this is resolved.", paint(BOLD, "Plan: blocked."));
+    }
+    if *steps == 0 {
+        return format!("{} Nothing else differs.", paint(BOLD, "Plan: blocked."));
+    }
+    let mut text = format!(
+        "{} Impact: {}. Data loss: {}.",
+        paint(BOLD, &format!("Plan: {} on {}.", count(*steps, "step"), count(nodes.len(), "node"))),
+        impacts(&report.summary),
+        if data_loss.is_empty() { "none".to_owned() } else { format!("what {} holds", list(data_loss)) },
+    );
+    if !allow.is_empty() {
+        text.push_str(&format!(" Allow with --allow {}.", allow.join(",")));
+    }
+    if !blocked.is_empty() {
+        text.push_str(&format!(" Left alone: {}.", list(blocked)));
+    }
+    text
+}
+
+/// The worst first.
+fn impacts(summary: &Summary) -> String {
+    let parts: Vec<String> =
+        summary.impact.iter().rev().map(|(impact, nodes)| format!("{impact} {}", list(nodes))).collect();
+    if parts.is_empty() { "none".to_owned() } else { parts.join(", ") }
+}
+
+fn list(nodes: &[NodeName]) -> String {
+    nodes.iter().map(NodeName::as_str).collect::<Vec<_>>().join(" and ")
+}
+
+/// Renders the health of a cluster: a table, then a line for each finding.
+#[must_use]
+pub fn status(report: &StatusReport) -> String {
+    let head =
+        ["NODE", "ROLE", "SEEN", "STATE", "CONTROL", "TLI", "LSN", "LAG", "RECEIVER", "SENDERS", "SYNC", "SLOTS"];
+    let mut rows = vec![head.map(str::to_owned)];
+    rows.extend(report.nodes.iter().map(row));
+    let width = |column: usize| rows.iter().map(|row| row[column].chars().count()).max().unwrap_or(0);
+    let widths: Vec<usize> = (0..head.len()).map(width).collect();
+    let mut lines = vec![format!("{}: {}", paint(BOLD, &report.cluster), health(report.health))];
+    for (index, row) in rows.iter().enumerate() {
+        let cells = row.iter().zip(&widths).map(|(cell, width)| format!("{cell:width$}"));
+        let line = cells.collect::<Vec<_>>().join("  ");
+        let line = line.trim_end();
+        lines.push(format!("  {}", if index == 0 { paint(DIM, line) } else { line.to_owned() }));
+    }
+    if !report.findings.is_empty() {
+        lines.push(String::new());
+        lines.extend(report.findings.iter().map(finding));
+    }
+    lines.join("\n") + "\n"
+}
+
+fn health(health: Health) -> String {
+    match health {
+        Health::Healthy => paint(GREEN, "healthy"),
+        Health::Unknown => paint(YELLOW, "could not be looked at whole"),
+        Health::Unhealthy => paint(RED, "unhealthy"),
+    }
+}
+
+fn finding(finding: &Finding) -> String {
+    let style = if finding.health == Health::Unhealthy { RED } else { YELLOW };
+    format!("{} {}", paint(style, &visible(&finding.message)), paint(DIM, &format!("[{}]", finding.code)))
+}
+
+fn row(node: &NodeReport) -> [String; 12] {
+    fn or_dash<T: ToString>(value: Option<T>) -> String {
+        value.map_or_else(|| "-".to_owned(), |value| visible(&value.to_string()))
+    }
+    fn joined(items: &[String]) -> String {
+        if items.is_empty() { "-".to_owned() } else { visible(&items.join(",")) }
+    }
+    let senders = node.senders.iter().map(|sender| format!("{}:{}", sender.application_name, sender.state));
+    let slots =
+        node.slots.iter().map(|(name, slot)| format!("{name}:{}", if slot.active { "active" } else { "inactive" }));
+    [
+        node.node.to_string(),
+        node.role.to_string(),
+        or_dash(node.seen_role),
+        node.state.words().to_owned(),
+        or_dash(node.control_state),
+        or_dash(node.timeline),
+        or_dash(node.lsn),
+        or_dash(node.lag_bytes),
+        or_dash(node.receiver.as_ref().map(|receiver| &receiver.status)),
+        joined(&senders.collect::<Vec<_>>()),
+        or_dash(node.sync_state.as_ref()),
+        joined(&slots.collect::<Vec<_>>()),
+    ]
+}
+
+/// Renders what became of an apply, in a line or a few.
+#[must_use]
+pub fn apply(report: &ApplyReport) -> String {
+    let of = |outcome| report.steps.iter().filter(move |step| step.outcome == outcome);
+    let mut done = format!("{} done", count(of(StepOutcome::Done).count(), "step"));
+    let skipped = of(StepOutcome::Skipped).count();
+    if skipped > 0 {
+        done.push_str(&format!(", {skipped} held already"));
+    }
+    let (style, word) = match report.status {
+        ApplyStatus::Clean | ApplyStatus::Applied => (GREEN, "Applied"),
+        ApplyStatus::Incomplete => (YELLOW, "Incomplete"),
+        ApplyStatus::Interrupted => (YELLOW, "Interrupted"),
+        ApplyStatus::Blocked => (RED, "Refused"),
+        ApplyStatus::Failed => (RED, "Failed"),
+    };
+    let mut lines = vec![format!("{} {done}.", paint(style.effects(Effects::BOLD), &format!("{word}:")))];
+    for step in of(StepOutcome::LeftOut) {
+        lines.push(format!("  left out: {}: {}", step.id, visible(step.why.as_deref().unwrap_or_default())));
+    }
+    for error in &report.errors {
+        lines.push(format!("  {}", visible(&error.message)));
+    }
+    let blocked = &report.plan.summary.blocked;
+    if !blocked.is_empty() {
+        lines.push(format!("  left alone: {}", list(blocked)));
+    }
+    if report.status == ApplyStatus::Applied {
+        lines.push(format!("{} matches {}: a plan is empty now.", report.cluster, visible(&report.file)));
+    }
+    if let Some(remaining) = report.remaining.as_ref().filter(|remaining| !remaining.is_empty()) {
+        let them = remaining.join(", ");
+        lines.push(format!("Still to do: {}: {them}. Apply again goes on from here.", count(remaining.len(), "step")));
+    }
+    lines.join("\n") + "\n"
+}
+
+/// Renders topologies that are valid, a line each.
+#[must_use]
+pub fn valid(files: &[ValidFile]) -> String {
+    let line = |file: &ValidFile| {
+        let warnings = match file.warnings.len() {
+            0 => String::new(),
+            number => format!(", {}", count(number, "warning")),
+        };
+        let (name, nodes) = (visible(&file.file), count(file.nodes, "node"));
+        format!("{name}: valid: cluster {}, {nodes}{warnings}\n", file.cluster)
+    };
+    files.iter().map(line).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use super::*;
+    use crate::observed::Identity;
+    use crate::observed::Observed;
+    use crate::observed::Reading;
+    use crate::plan;
+    use crate::plan::Action;
+    use crate::plan::Blocked;
+    use crate::plan::CloneFrom;
+    use crate::plan::Configure;
+    use crate::plan::Difference;
+    use crate::plan::Digest;
+    use crate::plan::Effect;
+    use crate::plan::FileDiff;
+    use crate::plan::Plan;
+    use crate::plan::Reason;
+    use crate::plan::Refusal;
+    use crate::plan::Replaced;
+    use crate::plan::Step;
+    use crate::report::json;
+    use crate::report::samples::healthy;
+    use crate::report::samples::name;
+    use crate::report::samples::nothing;
+    use crate::report::samples::pair;
+    use crate::report::samples::plan_of;
+    use crate::report::samples::step;
+
+    fn plain(text: &str) -> String {
+        anstream::adapter::strip_str(text).to_string()
+    }
+
+    fn shown(observed: &Observed, plan: &Plan) -> String {
+        plain(&super::plan(&PlanReport::of(&pair(), observed, plan), "orders.yaml"))
+    }
+
+    fn configured(node: &str, impact: Impact) -> Step {
+        let action = Action::Configure(Configure {
+            block: None,
+            before: Digest::of(""),
+            effect: Effect::Restart,
+            settings: BTreeMap::new(),
+        });
+        let before: String = (1..=70).map(|line| format!("# line {line}\n")).collect();
+        let (old, new) = ("max_wal_senders = 3", "max_wal_senders = 10");
+        let difference = Difference { name: "max_wal_senders".into(), now: Some("3".into()), then: Some("10".into()) };
+        Step {
+            diff: vec![FileDiff {
+                file: "postgresql.conf".into(),
+                before: before.replace("# line 63", old),
+                after: before.replace("# line 63", new),
+            }],
+            ..step(&format!("{node}.configure"), node, action, impact, Reason::Differs(vec![difference]))
+        }
+    }
+
+    fn rebuilt() -> Step {
+        let block = crate::pg::block::Block { cluster: "orders".into(), node: "b".into(), lines: Vec::new() };
+        let action = Action::Clone(CloneFrom {
+            source: name("a"),
+            host: "127.0.0.1".into(),
+            port: 5433,
+            user: "repuser".into(),
+            slot: None,
+            conf: block.clone(),
+            hba: block,
+            recovery_conf: None,
+            passfile: Vec::new(),
+            replaces: Some(Replaced::Cluster(Identity::Known(42))),
+        });
+        step("b.clone", "b", action, Impact::Destroy, Reason::OtherCluster(Identity::Known(42)))
+    }
+
+    #[test]
+    fn the_creation_of_a_pair_shows_every_step_and_the_lines_that_are_added() {
+        let observed = nothing(&pair());
+        insta::assert_snapshot!(shown(&observed, &plan::planner::plan(&pair(), &observed)));
+    }
+
+    #[test]
+    fn the_creation_of_a_pair_in_json() {
+        let observed = nothing(&pair());
+        let report = PlanReport::of(&pair(), &observed, &plan::planner::plan(&pair(), &observed));
+        insta::assert_snapshot!(json::plan(&report));
+    }
+
+    #[test]
+    fn nothing_to_do_is_one_line() {
+        let text = shown(&healthy(&pair()), &plan_of(Vec::new()));
+        assert_eq!(text, "No changes. orders matches orders.yaml.\n");
+    }
+
+    #[test]
+    fn restarts_and_an_outage_name_their_nodes_and_the_flags() {
+        let plan = plan_of(vec![configured("b", Impact::Restart), configured("a", Impact::Outage)]);
+        insta::assert_snapshot!(shown(&healthy(&pair()), &plan));
+        let report = json::plan(&PlanReport::of(&pair(), &healthy(&pair()), &plan));
+        let report: serde_json::Value = serde_json::from_str(&report).expect("JSON");
+        assert_eq!(report["summary"]["impact"], serde_json::json!({ "outage": ["a"], "restart": ["b"] }));
+        assert_eq!(report["summary"]["allow"], serde_json::json!(["restart", "outage"]));
+    }
+
+    #[test]
+    fn replacing_a_data_directory_says_whose_data_is_lost() {
+        insta::assert_snapshot!(shown(&healthy(&pair()), &plan_of(vec![rebuilt()])));
+    }
+
+    #[test]
+    fn a_plan_that_is_blocked_whole_says_that_none_of_its_steps_is_done() {
+        let refusal = Refusal::TwoPrimaries { first: name("a"), second: name("b") };
+        let blocked = vec![Blocked { node: None, refusal }];
+        insta::assert_snapshot!(shown(&healthy(&pair()), &Plan { blocked, ..plan_of(vec![rebuilt()]) }));
+    }
+
+    #[test]
+    fn a_node_that_is_left_alone_comes_with_reason_and_remedy() {
+        let mut observed = healthy(&pair());
+        observed.node_mut(&name("b")).place = Reading::Unknown("/srv/b: permission denied".into());
+        let refusal = Refusal::OutOfReach { node: name("b"), why: "/srv/b: permission denied".into() };
+        let blocked = vec![Blocked { node: Some(name("b")), refusal }];
+        insta::assert_snapshot!(shown(&observed, &Plan { blocked, ..plan_of(vec![configured("a", Impact::Reload)]) }));
+    }
+
+    #[test]
+    fn colours_are_sequences_around_the_same_text() {
+        let plan = plan_of(vec![rebuilt()]);
+        let text = super::plan(&PlanReport::of(&pair(), &healthy(&pair()), &plan), "orders.yaml");
+        assert!(text.contains("\u{1b}[31m-/+\u{1b}[0m"));
+    }
+
+    fn health_of(observed: &Observed) -> String {
+        plain(&super::status(&StatusReport::of(&pair(), observed, Some(16))))
+    }
+
+    #[test]
+    fn a_pair_that_streams_is_healthy() {
+        let report = StatusReport::of(&pair(), &healthy(&pair()), None);
+        assert_eq!(report.health, Health::Healthy);
+        insta::assert_snapshot!(plain(&super::status(&report)));
+        insta::assert_snapshot!(json::status(&report));
+    }
+
+    #[test]
+    fn a_standby_that_is_behind_and_fed_by_another_is_unhealthy() {
+        let mut observed = healthy(&pair());
+        let standby = observed.node_mut(&name("b")).sql_mut().expect("it runs");
+        standby.timeline = crate::pg::lsn::Timeline(2);
+        if let Some(receiver) = &mut standby.receiver {
+            receiver.port = Some(6000);
+        }
+        insta::assert_snapshot!(health_of(&observed));
+    }
+
+    #[test]
+    fn a_stopped_primary_and_a_standby_without_upstream_are_unhealthy() {
+        let mut observed = healthy(&pair());
+        observed.node_mut(&name("a")).server = Reading::Absent;
+        observed.node_mut(&name("b")).sql_mut().expect("it runs").receiver = None;
+        insta::assert_snapshot!(health_of(&observed));
+    }
+
+    #[test]
+    fn two_primaries_are_unhealthy_and_a_node_out_of_reach_alone_is_unknown() {
+        let mut observed = healthy(&pair());
+        observed.node_mut(&name("b")).sql_mut().expect("it runs").in_recovery = false;
+        assert_eq!(StatusReport::of(&pair(), &observed, None).health, Health::Unhealthy);
+        let mut observed = healthy(&pair());
+        observed.node_mut(&name("b")).place = Reading::Unknown("/srv/b: permission denied".into());
+        observed.node_mut(&name("b")).server = Reading::Unknown("/srv/b: permission denied".into());
+        assert_eq!(StatusReport::of(&pair(), &observed, None).health, Health::Unknown);
+    }
+}

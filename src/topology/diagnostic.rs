@@ -19,10 +19,29 @@ pub struct Span {
     pub column: usize,
 }
 
-/// One thing that is wrong with a topology file.
+/// How much a diagnostic matters.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Severity {
+    /// The file can't be used.
+    Error,
+    /// The file is used as it is, and something in it is unwise.
+    Warning,
+}
+
+impl fmt::Display for Severity {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Error => "error",
+            Self::Warning => "warning",
+        })
+    }
+}
+
+/// One thing that is wrong with a topology file, or unwise in it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Diagnostic {
-    /// What kind of mistake it is, for programs.
+    pub severity: Severity,
+    /// What kind of mistake it is, for programs; of a warning, the id that `silence` takes.
     pub code: &'static str,
     pub message: String,
     /// The remedy.
@@ -56,7 +75,8 @@ impl Diagnostic {
     }
 }
 
-/// Plain text: `file:line:column: message`, then the other places and the remedy, indented.
+/// Plain text: `file:line:column: message`, then the other places and the remedy, indented. A warning's id follows
+/// its message.
 impl fmt::Display for Diagnostic {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.file)?;
@@ -64,6 +84,10 @@ impl fmt::Display for Diagnostic {
             write!(f, ":{line}:{column}")?;
         }
         write!(f, ": {}", self.message)?;
+        match self.severity {
+            Severity::Error => {}
+            Severity::Warning => write!(f, " [{}]", self.code)?,
+        }
         for (Span { line, column, .. }, label) in &self.related {
             write!(f, "\n  {line}:{column}: {label}")?;
         }
@@ -90,7 +114,12 @@ impl<'f> Report<'f> {
 
     /// Records an error at a place; what is returned takes the remedy and further places.
     pub fn error(&mut self, code: &'static str, span: Span, message: impl Into<String>) -> &mut Diagnostic {
-        self.push(code, Some(span), &message.into())
+        self.push(Severity::Error, code, Some(span), &message.into())
+    }
+
+    /// Records a warning at a place.
+    pub fn warning(&mut self, code: &'static str, span: Span, message: impl Into<String>) -> &mut Diagnostic {
+        self.push(Severity::Warning, code, Some(span), &message.into())
     }
 
     /// Records an error of which one example is enough, and returns that example.
@@ -103,11 +132,12 @@ impl<'f> Report<'f> {
 
     /// Records an error of the file as a whole.
     pub fn file_error(&mut self, code: &'static str, message: impl Into<String>) -> &mut Diagnostic {
-        self.push(code, None, &message.into())
+        self.push(Severity::Error, code, None, &message.into())
     }
 
-    fn push(&mut self, code: &'static str, span: Option<Span>, message: &str) -> &mut Diagnostic {
+    fn push(&mut self, severity: Severity, code: &'static str, span: Option<Span>, message: &str) -> &mut Diagnostic {
         self.found.push(Diagnostic {
+            severity,
             code,
             message: printable(message),
             help: None,
@@ -295,7 +325,9 @@ mod tests {
         let span = |line| Span { offset: 0, len: 1, line, column: 3 };
         let mut report = Report::on("a.yaml");
         report.error("two_primaries", span(7), "two primaries").help("make one a standby").also(span(4), "the first");
+        report.warning("no-rewind", span(9), "no rewind").help("set it on");
         let text: Vec<String> = report.into_diagnostics().iter().map(ToString::to_string).collect();
-        assert_eq!(text, ["a.yaml:7:3: two primaries\n  4:3: the first\n  help: make one a standby"]);
+        let error = "a.yaml:7:3: two primaries\n  4:3: the first\n  help: make one a standby";
+        assert_eq!(text, [error, "a.yaml:9:3: no rewind [no-rewind]\n  help: set it on"]);
     }
 }

@@ -12,14 +12,17 @@ use crate::topology::SecretRef;
 use crate::topology::Service;
 use crate::topology::SslMode;
 use crate::topology::SyncMethod;
+use crate::topology::advice::Advice;
 use crate::topology::diagnostic::Report;
 use crate::topology::diagnostic::Span;
+use crate::topology::diagnostic::closest;
 use crate::topology::diagnostic::may_be_secret;
 use crate::topology::model::fields::Fields;
 use crate::topology::model::fields::argv;
 use crate::topology::model::fields::choice;
 use crate::topology::model::fields::list;
 use crate::topology::model::fields::map;
+use crate::topology::model::fields::names;
 use crate::topology::model::fields::no_value;
 use crate::topology::model::fields::text;
 use crate::topology::model::fields::texts;
@@ -47,7 +50,7 @@ impl<T> At<T> {
 }
 
 /// A topology file whose keys and types have been looked at, and nothing else.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct Draft {
     pub cluster: Option<At<String>>,
     pub system_identifier: Option<At<u64>>,
@@ -55,6 +58,8 @@ pub struct Draft {
     pub admin: DraftAdmin,
     pub replication: Option<DraftReplication>,
     pub parameters: Vec<DraftSetting>,
+    /// The place of `parameters:`.
+    pub parameters_span: Option<Span>,
     pub hba: Vec<DraftRule>,
     /// With `node_defaults` under each.
     pub nodes: Vec<DraftNode>,
@@ -62,10 +67,12 @@ pub struct Draft {
     pub nodes_span: Option<Span>,
     pub hooks: Hooks,
     pub fencing: Option<At<Vec<String>>>,
+    /// The warnings that are not to be given.
+    pub silence: Vec<At<Advice>>,
 }
 
 /// The keys under `postgresql:`.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct DraftPostgresql {
     pub version: Option<At<String>>,
     pub bin_dir: Option<At<String>>,
@@ -74,7 +81,7 @@ pub struct DraftPostgresql {
 }
 
 /// The keys under `admin:`.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct DraftAdmin {
     pub user: Option<At<String>>,
     pub database: Option<At<String>>,
@@ -85,7 +92,7 @@ pub struct DraftAdmin {
 }
 
 /// The keys under `replication:`.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct DraftReplication {
     pub span: Span,
     pub user: Option<At<String>>,
@@ -101,7 +108,7 @@ pub struct DraftReplication {
 }
 
 /// The keys under `tls:`.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct DraftTls {
     pub span: Span,
     pub sslmode: Option<At<SslMode>>,
@@ -111,7 +118,7 @@ pub struct DraftTls {
 }
 
 /// The keys under `synchronous:`.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct DraftSynchronous {
     pub span: Span,
     pub method: Option<At<SyncMethod>>,
@@ -128,7 +135,7 @@ pub struct DraftSetting {
 }
 
 /// One item of `hba:`.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct DraftRule {
     pub span: Span,
     pub kind: Option<At<String>>,
@@ -166,7 +173,7 @@ pub struct DraftNode {
 /// Nodes are compared in pairs, so that a hostile file could keep us busy for long.
 const MAX_NODES: usize = 2000;
 
-const TOPOLOGY_KEYS: [&str; 12] = [
+const TOPOLOGY_KEYS: [&str; 13] = [
     "version",
     "cluster",
     "system_identifier",
@@ -179,6 +186,9 @@ const TOPOLOGY_KEYS: [&str; 12] = [
     "nodes",
     "hooks",
     "fencing",
+    // `silence: [archive-discards]`: warnings, by their ids, that whoever wrote the file has weighed and does not
+    // want to read again. It is about the file and not about the cluster, and so no part of the topology.
+    "silence",
 ];
 
 const NODE_KEYS: [&str; 16] = [
@@ -254,6 +264,7 @@ impl Draft {
             admin: fields.entry("admin").and_then(|entry| draft_admin(entry, report)).unwrap_or_default(),
             replication,
             parameters: fields.get("parameters").map(|yaml| parameters(yaml, report)).unwrap_or_default(),
+            parameters_span: fields.entry("parameters").map(|entry| entry.key_span),
             hba: fields.get("hba").map(|yaml| rules(yaml, report)).unwrap_or_default(),
             nodes: nodes.map(|entry| draft_nodes(entry, defaults.as_ref(), report)).unwrap_or_default(),
             nodes_span: nodes.filter(|entry| matches!(entry.value.value, Value::Map(_))).map(|entry| entry.key_span),
@@ -262,6 +273,7 @@ impl Draft {
                 let fields = Fields::of(&entry.value, "`fencing`", entry.key_span, &["command"], report)?;
                 fields.needed("command", report).and_then(|yaml| argv(yaml, "command", report))
             }),
+            silence: fields.get("silence").map(|yaml| silence(yaml, report)).unwrap_or_default(),
         })
     }
 }
@@ -454,6 +466,24 @@ fn hooks(entry: &Entry, report: &mut Report<'_>) -> Option<Hooks> {
         after_switchover: commands("after_switchover"),
         switchover_undone: commands("switchover_undone"),
     })
+}
+
+fn silence(yaml: &Yaml, report: &mut Report<'_>) -> Vec<At<Advice>> {
+    let mut silence = Vec::new();
+    for id in texts(yaml, "silence", report) {
+        match Advice::ALL.into_iter().find(|advice| advice.id() == id.value) {
+            Some(advice) => silence.push(id.map(|_| advice)),
+            None => {
+                let known = Advice::ALL.map(Advice::id);
+                let help = match closest(&id.value, known) {
+                    Some(near) => format!("did you mean `{near}`?"),
+                    None => format!("there are {}", names(&known)),
+                };
+                report.error("unknown_warning", id.span, format!("there is no warning `{}`", id.value)).help(help);
+            }
+        }
+    }
+    silence
 }
 
 fn rules(yaml: &Yaml, report: &mut Report<'_>) -> Vec<DraftRule> {

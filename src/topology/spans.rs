@@ -431,6 +431,22 @@ struct Places<'s> {
     characters: Vec<usize>,
 }
 
+/// Returns the length of a quoted scalar at the start, with its quotes.
+fn quoted_len(text: &[u8]) -> Option<usize> {
+    let quote = *text.first().filter(|byte| matches!(byte, b'\'' | b'"'))?;
+    let mut at = 1;
+    while let Some(&byte) = text.get(at) {
+        let next_is_quote = text.get(at + 1) == Some(&quote);
+        match byte {
+            b'\\' if quote == b'"' => at += 2,
+            b'\'' if quote == b'\'' && next_is_quote => at += 2,
+            byte if byte == quote => return Some(at + 1),
+            _ => at += 1,
+        }
+    }
+    None
+}
+
 impl<'s> Places<'s> {
     fn of(source: &'s [u8]) -> Self {
         let breaks = source.iter().enumerate().filter(|(_, byte)| **byte == b'\n').map(|(index, _)| index + 1);
@@ -449,7 +465,7 @@ impl<'s> Places<'s> {
         let (start, end) = (offset(start), offset(end.max(start)));
         // The parser lets some spans reach over the blanks and comments that follow.
         let text = &self.source[start..end];
-        self.bytes(start, text.trim_ascii_end().len())
+        self.bytes(start, quoted_len(text).unwrap_or(text.trim_ascii_end().len()))
     }
 
     /// From the beginning of one span to the end of another, without the blanks before it.

@@ -42,8 +42,8 @@ use crate::topology::validate::rules::hba_line;
 
 mod nodes;
 mod parameters;
-mod places;
-mod replication;
+pub(super) mod places;
+pub(super) mod replication;
 mod rules;
 
 /// PostgreSQL cuts longer names (NAMEDATALEN is 64, with the NUL).

@@ -1,1 +1,240 @@
-//! To be written.
+//! The real world: hosts, files and servers.
+//!
+//! What a step does is in `live/`, a file for each subject. All work on a node is done as its OS user, under its
+//! lock, on the very server and files that the step is about: each proves that first, and refuses otherwise.
+
+use std::collections::BTreeMap;
+use std::fmt::Display;
+use std::sync::Arc;
+use std::sync::Mutex;
+use std::sync::PoisonError;
+use std::time::Duration;
+
+use tokio::sync::watch;
+
+use crate::observed::Binaries;
+use crate::observed::Observed;
+use crate::observed::Reading;
+use crate::pg::secret::Secret;
+use crate::plan::Action;
+use crate::plan::Step;
+use crate::topology::Node;
+use crate::topology::NodeName;
+use crate::topology::Topology;
+use crate::world::Failure;
+use crate::world::Progress;
+use crate::world::World;
+use crate::world::files::FileError;
+use crate::world::lock::Locks;
+use crate::world::observe;
+use crate::world::process::RunError;
+use crate::world::secrets::SecretError;
+use crate::world::secrets::Secrets;
+use crate::world::user::Seat;
+use crate::world::user::SeatError;
+
+mod clone;
+mod config;
+mod create;
+mod objects;
+mod server;
+
+/// What [`Live::new`] needs beside the topology.
+#[derive(Clone, Debug)]
+pub struct LiveOptions {
+    /// The folder of the topology file: relative paths of secrets start there.
+    pub base_dir: String,
+    /// How long each wait for a condition may take. A clone's own copying is not bounded.
+    pub timeout: Duration,
+    /// Turns true when pgpair is to stop.
+    pub interrupt: watch::Receiver<bool>,
+}
+
+/// The nodes of a topology, as they are.
+#[derive(Debug)]
+pub struct Live {
+    topology: Arc<Topology>,
+    secrets: Arc<Secrets>,
+    timeout: Duration,
+    interrupt: watch::Receiver<bool>,
+    locks: Option<Locks>,
+    /// Of the last look; a step runs no other programs than those that it was judged with.
+    binaries: Mutex<BTreeMap<NodeName, Reading<Binaries>>>,
+}
+
+impl Live {
+    /// Reaches nothing yet.
+    ///
+    /// # Errors
+    ///
+    /// [`Failure`] where not even our own identity can be had.
+    pub async fn new(topology: Arc<Topology>, options: LiveOptions) -> Result<Self, Failure> {
+        Seat::of(None).map_err(|error| Failure::new(error.to_string()))?;
+        Ok(Self {
+            topology,
+            secrets: Arc::new(Secrets::new(options.base_dir, options.timeout)),
+            timeout: options.timeout,
+            interrupt: options.interrupt,
+            locks: None,
+            binaries: Mutex::new(BTreeMap::new()),
+        })
+    }
+
+    /// Takes the locks, without which no step is carried out, and keeps them for its own lifetime.
+    #[must_use]
+    pub fn with_locks(mut self, locks: Locks) -> Self {
+        self.locks = Some(locks);
+        self
+    }
+
+    async fn site(&self, name: &NodeName) -> Result<Site<'_>, Failure> {
+        let node = self.topology.nodes.get(name);
+        let node = node.ok_or_else(|| Failure::new(format!("the topology has no node `{name}`")))?;
+        let seat = match Seat::of_node(&self.topology, node) {
+            Ok(seat) => seat,
+            Err(error @ SeatError::NotPermitted { .. }) => {
+                return Err(Failure::new(format!("node `{name}`: {error}")));
+            }
+            Err(error) => {
+                let failure = Failure::new(format!("node `{name}`: {error}"));
+                return Err(failure.with_remedy("correct `os_user` in the topology, or make that user"));
+            }
+        };
+        if self.remembered(name).is_none() {
+            self.observe().await;
+        }
+        let binaries = match self.remembered(name) {
+            Some(Reading::Known(binaries)) => binaries,
+            Some(Reading::Unknown(why)) => {
+                return Err(Failure::new(format!("node `{name}`: no usable PostgreSQL binaries: {why}")));
+            }
+            Some(Reading::Absent) | None => {
+                let failure = Failure::new(format!("node `{name}`: no PostgreSQL binaries were found"));
+                return Err(failure.with_remedy("install them, or set `postgresql.bin_dir` to where they are"));
+            }
+        };
+        Ok(Site { live: self, node, seat, binaries })
+    }
+
+    fn remembered(&self, name: &NodeName) -> Option<Reading<Binaries>> {
+        self.binaries.lock().unwrap_or_else(PoisonError::into_inner).get(name).cloned()
+    }
+}
+
+impl World for Live {
+    async fn observe(&self) -> Observed {
+        let observed = observe::look(&self.topology, &self.secrets).await;
+        let binaries = observed.nodes.iter().map(|(name, node)| (name.clone(), node.binaries.clone())).collect();
+        *self.binaries.lock().unwrap_or_else(PoisonError::into_inner) = binaries;
+        observed
+    }
+
+    async fn perform(&self, step: &Step, progress: &(dyn Fn(Progress) + Sync)) -> Result<(), Failure> {
+        if !self.locks.as_ref().is_some_and(|locks| locks.holds(&step.node)) {
+            let failure = Failure::new(format!("node `{}` is not locked, so nothing is done to it", step.node));
+            return Err(failure.with_remedy("make the folder of its data directory writable for its OS user"));
+        }
+        let site = self.site(&step.node).await?;
+        match &step.action {
+            Action::CreatePrimary(create) => site.create_primary(create).await,
+            Action::Clone(clone) => site.clone_from(clone, progress).await,
+            Action::StandbyFiles(files) => site.standby_files(files).await,
+            Action::Configure(configure) => site.configure(configure, progress).await,
+            Action::Hba { block, before } => site.hba(block, before).await,
+            Action::Passfile { entries } => site.passfile(entries).await,
+            Action::Start { role } => site.start(*role, progress).await,
+            Action::ReplicationRole(role) => site.replication_role(role).await,
+            Action::Slot { name, reserve } => site.slot(name, *reserve).await,
+            Action::DropSlot { name } => site.drop_slot(name).await,
+            // Done by waiting, which the executor does.
+            Action::Streaming { .. } => Ok(()),
+            Action::RemoveOld => site.remove_old().await,
+        }
+    }
+}
+
+/// One node, with all that a step on it needs.
+struct Site<'a> {
+    live: &'a Live,
+    node: &'a Node,
+    seat: Arc<Seat>,
+    binaries: Binaries,
+}
+
+impl Site<'_> {
+    fn topology(&self) -> &Topology {
+        &self.live.topology
+    }
+
+    /// The path of a file in the data directory.
+    fn file(&self, name: &str) -> String {
+        format!("{}/{name}", self.node.data_dir)
+    }
+
+    /// Where a new data directory is made.
+    fn new_dir(&self) -> String {
+        format!("{}.pgpair-new", self.node.data_dir)
+    }
+
+    /// Where a replaced data directory is kept.
+    fn old_dir(&self) -> String {
+        format!("{}.pgpair-old", self.node.data_dir)
+    }
+
+    fn program(&self, name: &str) -> String {
+        format!("{}/{name}", self.binaries.bin_dir)
+    }
+
+    /// The name of pgpair's own role on the servers.
+    fn admin_user(&self) -> &str {
+        self.topology().admin.user.as_deref().unwrap_or(self.seat.user())
+    }
+
+    async fn admin_password(&self) -> Result<Option<Secret>, Failure> {
+        let reference = self.topology().admin.password.as_ref();
+        self.live.secrets.get_optional(reference).await.map_err(|error| self.bad_secret(error))
+    }
+
+    async fn replication_password(&self) -> Result<Secret, Failure> {
+        let Some(reference) = &self.topology().replication.password else {
+            let failure = self.failure("the topology has no password for replication");
+            return Err(failure.with_remedy("set `replication.password`"));
+        };
+        self.live.secrets.get(reference).await.map_err(|error| self.bad_secret(error))
+    }
+
+    /// Runs blocking work on files as the node's user.
+    async fn on_files<T: Send + 'static>(
+        &self,
+        work: impl FnOnce() -> Result<T, FileError> + Send + 'static,
+    ) -> Result<T, Failure> {
+        self.seat.blocking(work).await.map_err(|error| self.bad_file(&error))
+    }
+
+    fn failure(&self, what: impl Display) -> Failure {
+        Failure::new(format!("node `{}`: {what}", self.node.name))
+    }
+
+    fn bad_file(&self, error: &FileError) -> Failure {
+        let failure = self.failure(error);
+        match error.remedy() {
+            Some(remedy) => failure.with_remedy(remedy),
+            None => failure,
+        }
+    }
+
+    fn bad_secret(&self, error: SecretError) -> Failure {
+        let failure = self.failure(&error).with_output(error.output);
+        match error.remedy {
+            Some(remedy) => failure.with_remedy(remedy),
+            None => failure,
+        }
+    }
+
+    fn not_run(&self, error: &RunError) -> Failure {
+        match error {
+            RunError::Interrupted { .. } => Failure::interrupted(),
+            RunError::Start { .. } | RunError::Timeout { .. } | RunError::Wait { .. } => self.failure(error),
+        }
+    }
+}

@@ -1,1 +1,600 @@
-//! To be written.
+//! One look at every node: its files, its processes, and what its server says.
+//!
+//! A look writes nothing and leaves nothing but a login. It never fails as a whole: what could not be seen is
+//! unknown, with the reason. Nodes are looked at concurrently, each with the rights of its own user.
+
+use std::collections::BTreeMap;
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use futures_util::future::join;
+use futures_util::future::join_all;
+
+use crate::observed::Cluster;
+use crate::observed::DataDir;
+use crate::observed::NodeObserved;
+use crate::observed::Observed;
+use crate::observed::Reading;
+use crate::observed::Receiver;
+use crate::observed::ReplicationRole;
+use crate::observed::Sender;
+use crate::observed::Server;
+use crate::observed::Setting;
+use crate::observed::Slot;
+use crate::observed::Sql;
+use crate::observed::Verifier;
+use crate::pg::block;
+use crate::pg::conf;
+use crate::pg::conninfo::Conninfo;
+use crate::pg::lsn::Lsn;
+use crate::pg::lsn::Timeline;
+use crate::pg::passfile;
+use crate::pg::scram;
+use crate::pg::secret::Secret;
+use crate::plan::desired;
+use crate::topology::Node;
+use crate::topology::ReplicationAuth;
+use crate::topology::SslMode;
+use crate::topology::Topology;
+use crate::world::probe;
+use crate::world::probe::ports;
+use crate::world::probe::same_file;
+use crate::world::secrets::Secrets;
+use crate::world::sql::Endpoint;
+use crate::world::sql::ReplicationSlot;
+use crate::world::sql::Said;
+use crate::world::sql::Session;
+use crate::world::sql::SettingRow;
+use crate::world::sql::SqlError;
+use crate::world::sql::WalReceiver;
+use crate::world::sql::WalSender;
+use crate::world::sql::Whose;
+use crate::world::user::Seat;
+
+pub mod place;
+pub mod server;
+
+use place::Found;
+use server::Running;
+
+/// How often a node's files are read while its server comes or goes under the look.
+const LOOKS: usize = 3;
+
+/// The database whose functions pg_rewind reads through.
+const REWIND_DATABASE: &str = "postgres";
+
+/// Parameters that are asked for on every node, whatever the topology says: those that a standby must have as high
+/// as its primary, that make or break replication, and that decide where a standby recovers to.
+const ALWAYS: [&str; 33] = [
+    "allow_alter_system",
+    "archive_cleanup_command",
+    "archive_command",
+    "archive_mode",
+    "cluster_name",
+    "full_page_writes",
+    "hot_standby",
+    "listen_addresses",
+    "max_connections",
+    "max_locks_per_transaction",
+    "max_prepared_transactions",
+    "max_replication_slots",
+    "max_wal_senders",
+    "max_worker_processes",
+    "port",
+    "primary_conninfo",
+    "primary_slot_name",
+    "promote_trigger_file",
+    "recovery_min_apply_delay",
+    "recovery_target",
+    "recovery_target_action",
+    "recovery_target_inclusive",
+    "recovery_target_lsn",
+    "recovery_target_name",
+    "recovery_target_time",
+    "recovery_target_timeline",
+    "recovery_target_xid",
+    "restore_command",
+    "ssl",
+    "synchronous_standby_names",
+    "unix_socket_directories",
+    "wal_level",
+    "wal_log_hints",
+];
+
+/// Looks at every node.
+pub async fn look(topology: &Topology, secrets: &Secrets) -> Observed {
+    let passwords = &Passwords::resolve(topology, secrets).await;
+    let looks = topology.nodes.values().map(async |node| (node.name.clone(), look_at(topology, node, passwords).await));
+    Observed { nodes: join_all(looks).await.into_iter().collect() }
+}
+
+/// The topology's passwords, or why they can't be had; none where the topology has none.
+#[derive(Debug)]
+struct Passwords {
+    admin: Result<Option<Secret>, String>,
+    replication: Result<Option<Secret>, String>,
+}
+
+impl Passwords {
+    async fn resolve(topology: &Topology, secrets: &Secrets) -> Self {
+        let of = async |reference| secrets.get_optional(reference).await.map_err(|error| error.to_string());
+        let (admin, replication) = (topology.admin.password.as_ref(), topology.replication.password.as_ref());
+        let (admin, replication) = join(of(admin), of(replication)).await;
+        Self { admin, replication }
+    }
+}
+
+async fn look_at(topology: &Topology, node: &Node, passwords: &Passwords) -> NodeObserved {
+    if let Some(ssh) = &node.ssh {
+        return out_of_reach(&format!("it is reached by ssh ({ssh}), which pgpair can't do yet"));
+    }
+    let seat = match Seat::of_node(topology, node) {
+        Ok(seat) => seat,
+        Err(error) => return out_of_reach(&error.to_string()),
+    };
+    let local = Local::look(topology, node, passwords, &seat).await;
+    let Found { place, system_identifier, conf_changed, hba_changed } = local.found;
+    let place = place.map_or_else(Reading::Unknown, Reading::Known);
+    let server = Reading::Absent;
+    let mut observed = NodeObserved { binaries: Reading::Absent, place, server, port_taken: local.port_taken };
+    let mut program = None;
+    observed.server = match local.running {
+        Reading::Absent => Reading::Absent,
+        Reading::Unknown(why) => {
+            role_unknown(&mut observed, &why);
+            Reading::Unknown(why)
+        }
+        Reading::Known(running) => {
+            let asking = Asking { topology, node, passwords, seat: &seat, running: &running, system_identifier };
+            let asked = asking.ask(observed.cluster()).await;
+            let sql = match asked {
+                Ok(answer) => {
+                    program = running.program.clone().map(|path| (path, answer.said.version.clone()));
+                    Reading::Known(answer.into_observed(&mut observed, conf_changed, hba_changed))
+                }
+                Err(why) => {
+                    role_unknown(&mut observed, &why);
+                    Reading::Unknown(why)
+                }
+            };
+            let Running { pid, started, port, socket_dir, program: _ } = running;
+            Reading::Known(Server { pid, started, port, socket_dir, sql })
+        }
+    };
+    let wanted = probe::Wanted {
+        major: topology.postgresql.version,
+        bin_dir: node.bin_dir.clone().or_else(|| topology.postgresql.bin_dir.clone()),
+        running: program,
+        socket_dir: observed.place.known().is_some_and(|place| match &place.data_dir {
+            DataDir::Absent | DataDir::Empty => true,
+            DataDir::Unfinished(_) | DataDir::Foreign(_) | DataDir::Cluster(_) => false,
+        }),
+    };
+    observed.binaries = seat.blocking(move || probe::binaries(&wanted)).await;
+    observed
+}
+
+/// The role is unknown for the reason that the server is.
+fn role_unknown(observed: &mut NodeObserved, why: &str) {
+    if let Some(cluster) = observed.cluster_mut() {
+        cluster.replication_role = Reading::Unknown(why.to_owned());
+    }
+}
+
+fn out_of_reach(why: &str) -> NodeObserved {
+    NodeObserved {
+        binaries: Reading::Unknown(why.to_owned()),
+        place: Reading::Unknown(why.to_owned()),
+        server: Reading::Unknown(why.to_owned()),
+        port_taken: Reading::Unknown(why.to_owned()),
+    }
+}
+
+/// What the machine tells of a node without its server.
+struct Local {
+    found: Found,
+    running: Reading<Running>,
+    port_taken: Reading<String>,
+}
+
+impl Local {
+    async fn look(topology: &Topology, node: &Node, passwords: &Passwords, seat: &Arc<Seat>) -> Self {
+        let expected = place::Expected {
+            data_dir: node.data_dir.clone(),
+            config_dir: node.config_dir.clone(),
+            owner: (seat.uid(), seat.user().to_owned()),
+            passfile: passfile_text(topology, node, passwords),
+            root_makes_parents: rustix::process::geteuid().is_root(),
+        };
+        let (host, port) = (node.host.clone(), node.port);
+        let look = move || {
+            let (found, running) = files_and_server(&expected);
+            let is_own = running.known().is_some_and(|running| running.port == Some(port));
+            let port_taken = if is_own { Reading::Absent } else { ports::taken(&host, port) };
+            Self { found, running, port_taken }
+        };
+        seat.blocking(look).await
+    }
+}
+
+/// Reads the files between two looks at the server, until both agree: files of a server that has just stopped
+/// would look like those of one that crashed.
+fn files_and_server(expected: &place::Expected) -> (Found, Reading<Running>) {
+    let mut before = server::look(&expected.data_dir);
+    let mut looks = 0;
+    loop {
+        looks += 1;
+        let mut found = place::look(expected);
+        let after = server::look(&expected.data_dir);
+        let same_server = match (&before, &after) {
+            (Reading::Known(before), Reading::Known(after)) => before.pid == after.pid,
+            (Reading::Absent, Reading::Absent) | (Reading::Unknown(_), Reading::Unknown(_)) => true,
+            (Reading::Known(_) | Reading::Absent | Reading::Unknown(_), _) => false,
+        };
+        if same_server {
+            return (found, after);
+        }
+        if looks == LOOKS {
+            let why = "the server was starting or stopping during the look".to_owned();
+            found.place = found.place.and(Err(why.clone()));
+            return (found, Reading::Unknown(why));
+        }
+        before = after;
+    }
+}
+
+fn passfile_text(topology: &Topology, node: &Node, passwords: &Passwords) -> Result<String, String> {
+    let Some(password) = passwords.replication.as_ref().map_err(Clone::clone)? else { return Ok(String::new()) };
+    let entries = desired::passfile_entries(topology, node);
+    let lines =
+        entries.iter().map(|entry| passfile::line(&entry.host, entry.port, &entry.database, &entry.user, password));
+    Ok(lines.collect())
+}
+
+/// All that a server was asked.
+struct Answer {
+    said: Said,
+    /// Lines of the files for parameters that our session or role overrides, as far as they may be seen.
+    in_files: Option<BTreeMap<String, String>>,
+    role: Reading<ReplicationRole>,
+    /// Why the files that were read are not those that the server goes by.
+    other_files: Option<String>,
+}
+
+/// Whom to ask, and on whose behalf.
+struct Asking<'a> {
+    topology: &'a Topology,
+    node: &'a Node,
+    passwords: &'a Passwords,
+    seat: &'a Seat,
+    running: &'a Running,
+    system_identifier: Option<u64>,
+}
+
+impl Asking<'_> {
+    /// Asks the server. An error says why nothing that it says can be used.
+    async fn ask(&self, cluster: Option<&Cluster>) -> Result<Answer, String> {
+        let Some(system_identifier) = self.system_identifier else {
+            return Err("whose server it is can't be told without pg_control".to_owned());
+        };
+        let endpoint = self.endpoint()?;
+        let session = Session::open(self.seat, &endpoint).await.map_err(|error| error.to_string())?;
+        let names = concerned(self.topology, self.node, cluster);
+        let (said, role) = join(session.look(&names), self.replication_role(&endpoint, &session)).await;
+        let said = said.map_err(|error| error.to_string())?;
+
+        let data_dir = self.node.data_dir.clone();
+        let whose = Whose { system_identifier, data_dir, started: self.running.started };
+        let (paths, config_dir) = (said.clone(), self.node.config_dir.clone());
+        let compare = move || {
+            let other_files = other_files(&paths, &whose.data_dir, config_dir.as_deref());
+            (whose.mismatch(&paths, same_file), other_files)
+        };
+        let (mismatch, other_files) = self.seat.blocking(compare).await;
+        if let Some(mismatch) = mismatch {
+            return Err(format!("the server on port {} is another one: {mismatch}", endpoint.port));
+        }
+        if !said.may_see {
+            return Err(format!("`{}` may not see all settings and replication: grant pg_monitor to it", said.user));
+        }
+        let overridden = said.settings.iter().filter(|(_, row)| row.is_overridden());
+        let overridden: Vec<String> = overridden.map(|(name, _)| name.clone()).collect();
+        let in_files = if overridden.is_empty() { None } else { session.file_settings(&overridden).await.ok() };
+        Ok(Answer { said, in_files, role, other_files })
+    }
+
+    fn endpoint(&self) -> Result<Endpoint, String> {
+        let Running { port, socket_dir, .. } = self.running;
+        let Some(port) = *port else { return Err("the server has only begun to start".to_owned()) };
+        let admin = &self.topology.admin;
+        if socket_dir.is_none() && admin.sslmode >= SslMode::Require {
+            let mode = admin.sslmode.as_str();
+            return Err(format!(
+                "the server has no Unix socket, and pgpair can't encrypt, as `admin.sslmode: {mode}` wants"
+            ));
+        }
+        Ok(Endpoint {
+            socket_dir: socket_dir.clone(),
+            port,
+            user: admin.user.clone().unwrap_or_else(|| self.seat.user().to_owned()),
+            database: admin.database.clone(),
+            password: self.passwords.admin.clone()?,
+        })
+    }
+
+    /// Asks for the replication role, and judges its verifier.
+    async fn replication_role(&self, endpoint: &Endpoint, session: &Session) -> Reading<ReplicationRole> {
+        let name = &self.topology.replication.user;
+        let verifier = async {
+            match session.verifier(name).await {
+                Ok(stored) => self.judge(stored).await,
+                Err(error) if error.is_denied() => {
+                    Err(format!("the password of `{name}` is for superusers to see, which `{}` is not", endpoint.user))
+                }
+                Err(error) => Err(error.to_string()),
+            }
+        };
+        let grants = self.rewind_grants(endpoint, session);
+        let (role, (verifier, rewind_grants)) = join(session.role(name), join(verifier, grants)).await;
+        let role = match role {
+            Ok(Some(role)) => role,
+            Ok(None) => return Reading::Absent,
+            Err(error) => return Reading::Unknown(error.to_string()),
+        };
+        match (verifier, rewind_grants) {
+            (Ok(verifier), Ok(rewind_grants)) => Reading::Known(ReplicationRole {
+                login: role.login,
+                replication: role.replication,
+                superuser: role.superuser,
+                connection_limit: role.connection_limit,
+                verifier,
+                rewind_grants,
+            }),
+            (Err(why), _) => Reading::Unknown(why),
+            (Ok(_), Err(error)) => Reading::Unknown(error.to_string()),
+        }
+    }
+
+    /// Grants are of one database, so that another `admin.database` takes a second session.
+    async fn rewind_grants(&self, endpoint: &Endpoint, session: &Session) -> Result<bool, SqlError> {
+        let name = &self.topology.replication.user;
+        if endpoint.database == REWIND_DATABASE {
+            session.rewind_grants(name).await
+        } else if self.topology.postgresql.version.dialect().rewind_by_grants {
+            let endpoint = Endpoint { database: REWIND_DATABASE.to_owned(), ..endpoint.clone() };
+            Session::open(self.seat, &endpoint).await?.rewind_grants(name).await
+        } else {
+            Ok(false)
+        }
+    }
+
+    async fn judge(&self, stored: Option<Secret>) -> Result<Verifier, String> {
+        let Some(stored) = stored else { return Ok(Verifier::None) };
+        let Some(secret) = self.passwords.replication.clone()? else { return Ok(Verifier::NotCompared) };
+        let (auth, role) = (self.topology.replication.auth, self.topology.replication.user.clone());
+        // Thousands of rounds: not on a thread that others wait for.
+        let matches = self.seat.blocking(move || is_made_from(&stored, &secret, auth, &role)).await;
+        Ok(if matches { Verifier::Matches } else { Verifier::Differs })
+    }
+}
+
+/// Says which file the server reads that is not the one that was looked at.
+fn other_files(said: &Said, data_dir: &str, config_dir: Option<&str>) -> Option<String> {
+    let files = [("postgresql.conf", &said.config_file), ("pg_hba.conf", &said.hba_file)];
+    files.into_iter().find_map(|(name, theirs)| {
+        let ours = place::conf_path(data_dir, config_dir, name);
+        let theirs = theirs.as_deref().filter(|theirs| !same_file(theirs, &ours))?;
+        Some(format!("the server reads {theirs}, not {ours}: `config_dir` says where the node's configuration is"))
+    })
+}
+
+/// Returns the parameters to ask a node's server for.
+fn concerned(topology: &Topology, node: &Node, cluster: Option<&Cluster>) -> Vec<String> {
+    let mut names: BTreeSet<String> = ALWAYS.map(str::to_owned).into();
+    names.extend(desired::DERIVED_DEFAULTS.map(str::to_owned));
+    names.extend(topology.parameters_of(node).into_keys());
+    names.extend(desired::settings(topology, node).into_keys());
+    if let Some(cluster) = cluster
+        && let Ok(Some(found)) = block::find(&cluster.conf.main.text)
+    {
+        names.extend(conf::parse(&found.block.lines.join("\n")).entries.into_iter().map(|entry| entry.name));
+    }
+    names.into_iter().collect()
+}
+
+/// Whether a verifier is of this secret, and of a kind that lets its owner in by the topology's method.
+fn is_made_from(stored: &Secret, secret: &Secret, auth: ReplicationAuth, role: &str) -> bool {
+    let by_scram = scram::matches(stored.reveal(), secret);
+    match auth {
+        // The method refuses an MD5 verifier.
+        ReplicationAuth::ScramSha256 => by_scram,
+        ReplicationAuth::Md5 | ReplicationAuth::Trust | ReplicationAuth::Cert => {
+            by_scram || scram::md5_matches(stored.reveal(), secret, role)
+        }
+    }
+}
+
+impl Answer {
+    /// Puts what the server said of the cluster into its place, and returns what it said of itself.
+    fn into_observed(self, observed: &mut NodeObserved, conf_changed: i64, hba_changed: i64) -> Sql {
+        let Self { said, in_files, role, other_files } = self;
+        if let Some(cluster) = observed.cluster_mut() {
+            cluster.replication_role = role;
+            cluster.slots = slots(&said);
+        }
+        if let Some(why) = other_files {
+            observed.place = Reading::Unknown(why);
+        }
+        Sql {
+            in_recovery: said.in_recovery,
+            timeline: timeline(&said),
+            lsn: position(&said),
+            replayed: said.replayed,
+            replay_paused: said.replay_paused,
+            settings: settings(&said, in_files.as_ref()),
+            // A reload reads all files, and this is when the last one was. For pg_hba.conf it is a proxy, as no view
+            // tells when that was taken over: rules that the server refused at its last reload count as loaded, and
+            // so does a file that was put there with an old time.
+            hba_loaded: said.conf_loaded >= hba_changed,
+            // A reload of a configuration with an error does not count as one here (the load time stays).
+            conf_loaded: said.conf_loaded >= conf_changed,
+            receiver: said.receiver.as_ref().map(receiver),
+            senders: said.senders.iter().map(sender).collect(),
+            version: said.version,
+        }
+    }
+}
+
+/// The running timeline: of a standby without a receiver the highest that pg_control has.
+fn timeline(said: &Said) -> Timeline {
+    let received = said.receiver.as_ref().and_then(|receiver| receiver.received_tli);
+    said.running_timeline.or(received).unwrap_or(said.known_timeline)
+}
+
+/// Of a standby the further of both: after a restart the received position may be the start of a segment, or none.
+fn position(said: &Said) -> Lsn {
+    said.written.max(said.received).max(said.replayed).unwrap_or_default()
+}
+
+/// A parameter that our session, role or database overrides has the value of its last applied line, else its default;
+/// where the files' view is denied, it is left out.
+fn settings(said: &Said, in_files: Option<&BTreeMap<String, String>>) -> BTreeMap<String, Setting> {
+    let setting = |(name, row): (&String, &SettingRow)| {
+        let (value, source) = if row.is_overridden() {
+            match in_files?.get(name) {
+                Some(value) => (value.clone(), "configuration file"),
+                None => (row.boot_val.clone().unwrap_or_default(), "default"),
+            }
+        } else {
+            (row.setting.clone().unwrap_or_default(), row.source.as_str())
+        };
+        let context = row.context.parse().ok()?;
+        let setting = Setting { value, context, source: source.to_owned(), pending_restart: row.pending_restart };
+        Some((name.clone(), setting))
+    };
+    said.settings.iter().filter_map(setting).collect()
+}
+
+/// Temporary slots come and go with a backup, and are nobody's wish.
+fn slots(said: &Said) -> BTreeMap<String, Slot> {
+    let lasting = said.slots.iter().filter(|slot| !slot.temporary);
+    let slot = |row: &ReplicationSlot| Slot {
+        physical: row.slot_type == "physical",
+        active: row.active,
+        reserved: row.restart_lsn.is_some(),
+        wal_status: row.wal_status.clone(),
+    };
+    lasting.map(|row| (row.slot_name.clone(), slot(row))).collect()
+}
+
+fn receiver(row: &WalReceiver) -> Receiver {
+    let conninfo = row.conninfo.as_deref().and_then(|text| Conninfo::parse(text).ok()).unwrap_or_default();
+    let get = |key: &str| conninfo.get(key).filter(|value| !value.is_empty()).map(str::to_owned);
+    Receiver {
+        status: row.status.clone().unwrap_or_default(),
+        host: get("hostaddr").or_else(|| get("host")),
+        port: get("port").and_then(|port| port.parse().ok()),
+        user: get("user"),
+        slot: row.slot_name.clone(),
+        timeline: row.received_tli.unwrap_or(Timeline(0)),
+    }
+}
+
+fn sender(row: &WalSender) -> Sender {
+    Sender {
+        application_name: row.application_name.clone().unwrap_or_default(),
+        client_addr: row.client_addr.clone(),
+        state: row.state.clone().unwrap_or_default(),
+        sent: row.sent_lsn,
+        flushed: row.flush_lsn,
+        replayed: row.replay_lsn,
+        sync_state: row.sync_state.clone().unwrap_or_default(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::Value;
+    use serde_json::json;
+
+    /// What a fresh standby without a receiver says, with these keys changed.
+    fn said(changes: &Value) -> Said {
+        let mut answer = json!({
+            "may_see": true, "user": "postgres", "version": "15.18", "system_identifier": "-1000000000000000001",
+            "started": 1, "conf_loaded": 1, "data_directory": null, "config_file": null, "hba_file": null,
+            "in_recovery": true, "running_timeline": null, "known_timeline": 2, "written": null, "received": null,
+            "replayed": null, "replay_paused": false, "receiver": null, "senders": [], "slots": [], "settings": {}
+        });
+        for (key, value) in changes.as_object().expect("an object") {
+            answer[key] = value.clone();
+        }
+        serde_json::from_value(answer).expect("an answer")
+    }
+
+    #[test]
+    fn a_system_identifier_above_the_range_of_bigint_is_that_of_pg_control() {
+        assert_eq!(said(&json!({})).system_identifier, 17_446_744_073_709_551_615);
+    }
+
+    #[test]
+    fn a_standbys_position_is_the_further_of_received_and_replayed() {
+        assert_eq!(position(&said(&json!({}))), Lsn(0));
+        // After a restart, the received position is the start of a segment.
+        let restarted = said(&json!({"received": "0/3000000", "replayed": "0/30186B0"}));
+        assert_eq!(position(&restarted), Lsn(0x0301_86B0));
+        assert_eq!(position(&said(&json!({"received": "1/0", "replayed": "0/FFFFFFFF"}))), Lsn(1 << 32));
+    }
+
+    #[test]
+    fn the_running_timeline_is_that_of_the_wal_then_of_the_receiver_then_of_pg_control() {
+        let receiver =
+            json!({"status": "streaming", "received_tli": 4, "slot_name": null, "conninfo": "host=h user=''"});
+        assert_eq!(timeline(&said(&json!({}))), Timeline(2));
+        let streaming = said(&json!({"receiver": receiver}));
+        assert_eq!(timeline(&streaming), Timeline(4));
+        assert_eq!(timeline(&said(&json!({"running_timeline": 5, "in_recovery": false}))), Timeline(5));
+        let seen = super::receiver(streaming.receiver.as_ref().expect("a receiver"));
+        assert_eq!((seen.host.as_deref(), seen.port, seen.user), (Some("h"), None, None));
+    }
+
+    #[test]
+    fn a_setting_that_our_role_overrides_is_the_files_or_the_default_or_unseen() {
+        let row = |source: &str| json!({"setting": "9", "context": "user", "source": source, "boot_val": "4", "pending_restart": false});
+        let said = said(&json!({"settings": {"a": row("user"), "b": row("client"), "c": row("command line")}}));
+        let values = |in_files: Option<&BTreeMap<String, String>>| -> Vec<String> {
+            let settings = settings(&said, in_files);
+            settings.iter().map(|(name, setting)| format!("{name}={} ({})", setting.value, setting.source)).collect()
+        };
+        let in_files = BTreeMap::from([("a".to_owned(), "5".to_owned())]);
+        assert_eq!(values(Some(&in_files)), ["a=5 (configuration file)", "b=4 (default)", "c=9 (command line)"]);
+        assert_eq!(values(None), ["c=9 (command line)"], "what the files say may not be seen");
+    }
+
+    #[test]
+    fn temporary_slots_are_left_out() {
+        let slot = |name: &str, temporary: bool| {
+            json!({"slot_name": name, "slot_type": "physical", "temporary": temporary, "active": true,
+                "restart_lsn": "0/1"})
+        };
+        let said = said(&json!({"slots": [slot("kept", false), slot("pg_basebackup_7", true)]}));
+        assert_eq!(slots(&said).into_keys().collect::<Vec<_>>(), ["kept"]);
+    }
+
+    #[test]
+    fn another_server_is_told_by_identity_folder_or_start() {
+        let whose = |started| Whose { system_identifier: 7, data_dir: "/data/a".into(), started };
+        let said = |identifier: &str, folder: Option<&str>| {
+            said(&json!({"system_identifier": identifier, "data_directory": folder, "started": 10}))
+        };
+        let mismatch = |whose: Whose, said: &Said| whose.mismatch(said, |one, other| one == other);
+        assert_eq!(mismatch(whose(10), &said("7", Some("/data/a"))), None);
+        assert_eq!(mismatch(whose(10), &said("7", None)), None);
+        let other = mismatch(whose(10), &said("8", Some("/data/a")));
+        assert_eq!(other.as_deref(), Some("its system identifier is 8, not 7"));
+        let other = mismatch(whose(10), &said("7", Some("/data/b")));
+        assert_eq!(other.as_deref(), Some("its data directory is /data/b, not /data/a"));
+        let other = mismatch(whose(11), &said("7", Some("/data/a")));
+        assert_eq!(other.as_deref(), Some("it was started before postmaster.pid of /data/a was written"));
+    }
+}

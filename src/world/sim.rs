@@ -3,6 +3,7 @@
 //! What it holds is the truth; what it lets see is what a look at real servers would show (a stopped server tells
 //! nothing of its roles).
 
+use std::collections::BTreeMap;
 use std::sync::Mutex;
 use std::sync::MutexGuard;
 use std::sync::PoisonError;
@@ -66,6 +67,11 @@ impl Sim {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Changes the truth behind pgpair's back.
+    pub fn interfere(&self, change: impl FnOnce(&mut Observed)) {
+        change(&mut self.state().truth);
+    }
+
     /// Whether pgpair died in it.
     #[must_use]
     pub fn is_dead(&self) -> bool {
@@ -115,8 +121,8 @@ impl World for Sim {
         if state.is_dead {
             return Err(Failure::new("pgpair is dead"));
         }
-        let loss = losses(&step.node, &step.action, &state.truth);
-        state.violations.extend(loss.map(|loss| format!("{}: {loss}", step.id)));
+        let harm = harm(&step.node, &step.action, &state.truth);
+        state.violations.extend(harm.map(|harm| format!("{}: {harm}", step.id)));
         let before = dangers(&state.truth);
         let crash = state.crash.filter(|crash| crash.step == state.performed);
         match crash.map(|crash| crash.moment) {
@@ -125,8 +131,11 @@ impl World for Sim {
             Some(Moment::After) | None => predict(&step.node, &step.action, &self.topology, &mut state.truth),
         }
         state.performed += 1;
-        let new: Vec<String> = dangers(&state.truth).into_iter().filter(|danger| !before.contains(danger)).collect();
-        state.violations.extend(new.into_iter().map(|danger| format!("{} at {}: {danger}", step.id, step.node)));
+        let worse =
+            dangers(&state.truth).into_iter().filter(|(nodes, run)| before.get(nodes).is_none_or(|ran| ran < run));
+        let worse: Vec<String> =
+            worse.map(|((a, b), run)| format!("{}: {a} and {b} may both write, {run} of them run", step.id)).collect();
+        state.violations.extend(worse);
         if crash.is_some() {
             state.is_dead = true;
             return Err(Failure::new("pgpair died"));
@@ -146,8 +155,9 @@ fn mask(seen: &mut NodeObserved) {
     }
 }
 
-/// Returns every pair of nodes of one cluster of which both accept writes, or would once somebody starts them.
-fn dangers(truth: &Observed) -> Vec<String> {
+/// Returns every two nodes of one cluster that accept writes, or would once somebody starts them, with how many of
+/// them run.
+fn dangers(truth: &Observed) -> BTreeMap<(NodeName, NodeName), usize> {
     let writers: Vec<(&NodeName, bool)> = truth
         .nodes
         .iter()
@@ -161,22 +171,21 @@ fn dangers(truth: &Observed) -> Vec<String> {
             would_write.then_some((name, seen.accepts_writes()))
         })
         .collect();
-    let mut dangers = Vec::new();
+    let mut dangers = BTreeMap::new();
     for (index, (a, a_runs)) in writers.iter().enumerate() {
         for (b, b_runs) in &writers[index + 1..] {
             let identity = |name| truth.node(name).cluster().map(|cluster| &cluster.identity);
             if identity(a) == identity(b) {
-                let what = if *a_runs && *b_runs { "both accept writes" } else { "both would accept writes" };
-                dangers.push(format!("{a} and {b} {what}"));
+                dangers.insert(((*a).clone(), (*b).clone()), usize::from(*a_runs) + usize::from(*b_runs));
             }
         }
     }
     dangers
 }
 
-/// Returns what an action would lose: a cluster is never made beside another's data, and a node of the cluster is
-/// never overwritten by a copy of another.
-fn losses(node: &NodeName, action: &Action, truth: &Observed) -> Option<String> {
+/// Returns what an action would break: a cluster is never made beside another's data, a node of the cluster is never
+/// overwritten by a copy of another, and a standby's directory is never started without its standby files.
+fn harm(node: &NodeName, action: &Action, truth: &Observed) -> Option<String> {
     let own = truth.node(node).cluster();
     match action {
         Action::CreatePrimary(_) => {
@@ -189,11 +198,16 @@ fn losses(node: &NodeName, action: &Action, truth: &Observed) -> Option<String> 
             let is_running = truth.node(node).server.known().is_some();
             (is_member || is_running).then(|| "a member of the cluster, or a running server, is replaced".to_owned())
         }
+        Action::Start { .. } => {
+            let own = own?;
+            let is_copy = own.state.was_standby() || own.markers.backup_label;
+            let is_marked = comes_up_as(&own.markers, own.major) == Role::Standby;
+            (is_copy && !is_marked).then(|| "a standby's directory is started without its standby files".to_owned())
+        }
         Action::StandbyFiles(_)
         | Action::Configure(_)
         | Action::Hba { .. }
         | Action::Passfile { .. }
-        | Action::Start { .. }
         | Action::ReplicationRole(_)
         | Action::Slot { .. }
         | Action::DropSlot { .. }
@@ -248,10 +262,10 @@ fn half(node: &NodeName, action: &Action, which: usize, truth: &mut Observed) {
             });
         }
         Action::ReplicationRole(_) => {
-            if let Some(cluster) = seen.cluster_mut() {
-                if let Reading::Known(role) = &mut cluster.replication_role {
-                    role.rewind_grants = false;
-                }
+            if let Some(cluster) = seen.cluster_mut()
+                && let Reading::Known(role) = &mut cluster.replication_role
+            {
+                role.rewind_grants = false;
             }
         }
         // Done by one rename or one transaction, or by waiting.

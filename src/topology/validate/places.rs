@@ -15,7 +15,7 @@ use crate::topology::model::DraftNode;
 
 pub(super) const DEFAULT_HOST: &str = "127.0.0.1";
 
-pub(super) fn is_loopback(host: &str) -> bool {
+pub(in crate::topology) fn is_loopback(host: &str) -> bool {
     host.eq_ignore_ascii_case("localhost") || host.parse::<IpAddr>().is_ok_and(|address| address.is_loopback())
 }
 

@@ -124,7 +124,7 @@ fn tls(draft: DraftTls, base_dir: &str, report: &mut Report<'_>) -> Option<Tls> 
 }
 
 /// Whether the node replays late by intention; it would make every commit wait as long.
-fn is_delayed(node: &DraftNode, common: &[DraftSetting]) -> bool {
+pub(in crate::topology) fn is_delayed(node: &DraftNode, common: &[DraftSetting]) -> bool {
     let delay =
         node.parameters.iter().chain(common).find(|parameter| parameter.name.value == "recovery_min_apply_delay");
     delay.is_some_and(|delay| delay.value.value.contains(|c: char| ('1'..='9').contains(&c)))

@@ -1,0 +1,56 @@
+//! `pgpair plan`: observe, compare, and show what would be done. Changes nothing.
+
+use std::sync::Arc;
+
+use clap::Args;
+
+use super::Format;
+use super::Timeouts;
+use super::TopologyFile;
+use super::interrupt;
+use super::interrupt::unless_interrupted;
+use super::source;
+use super::ui::Ui;
+use crate::error::Error;
+use crate::error::Exit;
+use crate::plan::Status;
+use crate::plan::planner::plan;
+use crate::report::PlanReport;
+use crate::report::json;
+use crate::report::text;
+use crate::world::World as _;
+use crate::world::live::Live;
+use crate::world::live::LiveOptions;
+
+#[derive(Debug, Args)]
+pub(super) struct Arguments {
+    #[command(flatten)]
+    topology: TopologyFile,
+    #[command(flatten)]
+    timeouts: Timeouts,
+    /// Exit 2 if there are changes.
+    #[arg(long)]
+    detailed_exitcode: bool,
+}
+
+pub(super) async fn run(arguments: &Arguments, ui: &Ui) -> Result<Exit, Error> {
+    let source = source::load(&arguments.topology.name())?;
+    let interrupt = interrupt::listen()?;
+    let topology = Arc::new(source.topology);
+    let options =
+        LiveOptions { base_dir: source.base_dir, timeout: arguments.timeouts.timeout, interrupt: interrupt.clone() };
+    let world = Live::new(topology.clone(), options).await?;
+    let observed = unless_interrupted(&interrupt, world.observe()).await?;
+    let plan = plan(&topology, &observed);
+    let report = PlanReport::of(&topology, &observed, &plan);
+    ui.result(&match ui.format {
+        Format::Text => text::plan(&report, &source.name),
+        Format::Json => json::plan(&report),
+    })?;
+    Ok(match report.status {
+        Status::Clean => Exit::Success,
+        Status::Changes if arguments.detailed_exitcode => Exit::Changes,
+        Status::Changes => Exit::Success,
+        Status::Blocked => Exit::Refused,
+    })
+}

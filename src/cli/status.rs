@@ -1,0 +1,53 @@
+//! `pgpair status`: one look at every node, and what is wrong with it. Changes nothing.
+
+use std::sync::Arc;
+
+use clap::Args;
+
+use super::Format;
+use super::Timeouts;
+use super::TopologyFile;
+use super::interrupt;
+use super::interrupt::unless_interrupted;
+use super::source;
+use super::ui::Ui;
+use crate::error::Error;
+use crate::error::Exit;
+use crate::report::json;
+use crate::report::status::Health;
+use crate::report::status::StatusReport;
+use crate::report::text;
+use crate::world::World as _;
+use crate::world::live::Live;
+use crate::world::live::LiveOptions;
+
+#[derive(Debug, Args)]
+pub(super) struct Arguments {
+    #[command(flatten)]
+    topology: TopologyFile,
+    #[command(flatten)]
+    timeouts: Timeouts,
+    /// Unhealthy is a standby that has more bytes of WAL still to replay.
+    #[arg(long, value_name = "BYTES")]
+    max_lag: Option<u64>,
+}
+
+pub(super) async fn run(arguments: &Arguments, ui: &Ui) -> Result<Exit, Error> {
+    let source = source::load(&arguments.topology.name())?;
+    let interrupt = interrupt::listen()?;
+    let topology = Arc::new(source.topology);
+    let options =
+        LiveOptions { base_dir: source.base_dir, timeout: arguments.timeouts.timeout, interrupt: interrupt.clone() };
+    let world = Live::new(topology.clone(), options).await?;
+    let observed = unless_interrupted(&interrupt, world.observe()).await?;
+    let report = StatusReport::of(&topology, &observed, arguments.max_lag);
+    ui.result(&match ui.format {
+        Format::Text => text::status(&report),
+        Format::Json => json::status(&report),
+    })?;
+    Ok(match report.health {
+        Health::Healthy => Exit::Success,
+        Health::Unknown => Exit::Failed,
+        Health::Unhealthy => Exit::Changes,
+    })
+}

@@ -1,0 +1,118 @@
+//! Worlds and plans for the tests of the reports and of the executor: a pair, `a` and `b`.
+
+use crate::observed::Binaries;
+use crate::observed::DataDir;
+use crate::observed::Identity;
+use crate::observed::NodeObserved;
+use crate::observed::Observed;
+use crate::observed::Place;
+use crate::observed::Program;
+use crate::observed::Reading;
+use crate::observed::Receiver;
+use crate::observed::Sender;
+use crate::observed::Slot;
+use crate::pg::lsn::Lsn;
+use crate::pg::lsn::Timeline;
+use crate::plan::Action;
+use crate::plan::Impact;
+use crate::plan::Plan;
+use crate::plan::Reason;
+use crate::plan::Step;
+use crate::plan::planner::plan;
+use crate::plan::predict::predict;
+use crate::topology;
+use crate::topology::NodeName;
+use crate::topology::Topology;
+
+pub(crate) fn name(node: &str) -> NodeName {
+    NodeName::new(node)
+}
+
+pub(crate) fn pair() -> Topology {
+    let yaml = "version: 1\ncluster: orders\npostgresql: { version: 15 }\n\
+                replication: { user: repuser, auth: scram-sha-256, password: { env: SECRET } }\n\
+                parameters: { max_wal_senders: 5 }\n\
+                nodes:\n  a: { role: primary, port: 5433, data_dir: /srv/a }\n  \
+                b: { role: standby, port: 5434, data_dir: /srv/b }\n";
+    topology::parse(yaml.as_bytes(), "orders.yaml", "/srv").expect("a good topology")
+}
+
+/// Binaries, and nothing else.
+pub(crate) fn nothing(topology: &Topology) -> Observed {
+    let version = topology.postgresql.version;
+    let node = NodeObserved {
+        binaries: Reading::Known(Binaries {
+            bin_dir: "/pg/bin".into(),
+            version: "15.18".into(),
+            major: version,
+            basebackup: Reading::Known(Program { path: "/pg/bin/pg_basebackup".into(), major: 15 }),
+            socket_dir: None,
+        }),
+        place: Reading::Known(Place {
+            data_dir: DataDir::Absent,
+            not_writable: None,
+            new: false,
+            work: false,
+            old: false,
+            unmounted: None,
+        }),
+        server: Reading::Absent,
+        port_taken: Reading::Absent,
+    };
+    Observed { nodes: topology.nodes.keys().map(|name| (name.clone(), node.clone())).collect() }
+}
+
+/// The pair as it is when a plan has nothing left to do.
+pub(crate) fn healthy(topology: &Topology) -> Observed {
+    let mut world = nothing(topology);
+    for step in plan(topology, &world.clone()).steps {
+        predict(&step.node, &step.action, topology, &mut world);
+    }
+    for node in world.nodes.values_mut() {
+        if let Some(cluster) = node.cluster_mut() {
+            cluster.identity = Identity::Known(7_446_744_073_709_551_615);
+        }
+        if let Some(sql) = node.sql_mut() {
+            (sql.version, sql.timeline) = ("15.18".into(), Timeline(1));
+        }
+    }
+    let slot = Slot { physical: true, active: true, reserved: true, wal_status: Some("reserved".into()) };
+    let cluster = world.node_mut(&name("a")).cluster_mut().expect("it was created");
+    cluster.slots.insert("pgpair_b".into(), slot);
+    let primary = world.node_mut(&name("a")).sql_mut().expect("it runs");
+    primary.lsn = Lsn(0x300_0148);
+    primary.senders = vec![Sender {
+        application_name: "b".into(),
+        client_addr: Some("127.0.0.1".into()),
+        state: "streaming".into(),
+        sent: Some(Lsn(0x300_0148)),
+        flushed: Some(Lsn(0x300_0148)),
+        replayed: Some(Lsn(0x300_0100)),
+        sync_state: "async".into(),
+    }];
+    let standby = world.node_mut(&name("b")).sql_mut().expect("it runs");
+    (standby.lsn, standby.replayed) = (Lsn(0x300_0148), Some(Lsn(0x300_0100)));
+    standby.receiver = Some(Receiver {
+        status: "streaming".into(),
+        host: Some("127.0.0.1".into()),
+        port: Some(5433),
+        user: Some("repuser".into()),
+        slot: Some("pgpair_b".into()),
+        timeline: Timeline(1),
+    });
+    world
+}
+
+pub(crate) fn step(id: &str, node: &str, action: Action, impact: Impact, reason: Reason) -> Step {
+    Step { id: id.into(), node: name(node), action, impact, reason, diff: Vec::new() }
+}
+
+pub(crate) fn plan_of(steps: Vec<Step>) -> Plan {
+    Plan {
+        cluster: "orders".into(),
+        steps,
+        blocked: Vec::new(),
+        topology_digest: "t".into(),
+        observation_digest: "o".into(),
+    }
+}

@@ -1,0 +1,238 @@
+//! What each step, reason and node is called, in one place for every rendering.
+
+use crate::plan::Action;
+use crate::plan::Difference;
+use crate::plan::Effect;
+use crate::plan::Reason;
+use crate::plan::Replaced;
+use crate::plan::Step;
+use crate::report::NodeReport;
+use crate::report::NodeState;
+use crate::topology::Role;
+
+/// What a step does to its object, as Terraform's signs have it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Symbol {
+    Create,
+    Change,
+    Remove,
+    Rebuild,
+    /// Changes nothing: waits and looks.
+    Wait,
+}
+
+impl Symbol {
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Create => "+",
+            Self::Change => "~",
+            Self::Remove => "-",
+            Self::Rebuild => "-/+",
+            Self::Wait => ".",
+        }
+    }
+}
+
+/// Returns the sign of a step.
+#[must_use]
+pub fn symbol(step: &Step) -> Symbol {
+    match &step.action {
+        Action::CreatePrimary(_) | Action::StandbyFiles(_) | Action::Slot { .. } => Symbol::Create,
+        Action::Clone(clone) if clone.replaces.is_some() => Symbol::Rebuild,
+        Action::Clone(_) => Symbol::Create,
+        Action::Configure(_) | Action::Hba { .. } | Action::Start { .. } => Symbol::Change,
+        Action::Passfile { .. } | Action::ReplicationRole(_) => {
+            if matches!(step.reason, Reason::Differs(_)) {
+                Symbol::Change
+            } else {
+                Symbol::Create
+            }
+        }
+        Action::DropSlot { .. } | Action::RemoveOld => Symbol::Remove,
+        Action::Streaming { .. } => Symbol::Wait,
+    }
+}
+
+/// Returns what a step does, without its node.
+#[must_use]
+pub fn title(step: &Step) -> String {
+    match &step.action {
+        Action::CreatePrimary(_) => "new cluster (initdb)".into(),
+        Action::Clone(clone) => match &clone.replaces {
+            None => format!("clone of {} (pg_basebackup)", clone.source),
+            Some(Replaced::Cluster(_)) => format!("clone of {}, in the place of its data", clone.source),
+            Some(Replaced::Unfinished) => format!("clone of {}, in the place of unfinished data", clone.source),
+        },
+        Action::StandbyFiles(files) => {
+            if files.recovery_conf.is_some() {
+                "recovery.conf".into()
+            } else {
+                "standby.signal".into()
+            }
+        }
+        Action::Configure(configure) if step.reason == Reason::NotInForce => match configure.effect {
+            Effect::AtStart | Effect::Reload => "reload".into(),
+            Effect::Restart => "restart".into(),
+        },
+        Action::Configure(_) => "postgresql.conf".into(),
+        Action::Hba { .. } if step.reason == Reason::NotInForce => "reload, for pg_hba.conf".into(),
+        Action::Hba { .. } => "pg_hba.conf".into(),
+        Action::Passfile { .. } => "passfile of the replication role".into(),
+        Action::Start { role } => format!("start as {role}"),
+        Action::ReplicationRole(role) => format!("replication role {}", role.name),
+        Action::Slot { name, .. } | Action::DropSlot { name } => format!("slot {name}"),
+        Action::Streaming { upstream } => format!("streams from {upstream}"),
+        Action::RemoveOld => "the replaced data directory (.pgpair-old)".into(),
+    }
+}
+
+/// Returns the state that a step is to reach, as what is waited for.
+#[must_use]
+pub fn goal(step: &Step) -> String {
+    let node = &step.node;
+    match &step.action {
+        Action::CreatePrimary(_) => format!("{node} has a new cluster"),
+        Action::Clone(clone) => format!("{node} is a copy of {}", clone.source),
+        Action::StandbyFiles(_) => format!("{node} has its standby files"),
+        Action::Configure(_) => format!("{node} has its configuration in force"),
+        Action::Hba { .. } => format!("{node} has its pg_hba.conf in force"),
+        Action::Passfile { .. } => format!("{node} has its passfile"),
+        Action::Start { role } => format!("{node} runs as {role} and answers"),
+        Action::ReplicationRole(role) => format!("{node} has the role {}", role.name),
+        Action::Slot { name, .. } => format!("{node} has the slot {name}"),
+        Action::DropSlot { name } => format!("the slot {name} of {node} is gone"),
+        Action::Streaming { upstream } => format!("{node} streams from {upstream}"),
+        Action::RemoveOld => format!("the replaced data directory of {node} is gone"),
+    }
+}
+
+/// Returns why a step is in the plan.
+#[must_use]
+pub fn reason(reason: &Reason) -> String {
+    match reason {
+        Reason::NothingYet => "no node has a data directory".into(),
+        Reason::NoData => "there is no data directory".into(),
+        Reason::Unfinished(what) => format!("what is there was left unfinished: {what}"),
+        Reason::OtherCluster(identity) => format!("what is there is of another cluster, system identifier {identity}"),
+        Reason::Stopped => "the server is stopped".into(),
+        Reason::JustMade => "its data directory is new".into(),
+        Reason::NoStandbyFiles => "without them it would come up as a second primary".into(),
+        Reason::Differs(differences) => differences.iter().map(difference).collect::<Vec<_>>().join(", "),
+        Reason::NotInForce => "the file is right, the server has not put it in force".into(),
+        Reason::RulesMissing => "rules that the topology asks for are missing".into(),
+        Reason::Missing => "missing".into(),
+        Reason::KnownAfterStart => "known only when the server runs".into(),
+        Reason::ForRoleChange => "a role change will need it".into(),
+        Reason::Verification => "to see that it works".into(),
+        Reason::FeedsNobody => "it feeds nobody and would hold back WAL".into(),
+        Reason::Replaced => "it was kept until the new standby streamed".into(),
+    }
+}
+
+fn difference(difference: &Difference) -> String {
+    let text = |value: &Option<String>| match value.as_deref() {
+        None => "(not known)".to_owned(),
+        Some("") => "''".to_owned(),
+        Some(value) => value.to_owned(),
+    };
+    let then = difference.then.as_ref().map_or_else(|| "(default)".to_owned(), |_| text(&difference.then));
+    format!("{}: {} -> {then}", difference.name, text(&difference.now))
+}
+
+/// Returns what is looked at once more right before the step.
+#[must_use]
+pub fn guards(action: &Action) -> Vec<String> {
+    let guards: &[&str] = match action {
+        Action::CreatePrimary(_) => &["no node has a data directory", "the place is empty", "the port is free"],
+        Action::Clone(clone) => match &clone.replaces {
+            None => &["the source answers", "the place is empty"],
+            Some(Replaced::Cluster(_)) => {
+                &["the source answers", "what is replaced is the very cluster that was planned for, and stopped"]
+            }
+            Some(Replaced::Unfinished) => &["the source answers", "what is replaced is still unfinished"],
+        },
+        Action::StandbyFiles(_) => &["the server is stopped"],
+        Action::Configure(_) | Action::Hba { .. } => &["nobody edited the file since"],
+        Action::Passfile { .. } => &[],
+        Action::Start { role: Role::Primary } => &["no other node accepts writes", "the port is free"],
+        Action::Start { role: Role::Standby } => &["its standby files are there", "the port is free"],
+        Action::ReplicationRole(_) | Action::Slot { .. } => &["the server answers"],
+        Action::DropSlot { .. } => &["the slot is inactive"],
+        Action::Streaming { .. } => &[],
+        Action::RemoveOld => &["the new standby streams"],
+    };
+    guards.iter().map(|&guard| guard.to_owned()).collect()
+}
+
+/// Returns what was seen of a node, in half a line.
+#[must_use]
+pub fn seen(node: &NodeReport) -> String {
+    let detail = |what: &str| node.detail.as_ref().map_or_else(|| what.to_owned(), |why| format!("{what}: {why}"));
+    match node.state {
+        NodeState::Running => running(node),
+        NodeState::NoAnswer => detail("runs, does not answer"),
+        NodeState::Stopped => {
+            let state = node.control_state.map_or(String::new(), |state| format!(" ({state})"));
+            detail(&format!("stopped{state}"))
+        }
+        NodeState::NoData => detail("no data directory"),
+        NodeState::Unfinished => detail("unfinished data directory"),
+        NodeState::Foreign => detail("no data directory, but not empty"),
+        NodeState::Unknown => detail("could not be looked at"),
+    }
+}
+
+fn running(node: &NodeReport) -> String {
+    let mut parts = vec![match node.seen_role {
+        Some(role) => format!("runs as {role}"),
+        None => "runs".to_owned(),
+    }];
+    if let Some(timeline) = node.timeline {
+        parts.push(format!("timeline {timeline}"));
+    }
+    if let Some(lsn) = node.lsn {
+        parts.push(lsn.to_string());
+    }
+    if node.seen_role == Some(Role::Standby) {
+        parts.push(node.receiver.as_ref().map_or_else(
+            || "no walreceiver".to_owned(),
+            |receiver| match (&receiver.host, receiver.port) {
+                (Some(host), Some(port)) => format!("{} from {host}:{port}", receiver.status),
+                (Some(_) | None, _) => receiver.status.clone(),
+            },
+        ));
+    }
+    if let Some(lag) = node.lag_bytes {
+        parts.push(format!("{lag} bytes behind"));
+    }
+    parts.join(", ")
+}
+
+/// Returns `1 step`, `2 steps`.
+#[must_use]
+pub fn count(number: usize, noun: &str) -> String {
+    if number == 1 { format!("1 {noun}") } else { format!("{number} {noun}s") }
+}
+
+/// Returns the text without control characters, which could do anything to a terminal.
+#[must_use]
+pub fn visible(text: &str) -> String {
+    text.chars()
+        .flat_map(|c| {
+            let harmless = !c.is_control() || c == '\t' || c == '\n';
+            let escaped = (!harmless).then(|| c.escape_default().collect::<String>());
+            escaped.unwrap_or_else(|| c.to_string()).chars().collect::<Vec<_>>()
+        })
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_would_steer_a_terminal_is_shown_and_not_sent() {
+        assert_eq!(visible("a\u{1b}[2Jb\tc\n\r"), "a\\u{1b}[2Jb\tc\n\\r");
+    }
+}

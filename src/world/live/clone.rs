@@ -1,0 +1,203 @@
+//! Clones: pg_basebackup, and what makes its copy a standby of its own.
+
+use std::future::Future;
+use std::path::Path;
+use std::time::Duration;
+use std::time::Instant;
+
+use crate::observed::Reading;
+use crate::pg::control::Control;
+use crate::pg::version::Major;
+use crate::plan::CloneFrom;
+use crate::plan::PassfileEntry;
+use crate::plan::desired;
+use crate::plan::desired::PASSFILE;
+use crate::world::Failure;
+use crate::world::Progress;
+use crate::world::files;
+use crate::world::live::Site;
+use crate::world::live::create::read_control;
+use crate::world::live::server::START_LOG;
+use crate::world::process::Command;
+use crate::world::process::Output;
+
+/// How often the growing copy is measured.
+const MEASURE: Duration = Duration::from_millis(200);
+
+/// What a copy needs beside the databases: WAL that is written meanwhile, and two segments to begin with.
+const HEADROOM: u64 = 64 << 20;
+
+/// What belongs to the source alone, and would mislead a server that starts on the copy.
+const NOT_OURS: [&str; 9] = [
+    "promote",
+    "postmaster.pid",
+    "postmaster.opts",
+    "standby.signal",
+    "recovery.signal",
+    "recovery.conf",
+    "recovery.done",
+    PASSFILE,
+    START_LOG,
+];
+
+impl Site<'_> {
+    pub(super) async fn clone_from(
+        &self,
+        clone: &CloneFrom,
+        progress: &(dyn Fn(Progress) + Sync),
+    ) -> Result<(), Failure> {
+        self.prepare_place(clone.replaces.as_ref()).await?;
+        let source = self.live.site(&clone.source).await?;
+        let total = source.size().await?;
+        self.check_room(total).await?;
+        let made = async {
+            self.copy(clone, total, progress).await?;
+            self.check_copy(&source).await?;
+            self.make_standby(clone).await
+        };
+        if let Err(failure) = made.await {
+            self.give_up_new().await;
+            return Err(failure);
+        }
+        self.move_into_place(clone.replaces.as_ref()).await
+    }
+
+    /// Returns the bytes of all databases of the running source.
+    async fn size(&self) -> Result<u64, Failure> {
+        let session = self.session().await?;
+        let ask = "SELECT sum(pg_database_size(oid))::bigint FROM pg_catalog.pg_database";
+        let row = session.client().query_one(ask, &[]).await;
+        let size: i64 = row.map_err(|error| self.bad_sql("its size can't be read", error))?.get(0);
+        Ok(u64::try_from(size).unwrap_or_default())
+    }
+
+    /// Refuses a copy that can't fit: a replaced data directory stays beside it until the new standby streams.
+    async fn check_room(&self, total: u64) -> Result<(), Failure> {
+        let parent = self.folder();
+        let found = self.seat.blocking({
+            let parent = parent.clone();
+            move || rustix::fs::statvfs(&parent)
+        });
+        let found = found.await.map_err(|error| self.failure(format!("`{}`: {error}", parent.display())))?;
+        let free = found.f_bavail.saturating_mul(found.f_frsize);
+        let needed = total.saturating_add(HEADROOM);
+        if free >= needed {
+            return Ok(());
+        }
+        let [free, needed] = [free, needed].map(|bytes| bytes >> 20);
+        let what = format!("`{}` has {free} MB free, and the copy needs {needed} MB", parent.display());
+        let remedy = "free space there; a data directory that is to be replaced is kept until the new standby streams";
+        Err(self.failure(what).with_remedy(remedy))
+    }
+
+    async fn copy(&self, clone: &CloneFrom, total: u64, progress: &(dyn Fn(Progress) + Sync)) -> Result<(), Failure> {
+        let program = match &self.binaries.basebackup {
+            Reading::Known(program) => program.path.clone(),
+            Reading::Unknown(why) => return Err(self.failure(format!("no usable pg_basebackup: {why}"))),
+            Reading::Absent => {
+                let failure = self.failure("no pg_basebackup was found");
+                return Err(failure.with_remedy("install PostgreSQL's client programs of that version or a newer one"));
+            }
+        };
+        let mut conninfo = desired::connection_to(self.topology(), &self.topology().nodes[&clone.source]);
+        conninfo.set("host", &clone.host);
+        conninfo.set("port", &clone.port.to_string());
+        conninfo.set("user", &clone.user);
+        conninfo.set("connect_timeout", "10");
+        // Not the standby's own name: it must not count as that one where commits wait for it.
+        conninfo.set("application_name", &format!("pgpair_clone_{}", self.node.name));
+        let new = self.new_dir();
+        let mut command = Command::new(program).args(["-D", &new, "-d", &conninfo.text()]);
+        command = command.args(["-X", "stream", "-c", "fast", "--no-password", "-l", "pgpair"]);
+        if let Some(slot) = &clone.slot {
+            command = command.args(["-S", slot]);
+        }
+        let mut passfile = None;
+        if self.topology().replication.password.is_some() {
+            let entry = PassfileEntry {
+                host: clone.host.clone(),
+                port: clone.port,
+                database: "replication".to_owned(),
+                user: clone.user.clone(),
+            };
+            let text = self.passfile_text(&[entry]).await?;
+            let file = self.private_temp(text).await?;
+            let path = file.path().to_string_lossy().into_owned();
+            command = command.env("PGPASSFILE", &path).removes(path);
+            passfile = Some(file);
+        }
+        let running = command.guarded(&self.seat, self.lock()?, self.live.interrupt.clone());
+        let ended = self.measured(running, total, progress).await;
+        drop(passfile);
+        let output: Output = ended.map_err(|error| self.not_run(&error))?;
+        if output.status.success() {
+            return Ok(());
+        }
+        let lines = output.stderr_lines();
+        let is_full = lines.iter().any(|line| line.contains("No space left on device"));
+        let what = if is_full {
+            format!("no space was left for the copy of {}", clone.source)
+        } else {
+            format!("pg_basebackup from {} ended with {}", clone.source, output.ending())
+        };
+        let failure = self.failure(what).with_output(lines);
+        Err(if is_full { failure.with_remedy("free space on that file system") } else { failure })
+    }
+
+    /// Waits for the copy's end, and tells meanwhile how far it is.
+    async fn measured<T>(
+        &self,
+        running: impl Future<Output = T>,
+        total: u64,
+        progress: &(dyn Fn(Progress) + Sync),
+    ) -> T {
+        tokio::pin!(running);
+        let mut pause = MEASURE;
+        loop {
+            tokio::select! {
+                ended = &mut running => return ended,
+                () = tokio::time::sleep(pause) => {}
+            }
+            let (new, begun) = (self.new_dir(), Instant::now());
+            let measuring = self.seat.blocking(move || files::size_of_tree(new));
+            tokio::select! {
+                ended = &mut running => return ended,
+                done = measuring => progress(Progress::Bytes { done, total: Some(total) }),
+            }
+            // A data directory with very many files is not looked through all the time.
+            pause = MEASURE.max(begun.elapsed() * 10);
+        }
+    }
+
+    /// Sees that the address led to the source that was meant.
+    async fn check_copy(&self, source: &Site<'_>) -> Result<(), Failure> {
+        let (new, original) = (self.new_dir(), source.node.data_dir.clone());
+        let copied = self.on_files(move || read_control(&new)).await?;
+        let original = source.on_files(move || read_control(&original)).await?;
+        let identifier = |found: Option<(Control, Major)>| found.map(|(control, _)| control.system_identifier);
+        match (identifier(copied), identifier(original)) {
+            (Some(copied), Some(original)) if copied == original => Ok(()),
+            (Some(_) | None, Some(_) | None) => {
+                let failure = self.failure(format!("what was copied is not the cluster of {}", source.node.name));
+                Err(failure.with_remedy(format!(
+                    "check `host` and `port` of {}: another server answers there",
+                    source.node.name
+                )))
+            }
+        }
+    }
+
+    async fn make_standby(&self, clone: &CloneFrom) -> Result<(), Failure> {
+        let new = self.new_dir();
+        self.on_files(move || {
+            for name in NOT_OURS {
+                files::remove(Path::new(&new).join(name))?;
+            }
+            files::remove_matching(&new, |name| name.ends_with(".pgpair.bak") || name.ends_with(".pgpair-trial"))?;
+            files::set_mode(&new, 0o700)
+        })
+        .await?;
+        self.write_configuration(&self.new_dir(), &clone.conf, &clone.hba, &clone.passfile).await?;
+        self.write_standby_files(&self.new_dir(), clone.recovery_conf.as_deref()).await
+    }
+}

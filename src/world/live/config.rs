@@ -1,0 +1,173 @@
+//! Configuration: pgpair's blocks, the passfile, and the files that make a standby.
+//!
+//! A file is only ever changed from the text that the plan was made for, and a change is tried before a server has
+//! to live with it.
+
+use crate::pg::block;
+use crate::pg::block::Block;
+use crate::pg::passfile;
+use crate::plan::Configure;
+use crate::plan::Digest;
+use crate::plan::Effect;
+use crate::plan::PassfileEntry;
+use crate::plan::StandbyFiles;
+use crate::plan::desired::PASSFILE;
+use crate::world::Failure;
+use crate::world::Progress;
+use crate::world::files;
+use crate::world::files::PRIVATE;
+use crate::world::live::Site;
+use crate::world::live::server::Life;
+use crate::world::process::Command;
+
+const CONF: &str = "postgresql.conf";
+const HBA: &str = "pg_hba.conf";
+/// The new text on trial: beside the real one, because includes are relative to it.
+const TRIAL: &str = "postgresql.conf.pgpair-trial";
+
+impl Site<'_> {
+    pub(super) async fn configure(
+        &self,
+        configure: &Configure,
+        progress: &(dyn Fn(Progress) + Sync),
+    ) -> Result<(), Failure> {
+        let mut replaced = None;
+        if let Some(block) = &configure.block {
+            let text = self.text_before(CONF, &configure.before).await?;
+            let new = block::put_last(&text, block).map_err(|error| self.failure(format!("`{CONF}`, {error}")))?;
+            if new != text {
+                self.try_out(&new).await?;
+                self.write(CONF, new).await?;
+                replaced = Some(text);
+            }
+        }
+        match configure.effect {
+            Effect::AtStart => Ok(()),
+            Effect::Reload => self.reload(&self.session().await?).await,
+            Effect::Restart => match (self.restart(progress).await, replaced) {
+                (Err(failure), Some(old)) => Err(self.fall_back(failure, old, progress).await),
+                (done, _) => done,
+            },
+        }
+    }
+
+    /// Brings a server up on its old configuration again where it did not come up on the new one.
+    async fn fall_back(&self, failure: Failure, old: String, progress: &(dyn Fn(Progress) + Sync)) -> Failure {
+        let Ok(Life::None | Life::Stale) = self.life().await else { return failure };
+        let back = async {
+            let role = self.role_by_files().await?;
+            self.write(CONF, old).await?;
+            self.start(role, progress).await
+        };
+        let how_it_went = match back.await {
+            Ok(()) => "; it runs on the old configuration again".to_owned(),
+            Err(second) => format!("; on the old configuration it did not come up either: {}", second.message),
+        };
+        Failure { message: failure.message + &how_it_went, ..failure }
+    }
+
+    async fn write(&self, name: &str, text: String) -> Result<(), Failure> {
+        let path = self.file(name);
+        self.on_files(move || files::replace(path, text.as_bytes(), None)).await
+    }
+
+    /// Returns the text of a file that is still the one which the plan was made for.
+    async fn text_before(&self, name: &str, before: &Digest) -> Result<String, Failure> {
+        let path = self.file(name);
+        let text = self.on_files(move || files::read_text(path)).await?.unwrap_or_default();
+        if Digest::of(&text) == *before {
+            return Ok(text);
+        }
+        let failure = self.failure(format!("`{name}` was edited since the plan was made"));
+        Err(failure.with_remedy("plan again, to see what it says now"))
+    }
+
+    /// Lets PostgreSQL itself read the new text. What it refuses here no server would start on; that it takes it
+    /// is no promise yet (the reference on configuration, section 2.1, has what it misses).
+    async fn try_out(&self, text: &str) -> Result<(), Failure> {
+        let (trial, content) = (self.file(TRIAL), text.as_bytes().to_vec());
+        self.on_files({
+            let trial = trial.clone();
+            move || files::replace(trial, &content, Some(PRIVATE))
+        })
+        .await?;
+        let command = Command::new(self.program("postgres"))
+            .args(["-D", &self.node.data_dir, "-c", &format!("config_file={trial}"), "-C", "port"])
+            .timeout(self.live.timeout);
+        let output = command.output(&self.seat).await;
+        self.on_files({
+            let trial = trial.clone();
+            move || files::remove(trial)
+        })
+        .await?;
+        let output = output.map_err(|error| self.not_run(&error))?;
+        if output.status.success() {
+            return Ok(());
+        }
+        let lines = output.stderr_lines().into_iter().map(|line| line.replace(&trial, &self.file(CONF))).collect();
+        let failure = self.failure(format!("PostgreSQL does not take the new `{CONF}`; the old one stays"));
+        Err(failure.with_output(lines).with_remedy("correct the parameter in the topology"))
+    }
+
+    pub(super) async fn hba(&self, block: &Block, before: &Digest) -> Result<(), Failure> {
+        let text = self.text_before(HBA, before).await?;
+        let new = block::put_before_rules(&text, block).map_err(|error| self.failure(format!("`{HBA}`, {error}")))?;
+        let session = match self.life().await? {
+            Life::Running(_) => Some(self.session().await?),
+            Life::Stale | Life::None => None,
+        };
+        if new != text {
+            self.write(HBA, new).await?;
+        }
+        let Some(session) = session else { return Ok(()) };
+        // Error rows but for these: with SSL off such a rule matches nothing, and does no harm.
+        let ask = "SELECT format('line %s: %s', line_number, error) FROM pg_hba_file_rules \
+                   WHERE error IS NOT NULL AND error NOT LIKE '%record cannot match because%'";
+        let errors = session.client().query(ask, &[]).await;
+        let errors = match errors {
+            Ok(rows) if rows.is_empty() => return self.reload(&session).await,
+            Ok(rows) => Ok(rows.iter().map(|row| row.get::<_, String>(0)).collect::<Vec<_>>()),
+            Err(error) => Err(error),
+        };
+        self.write(HBA, text).await?;
+        let errors =
+            errors.map_err(|error| self.bad_sql("its new rules can't be checked; the old ones stay", error))?;
+        let failure = self.failure(format!("PostgreSQL does not take the new `{HBA}`; the old one is back"));
+        Err(failure.with_output(errors).with_remedy("correct the rule in the topology"))
+    }
+
+    pub(super) async fn passfile(&self, entries: &[PassfileEntry]) -> Result<(), Failure> {
+        let (path, text) = (self.file(PASSFILE), self.passfile_text(entries).await?);
+        self.on_files(move || files::replace(path, text.as_bytes(), Some(PRIVATE))).await
+    }
+
+    pub(super) async fn passfile_text(&self, entries: &[PassfileEntry]) -> Result<String, Failure> {
+        let password = self.replication_password().await?;
+        let line =
+            |entry: &PassfileEntry| passfile::line(&entry.host, entry.port, &entry.database, &entry.user, &password);
+        Ok(entries.iter().map(line).collect())
+    }
+
+    pub(super) async fn standby_files(&self, wanted: &StandbyFiles) -> Result<(), Failure> {
+        if let Life::Running(_) = self.life().await? {
+            let failure = self.failure("its server runs: standby files are only for a stopped one");
+            return Err(failure.with_remedy("plan again"));
+        }
+        self.write_standby_files(&self.node.data_dir, wanted.recovery_conf.as_deref()).await
+    }
+
+    /// Makes a data directory come up as a standby.
+    pub(super) async fn write_standby_files(&self, dir: &str, recovery_conf: Option<&str>) -> Result<(), Failure> {
+        let (name, text) = match recovery_conf {
+            Some(text) => ("recovery.conf", text),
+            None => ("standby.signal", ""),
+        };
+        let (path, text) = (format!("{dir}/{name}"), text.to_owned());
+        let promote = format!("{dir}/promote");
+        self.on_files(move || {
+            files::remove(promote)?;
+            files::replace(path, text.as_bytes(), Some(PRIVATE))
+        })
+        .await
+    }
+}

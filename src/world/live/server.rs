@@ -1,0 +1,487 @@
+//! Servers: whose a running one is, starting, stopping, and reading the configuration again.
+
+use std::fs;
+use std::io;
+use std::io::Read as _;
+use std::io::Seek as _;
+use std::io::SeekFrom;
+use std::os::unix::fs::OpenOptionsExt as _;
+use std::path::Path;
+use std::path::PathBuf;
+use std::time::Duration;
+use std::time::Instant;
+use std::time::SystemTime;
+
+use rustix::event::PollFd;
+use rustix::event::PollFlags;
+use rustix::process::Pid;
+use rustix::process::PidfdFlags;
+use rustix::process::Signal;
+
+use crate::observed::Markers;
+use crate::observed::comes_up_as;
+use crate::pg::control::ControlState;
+use crate::topology::Role;
+use crate::world::Failure;
+use crate::world::Progress;
+use crate::world::files;
+use crate::world::files::FileError;
+use crate::world::files::PRIVATE;
+use crate::world::live::Site;
+use crate::world::live::create::read_control;
+use crate::world::probe::process::is_server_of;
+use crate::world::process::Command;
+use crate::world::sql::Endpoint;
+use crate::world::sql::Session;
+use crate::world::sql::SqlError;
+
+/// What a server says before its own logging begins, and all it says where it has no collector.
+pub(super) const START_LOG: &str = "pgpair-start.log";
+
+/// How often a condition is looked at while it is waited for.
+const POLL: Duration = Duration::from_millis(20);
+
+/// How many lines of a server's log are shown.
+const SHOWN_LINES: usize = 20;
+
+/// SQLSTATEs that waiting does not change: password, access, database, privilege.
+const REFUSED_LOGINS: [&str; 5] = ["28P01", "28000", "3D000", "55000", "42501"];
+
+/// A running server, from its postmaster.pid.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Postmaster {
+    pub(super) pid: u32,
+    /// In seconds since the epoch.
+    started: i64,
+    port: Option<u16>,
+    socket_dir: Option<String>,
+    /// It says that it takes connections. Before, its port may still be another program's.
+    is_ready: bool,
+}
+
+/// Whether a server lives on a data directory.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Life {
+    Running(Postmaster),
+    /// A postmaster.pid, and no such server: it was killed.
+    Stale,
+    None,
+}
+
+impl Postmaster {
+    /// Reads postmaster.pid, whose lines appear one after the other while the server starts.
+    fn parse(text: &str) -> Option<Self> {
+        let mut lines = text.lines();
+        let pid = lines.next()?.trim().parse().ok()?;
+        let started = lines.nth(1).and_then(|line| line.trim().parse().ok()).unwrap_or_default();
+        let port = lines.next().and_then(|line| line.trim().parse().ok());
+        let socket_dir = lines.next().map(str::trim).filter(|dir| !dir.is_empty()).map(str::to_owned);
+        let status = lines.nth(2).map(str::trim);
+        let is_ready = ["ready", "standby"].map(Some).contains(&status);
+        Some(Self { pid, started, port, socket_dir, is_ready })
+    }
+}
+
+impl Life {
+    fn of(data_dir: &str) -> Result<Self, FileError> {
+        let Some(text) = files::read_text(format!("{data_dir}/postmaster.pid"))? else { return Ok(Self::None) };
+        let postmaster = Postmaster::parse(&text).filter(|postmaster| is_server_of(postmaster.pid, data_dir));
+        Ok(postmaster.map_or(Self::Stale, Self::Running))
+    }
+}
+
+/// Whether a process is of a server that lives in this data directory, or is about to: pg_ctl and its shell come
+/// before the server itself, with its name among their arguments.
+fn is_of_server(pid: u32, data_dir: &Path) -> bool {
+    let process = PathBuf::from(format!("/proc/{pid}"));
+    // A zombie has neither working directory nor arguments.
+    fs::read_link(process.join("cwd")).is_ok_and(|cwd| cwd == data_dir)
+        && fs::read(process.join("cmdline")).is_ok_and(|line| String::from_utf8_lossy(&line).contains("postgres"))
+}
+
+/// Whether any process of a server lives in this data directory, also one that is just being started.
+fn has_processes(data_dir: &str) -> bool {
+    let (Ok(processes), Ok(data_dir)) = (fs::read_dir("/proc"), fs::canonicalize(data_dir)) else { return false };
+    let pids = processes.flatten().filter_map(|entry| entry.file_name().to_str()?.parse().ok());
+    pids.into_iter().any(|pid| is_of_server(pid, &data_dir))
+}
+
+impl Site<'_> {
+    pub(super) async fn life(&self) -> Result<Life, Failure> {
+        let data_dir = self.node.data_dir.clone();
+        self.on_files(move || Life::of(&data_dir)).await
+    }
+
+    /// Opens a session on the node's running server, which has proved to be that.
+    pub(super) async fn session(&self) -> Result<Session, Failure> {
+        self.session_on(&self.topology().admin.database).await
+    }
+
+    pub(super) async fn session_on(&self, database: &str) -> Result<Session, Failure> {
+        match self.life().await? {
+            Life::Running(postmaster) => {
+                let opened = self.open(&postmaster, database).await?;
+                let session = opened.map_err(|error| self.failure(format!("its server does not answer: {error}")))?;
+                self.prove(&session, &postmaster).await?;
+                Ok(session)
+            }
+            Life::Stale | Life::None => Err(self.failure("its server does not run").with_remedy("plan again")),
+        }
+    }
+
+    async fn open(&self, postmaster: &Postmaster, database: &str) -> Result<Result<Session, SqlError>, Failure> {
+        let endpoint = Endpoint {
+            socket_dir: postmaster.socket_dir.clone(),
+            port: postmaster.port.unwrap_or(self.node.port),
+            user: self.admin_user().to_owned(),
+            database: database.to_owned(),
+            password: self.admin_password().await?,
+        };
+        Ok(Session::open(&self.seat, &endpoint).await)
+    }
+
+    /// Refuses a server that only has the right port: the one of these files must be the one that answers.
+    async fn prove(&self, session: &Session, postmaster: &Postmaster) -> Result<(), Failure> {
+        let row = session
+            .client()
+            .query_one(
+                "SELECT (SELECT system_identifier::text FROM pg_control_system()), current_setting('data_directory'), \
+                 extract(epoch FROM date_trunc('second', pg_postmaster_start_time()))::bigint",
+                &[],
+            )
+            .await
+            .map_err(|error| self.bad_sql("its server can't be asked who it is", error))?;
+        let (identifier, served, started): (String, String, i64) = (row.get(0), row.get(1), row.get(2));
+        let data_dir = self.node.data_dir.clone();
+        let (control, is_same_dir) = self
+            .on_files(move || {
+                let is_same = fs::canonicalize(&served).ok() == fs::canonicalize(&data_dir).ok();
+                Ok((read_control(&data_dir)?, is_same))
+            })
+            .await?;
+        let is_same_cluster = control.is_some_and(|(control, _)| control.system_identifier.to_string() == identifier);
+        if is_same_dir && is_same_cluster && started >= postmaster.started {
+            return Ok(());
+        }
+        let what = format!("the server that answers on port {} is another one", self.node.port);
+        Err(self.failure(what).with_remedy("find out which server has that port, and stop it or give it another"))
+    }
+
+    pub(super) fn bad_sql(&self, what: &str, error: impl Into<SqlError>) -> Failure {
+        self.failure(format!("{what}: {}", error.into()))
+    }
+
+    pub(super) async fn start(&self, role: Role, progress: &(dyn Fn(Progress) + Sync)) -> Result<(), Failure> {
+        if let Life::Running(_) = self.life().await? {
+            return self.wait_until_it_answers(None, progress).await;
+        }
+        let data_dir = self.node.data_dir.clone();
+        if data_dir.contains(['"', '$', '`', '\\', '\n']) {
+            let failure =
+                self.failure(format!("pg_ctl can't start a server on `{data_dir}`: it hands the path to a shell"));
+            return Err(failure.with_remedy("use a path without quotes, `$`, backslashes and backticks"));
+        }
+        self.check_role(role).await?;
+        let (dir, log) = (data_dir.clone(), self.file(START_LOG));
+        let opened = self
+            .on_files(move || {
+                if has_processes(&dir) {
+                    return Ok(None);
+                }
+                remove_stale_locks(&dir)?;
+                open_log(&log).map(Some)
+            })
+            .await?;
+        let Some(log_start) = opened else {
+            let failure = self.failure("processes of its last server still live");
+            return Err(failure.with_remedy("wait until they are gone, or end them by hand"));
+        };
+        let command = Command::new(self.program("pg_ctl"))
+            .args(["start", "-W", "-s", "-D", &data_dir, "-l", &self.file(START_LOG)])
+            .with_server_environment()
+            .dir(&data_dir)
+            .timeout(self.live.timeout);
+        #[expect(clippy::disallowed_methods, reason = "log files have times, and this is `world`")]
+        let since = SystemTime::now();
+        let output = command.output(&self.seat).await.map_err(|error| self.not_run(&error))?;
+        if !output.status.success() {
+            let failure = self.failure(format!("pg_ctl start ended with {}", output.ending()));
+            return Err(failure.with_output(output.lines()));
+        }
+        self.wait_until_it_answers(Some((log_start, since)), progress).await
+    }
+
+    /// Returns what a server that is started on the files would be.
+    pub(super) async fn role_by_files(&self) -> Result<Role, Failure> {
+        self.role_and_state().await.map(|(role, _)| role)
+    }
+
+    async fn role_and_state(&self) -> Result<(Role, ControlState), Failure> {
+        let data_dir = self.node.data_dir.clone();
+        let found = self.on_files(move || {
+            let markers = Markers {
+                standby_signal: files::exists(format!("{data_dir}/standby.signal"))?,
+                recovery_conf: files::read_text(format!("{data_dir}/recovery.conf"))?,
+                ..Markers::default()
+            };
+            Ok(read_control(&data_dir)?.map(|(control, major)| (comes_up_as(&markers, major), control.state)))
+        });
+        let missing = || self.failure("there is no whole data directory to start on").with_remedy("plan again");
+        found.await?.ok_or_else(missing)
+    }
+
+    /// Refuses to start what would come up as something else: without its standby files a standby is a second
+    /// primary on the same timeline, and nothing shows it.
+    async fn check_role(&self, role: Role) -> Result<(), Failure> {
+        let (would_be, state) = self.role_and_state().await?;
+        if would_be != role {
+            let what = format!("by its files it would come up as a {would_be}, and it is to be a {role}");
+            return Err(self.failure(what).with_remedy("plan again"));
+        }
+        if role == Role::Primary && state.was_standby() {
+            let what = format!("it was a standby (pg_control: {state}), and has no standby files now");
+            let remedy = "find out who removed them: started like this it would be a second primary";
+            return Err(self.failure(what).with_remedy(remedy));
+        }
+        Ok(())
+    }
+
+    /// Waits for a connection that works: nothing less proves that a server is up.
+    ///
+    /// `since`: how long its log was before it was started, and when that was.
+    async fn wait_until_it_answers(
+        &self,
+        since: Option<(u64, SystemTime)>,
+        progress: &(dyn Fn(Progress) + Sync),
+    ) -> Result<(), Failure> {
+        let until = Instant::now() + self.live.timeout;
+        let mut last = "it has not begun to listen".to_owned();
+        progress(Progress::Waiting("a connection that works".to_owned()));
+        loop {
+            match self.life().await? {
+                Life::Running(postmaster) if !postmaster.is_ready => "it is starting up".clone_into(&mut last),
+                Life::Running(postmaster) => match self.open(&postmaster, &self.topology().admin.database).await? {
+                    Ok(session) => return self.prove(&session, &postmaster).await,
+                    Err(error) if error.code.as_deref().is_some_and(|code| REFUSED_LOGINS.contains(&code)) => {
+                        let failure = self.failure(format!("its server runs, but lets pgpair not in: {error}"));
+                        return Err(
+                            failure.with_remedy("correct `admin:` in the topology, or the first rules of pg_hba.conf")
+                        );
+                    }
+                    Err(error) => last = error.to_string(),
+                },
+                Life::Stale | Life::None => {
+                    let data_dir = self.node.data_dir.clone();
+                    if !self.seat.blocking(move || has_processes(&data_dir)).await {
+                        let failure = self.failure("its server ended while it was starting");
+                        return Err(failure
+                            .with_output(self.last_words(since).await)
+                            .with_remedy(self.where_it_logs()));
+                    }
+                }
+            }
+            if Instant::now() >= until {
+                let seconds = self.live.timeout.as_secs();
+                let failure = self.failure(format!("its server runs, but did not answer within {seconds} s: {last}"));
+                let remedy =
+                    format!("it may still come up; {}, and apply again with a longer --timeout", self.where_it_logs());
+                return Err(failure.with_output(self.last_words(since).await).with_remedy(remedy));
+            }
+            tokio::time::sleep(POLL).await;
+        }
+    }
+
+    fn where_it_logs(&self) -> String {
+        format!("see `{}`", self.file(START_LOG))
+    }
+
+    /// Returns what the server said since it was started: early, and where its collector writes.
+    async fn last_words(&self, since: Option<(u64, SystemTime)>) -> Vec<String> {
+        let Some((log_start, since)) = since else { return Vec::new() };
+        let log = self.file(START_LOG);
+        let mut lines = self.seat.blocking(move || tail_of(Path::new(&log), log_start)).await.unwrap_or_default();
+        let command = Command::new(self.program("postgres")).args(["-D", &self.node.data_dir, "-C", "log_directory"]);
+        if let Ok(output) = command.timeout(self.live.timeout).output(&self.seat).await
+            && output.status.success()
+        {
+            let directory = String::from_utf8_lossy(&output.stdout).trim().to_owned();
+            let directory = Path::new(&self.node.data_dir).join(directory);
+            lines.extend(self.seat.blocking(move || newest_log(&directory, since)).await.unwrap_or_default());
+        }
+        lines
+    }
+
+    /// Restarts the running server; a primary after a checkpoint, so that the outage is short.
+    pub(super) async fn restart(&self, progress: &(dyn Fn(Progress) + Sync)) -> Result<(), Failure> {
+        let session = self.session().await?;
+        let ask = "SELECT pg_is_in_recovery()";
+        let row = session
+            .client()
+            .query_one(ask, &[])
+            .await
+            .map_err(|error| self.bad_sql("its role can't be read", error))?;
+        let role = if row.get(0) { Role::Standby } else { Role::Primary };
+        // Before the server is down, not after.
+        let would_be = self.role_by_files().await?;
+        if would_be != role {
+            return Err(self.failure(format!("it runs as a {role}, and its files would bring it up as a {would_be}")));
+        }
+        if role == Role::Primary {
+            // As long as it takes: nobody waits for it, and it is what the outage would wait for.
+            progress(Progress::Waiting("a checkpoint".to_owned()));
+            for statement in ["SET statement_timeout = 0", "CHECKPOINT"] {
+                let done = session.client().batch_execute(statement).await;
+                done.map_err(|error| self.bad_sql("no checkpoint was made", error))?;
+            }
+        }
+        drop(session);
+        self.stop(progress).await?;
+        self.start(role, progress).await
+    }
+
+    /// Stops the running server (fast), and waits until it is gone.
+    async fn stop(&self, progress: &(dyn Fn(Progress) + Sync)) -> Result<(), Failure> {
+        let Life::Running(postmaster) = self.life().await? else { return Ok(()) };
+        progress(Progress::Waiting("the server's shutdown".to_owned()));
+        let (data_dir, timeout) = (self.node.data_dir.clone(), self.live.timeout);
+        let stopped = self.seat.blocking(move || stop_fast(&postmaster, &data_dir, timeout)).await;
+        match stopped {
+            Ok(true) => {}
+            Ok(false) => {
+                let failure = self
+                    .failure(format!("its server did not stop within {} s; its shutdown goes on", timeout.as_secs()));
+                return Err(failure.with_remedy("wait until it is down, and apply again: it is then started"));
+            }
+            Err(error) => return Err(self.failure(format!("its server can't be stopped: {error}"))),
+        }
+        // Its postmaster.pid goes last; its other processes before it.
+        match self.life().await? {
+            Life::None => Ok(()),
+            Life::Running(_) | Life::Stale => {
+                Err(self.failure("its server ended without a clean shutdown").with_remedy(self.where_it_logs()))
+            }
+        }
+    }
+
+    /// Lets the server read its configuration again, and waits until it has.
+    pub(super) async fn reload(&self, session: &Session) -> Result<(), Failure> {
+        let until = Instant::now() + self.live.timeout;
+        let unread = |error| self.bad_sql("its configuration can't be read again", error);
+        let ask = "SELECT extract(epoch FROM pg_conf_load_time())::float8";
+        let before: f64 = session.client().query_one(ask, &[]).await.map_err(unread)?.get(0);
+        session.client().query_one("SELECT pg_reload_conf()", &[]).await.map_err(unread)?;
+        loop {
+            // A session reads the configuration only between its own commands: a new one tells what the server has.
+            let now: f64 = self.session().await?.client().query_one(ask, &[]).await.map_err(unread)?.get(0);
+            if now > before {
+                return Ok(());
+            }
+            if Instant::now() >= until {
+                let ask = "SELECT coalesce(sourcefile || ', line ' || sourceline || ': ', '') || error \
+                           FROM pg_file_settings WHERE error IS NOT NULL";
+                let rows = session.client().query(ask, &[]).await.map_err(unread)?;
+                let failure =
+                    self.failure("its server refused to read its configuration again; the old values stay in force");
+                return Err(failure
+                    .with_output(rows.iter().map(|row| row.get(0)).collect())
+                    .with_remedy("see its log"));
+            }
+            tokio::time::sleep(POLL).await;
+        }
+    }
+}
+
+/// Removes the lock files of a server that was killed.
+///
+/// PostgreSQL does so itself, unless the number it finds there is that of any process of the same user, and a
+/// zombie is one: in a container nobody may ever reap it.
+fn remove_stale_locks(data_dir: &str) -> Result<(), FileError> {
+    let path = format!("{data_dir}/postmaster.pid");
+    let Some(text) = files::read_text(&path)? else { return Ok(()) };
+    if let Some(Postmaster { pid, port: Some(port), socket_dir: Some(dir), .. }) = Postmaster::parse(&text) {
+        let lock = format!("{dir}/.s.PGSQL.{port}.lock");
+        let text = files::read_text(&lock)?.unwrap_or_default();
+        let mut lines = text.lines();
+        // Another server may have the port by now.
+        if lines.next().map(str::trim) == Some(&pid.to_string()) && lines.next() == Some(data_dir) {
+            files::remove(lock)?;
+        }
+    }
+    // The last one: it is what led to the other.
+    files::remove(path)
+}
+
+/// Makes the log readable for its owner alone, and returns its length.
+fn open_log(path: &str) -> Result<u64, FileError> {
+    let failed = |source| FileError { what: "opened", path: PathBuf::from(path), source };
+    let file = fs::OpenOptions::new().append(true).create(true).mode(PRIVATE).open(path).map_err(failed)?;
+    Ok(file.metadata().map_err(failed)?.len())
+}
+
+/// Returns the last lines that a log got after its first `start` bytes.
+fn tail_of(path: &Path, start: u64) -> io::Result<Vec<String>> {
+    const MOST: u64 = 64 * 1024;
+    let mut file = fs::File::open(path)?;
+    let length = file.metadata()?.len();
+    file.seek(SeekFrom::Start(start.max(length.saturating_sub(MOST))))?;
+    let mut bytes = Vec::new();
+    file.take(MOST).read_to_end(&mut bytes)?;
+    let text = String::from_utf8_lossy(&bytes);
+    let lines: Vec<&str> = text.lines().filter(|line| !line.trim().is_empty()).collect();
+    Ok(lines[lines.len().saturating_sub(SHOWN_LINES)..].iter().map(|line| (*line).to_owned()).collect())
+}
+
+/// Returns the last lines of the newest log that was written to since then.
+fn newest_log(directory: &Path, since: SystemTime) -> io::Result<Vec<String>> {
+    let logs = fs::read_dir(directory)?
+        .flatten()
+        .filter_map(|entry| Some((entry.metadata().ok()?.modified().ok()?, entry.path())));
+    match logs.filter(|(written, _)| *written >= since).max() {
+        None => Ok(Vec::new()),
+        Some((_, path)) => tail_of(&path, 0),
+    }
+}
+
+/// Asks a server to stop at once and waits for its end. `false`: it is still at it.
+fn stop_fast(postmaster: &Postmaster, data_dir: &str, timeout: Duration) -> io::Result<bool> {
+    let pid = i32::try_from(postmaster.pid).ok().and_then(Pid::from_raw).ok_or(io::ErrorKind::InvalidData)?;
+    let process = rustix::process::pidfd_open(pid, PidfdFlags::empty())?;
+    // Checked while the descriptor holds it: from here on the signal can't reach another process.
+    if !is_server_of(postmaster.pid, data_dir) {
+        return Ok(true);
+    }
+    rustix::process::pidfd_send_signal(&process, Signal::INT)?;
+    let timeout = rustix::event::Timespec { tv_sec: timeout.as_secs().try_into().unwrap_or(i64::MAX), tv_nsec: 0 };
+    // Readable when it has ended, also where it stays a zombie.
+    Ok(rustix::event::poll(&mut [PollFd::new(&process, PollFlags::IN)], Some(&timeout))? > 0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_postmaster_pid_that_is_still_being_written_is_read_as_far_as_it_goes() {
+        let whole = "4711\n/srv/data\n1764057600\n5433\n/run/postgresql\nlocalhost\n  5433001    32768\nready   \n";
+        let postmaster = Postmaster::parse(whole).expect("good");
+        assert_eq!((postmaster.pid, postmaster.started, postmaster.port), (4711, 1_764_057_600, Some(5433)));
+        assert_eq!(postmaster.socket_dir.as_deref(), Some("/run/postgresql"));
+        assert!(postmaster.is_ready);
+        assert!(!Postmaster::parse(&whole.replace("ready   ", "starting")).expect("good").is_ready);
+        assert_eq!(Postmaster::parse("4711\n/srv/data\n17").expect("begun").port, None);
+        assert_eq!(Postmaster::parse(""), None);
+    }
+
+    #[test]
+    fn a_process_that_only_has_the_number_is_no_server() {
+        assert!(!is_server_of(std::process::id(), "/"));
+        assert!(!has_processes("/proc"));
+    }
+
+    #[test]
+    fn only_the_new_lines_of_a_log_are_shown() {
+        let file = tempfile::NamedTempFile::new().expect("a file");
+        fs::write(file.path(), "old\nnew 1\n\nnew 2\n").expect("written");
+        assert_eq!(tail_of(file.path(), 4).expect("read"), ["new 1", "new 2"]);
+    }
+}

@@ -1,0 +1,113 @@
+//! Processes: whether a pid is the server of a data directory, and what still runs on one.
+//!
+//! A pid file alone proves nothing: its number may belong to a stranger by now, and a zombie is no server.
+
+use std::fs;
+use std::path::Path;
+
+use crate::world::probe::same_file;
+
+/// A process, by the name of its program.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Process {
+    pub pid: u32,
+    pub name: String,
+}
+
+/// Whether a process lives, a zombie not counted. Who may not see it is told nothing else.
+fn is_alive(pid: u32) -> bool {
+    fs::read_to_string(format!("/proc/{pid}/stat")).is_ok_and(|stat| {
+        // The name is in parentheses and may have parentheses and blanks itself.
+        let state = stat.rsplit_once(')').and_then(|(_, rest)| rest.split_whitespace().next());
+        state.is_some_and(|state| !["Z", "X", "x"].contains(&state))
+    })
+}
+
+/// Returns the path of the program that a process runs, where that can be seen.
+#[must_use]
+pub fn program_of(pid: u32) -> Option<String> {
+    let path = fs::read_link(format!("/proc/{pid}/exe")).ok()?.into_os_string().into_string().ok()?;
+    Some(path)
+}
+
+/// Whether a process is a `postgres`, by its program or, where that can't be seen, by its name.
+fn is_postgres(pid: u32) -> bool {
+    let name = match program_of(pid) {
+        // The program of a server that runs on after an upgrade.
+        Some(path) => {
+            path.strip_suffix(" (deleted)").unwrap_or(&path).rsplit('/').next().unwrap_or_default().to_owned()
+        }
+        None => fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_default().trim_end().to_owned(),
+    };
+    ["postgres", "postmaster"].contains(&name.as_str())
+}
+
+/// Returns the folder that a `postgres` process works in, which is its data directory.
+#[must_use]
+pub fn data_dir_of(pid: u32) -> Option<String> {
+    let folder = is_postgres(pid).then(|| fs::read_link(format!("/proc/{pid}/cwd")).ok()).flatten()?;
+    folder.into_os_string().into_string().ok()
+}
+
+/// Whether this pid is a live `postgres` of this data directory; one whose folder can't be seen counts as one.
+#[must_use]
+pub fn is_server_of(pid: u32, data_dir: &str) -> bool {
+    is_alive(pid) && is_postgres(pid) && works_in(pid, data_dir).unwrap_or(true)
+}
+
+/// Whether a process works in a folder; none where that can't be seen.
+fn works_in(pid: u32, folder: &str) -> Option<bool> {
+    let link = format!("/proc/{pid}/cwd");
+    fs::read_link(&link).ok()?;
+    Some(same_file(&link, folder))
+}
+
+/// Returns the live `postgres` processes that work in a data directory, also those of a dead postmaster.
+#[must_use]
+pub fn servers_on(data_dir: &str) -> Vec<u32> {
+    if !Path::new(data_dir).is_dir() {
+        return Vec::new();
+    }
+    let of_it = |pid: &u32| works_in(*pid, data_dir) == Some(true) && is_alive(*pid) && is_postgres(*pid);
+    pids().filter(of_it).collect()
+}
+
+/// Returns the process that holds what this link of its open files leads to, where that can be seen.
+#[must_use]
+pub fn holder_of(target: &str) -> Option<Process> {
+    let holds = |pid: &u32| {
+        let files = fs::read_dir(format!("/proc/{pid}/fd")).into_iter().flatten().flatten();
+        files.filter_map(|file| fs::read_link(file.path()).ok()).any(|link| link.as_os_str() == target)
+    };
+    let pid = pids().find(holds)?;
+    let name = fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_default();
+    Some(Process { pid, name: name.trim_end().to_owned() })
+}
+
+fn pids() -> impl Iterator<Item = u32> {
+    let entries = fs::read_dir("/proc").into_iter().flatten().flatten();
+    entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::process::Command;
+    use std::process::Stdio;
+
+    #[test]
+    fn a_zombie_and_a_stranger_are_no_servers() {
+        let mut child =
+            Command::new("sleep").arg("60").stdin(Stdio::null()).current_dir("/tmp").spawn().expect("sleep");
+        let pid = child.id();
+        assert!(is_alive(pid));
+        assert!(!is_server_of(pid, "/tmp"), "it lives there, and is no postgres");
+        child.kill().expect("killed");
+        // Dead, and not waited for yet.
+        while is_alive(pid) {
+            std::thread::yield_now();
+        }
+        child.wait().expect("waited for");
+        assert!(!is_alive(pid));
+    }
+}
