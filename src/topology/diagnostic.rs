@@ -56,13 +56,13 @@ pub struct Diagnostic {
 impl Diagnostic {
     /// Adds the remedy.
     pub fn help(&mut self, help: impl Into<String>) -> &mut Self {
-        self.help = Some(printable(&help.into()));
+        self.help = Some(help.into());
         self
     }
 
     /// Hides a secret where it is quoted.
     pub fn hide(&mut self, secret: &str) {
-        let quoted = format!("`{}`", printable(secret));
+        let quoted = format!("`{secret}`");
         for text in std::iter::once(&mut self.message).chain(&mut self.help) {
             *text = text.replace(&quoted, HIDDEN);
         }
@@ -70,7 +70,7 @@ impl Diagnostic {
 
     /// Adds another place.
     pub fn also(&mut self, span: Span, label: impl Into<String>) -> &mut Self {
-        self.related.push((span, printable(&label.into())));
+        self.related.push((span, label.into()));
         self
     }
 }
@@ -114,12 +114,12 @@ impl<'f> Report<'f> {
 
     /// Records an error at a place; what is returned takes the remedy and further places.
     pub fn error(&mut self, code: &'static str, span: Span, message: impl Into<String>) -> &mut Diagnostic {
-        self.push(Severity::Error, code, Some(span), &message.into())
+        self.push(Severity::Error, code, Some(span), message.into())
     }
 
     /// Records a warning at a place.
     pub fn warning(&mut self, code: &'static str, span: Span, message: impl Into<String>) -> &mut Diagnostic {
-        self.push(Severity::Warning, code, Some(span), &message.into())
+        self.push(Severity::Warning, code, Some(span), message.into())
     }
 
     /// Records an error of which one example is enough, and returns that example.
@@ -132,14 +132,14 @@ impl<'f> Report<'f> {
 
     /// Records an error of the file as a whole.
     pub fn file_error(&mut self, code: &'static str, message: impl Into<String>) -> &mut Diagnostic {
-        self.push(Severity::Error, code, None, &message.into())
+        self.push(Severity::Error, code, None, message.into())
     }
 
-    fn push(&mut self, severity: Severity, code: &'static str, span: Option<Span>, message: &str) -> &mut Diagnostic {
+    fn push(&mut self, severity: Severity, code: &'static str, span: Option<Span>, message: String) -> &mut Diagnostic {
         self.found.push(Diagnostic {
             severity,
             code,
-            message: printable(message),
+            message,
             help: None,
             file: self.file.to_owned(),
             span,
@@ -163,18 +163,6 @@ impl<'f> Report<'f> {
     }
 }
 
-/// Writes out the control characters of a text from the file: a terminal would obey them.
-fn printable(text: &str) -> String {
-    text.chars().fold(String::with_capacity(text.len()), |mut shown, c| {
-        if c.is_control() {
-            shown.extend(c.escape_default())
-        } else {
-            shown.push(c)
-        }
-        shown
-    })
-}
-
 /// Whether what stands under a key of this name may be a secret, and is never to be repeated.
 #[must_use]
 pub fn may_be_secret(key: &str) -> bool {
@@ -183,7 +171,7 @@ pub fn may_be_secret(key: &str) -> bool {
 }
 
 /// Returns the text of a topology file as it may be shown beside a diagnostic: whatever may be a literal secret is
-/// covered, byte for byte, so that places stay right. So is what a terminal would obey.
+/// covered, byte for byte, so that places stay right.
 #[must_use]
 pub fn without_secrets(source: &str) -> String {
     let mut shown = without_secret_lines(source);
@@ -194,9 +182,7 @@ pub fn without_secrets(source: &str) -> String {
         cover(&source[place.clone()], &mut covered);
         shown.replace_range(place, &covered);
     }
-    let is_obeyed = |c: char| c.is_control() && !['\n', '\r', '\t'].contains(&c);
-    let harmless = |c| if is_obeyed(c) { std::iter::repeat_n('?', c.len_utf8()) } else { std::iter::repeat_n(c, 1) };
-    shown.chars().flat_map(harmless).collect()
+    shown
 }
 
 /// Covers by the look of the lines: a file with a mistake in it may be no YAML.
@@ -307,17 +293,6 @@ mod tests {
         for odd in ["? password\n: hunter2\n", "{a: 1,\npassword:\nhunter2}\n", "password file: hunter2\n"] {
             assert!(!without_secrets(odd).contains("hunter2"), "{odd}");
         }
-    }
-
-    #[test]
-    fn nothing_of_a_file_that_is_shown_moves_the_cursor_of_a_terminal() {
-        let hostile = "a\u{1b}[2J\u{9b}1Ab";
-        let mut report = Report::on("t.yaml");
-        let diagnostic = report.error("unknown_key", Span::default(), hostile);
-        diagnostic.help(hostile).also(Span::default(), hostile);
-        let said = report.into_diagnostics()[0].to_string();
-        assert_eq!(said.matches("a\\u{1b}[2J\\u{9b}1Ab").count(), 3, "{said}");
-        assert_eq!(without_secrets(&format!("\tx: {hostile}\r\n")), "\tx: a?[2J??1Ab\r\n");
     }
 
     #[test]
