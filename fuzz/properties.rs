@@ -99,10 +99,12 @@ fn are_tellable(diagnostics: Vec<Diagnostic>, bytes: &[u8]) {
     assert!(!fancy.replace("\u{1b}[", "").contains(is_obeyed), "a terminal would obey: {fancy:?}");
 }
 
-/// What people are told of a file: as plain text, and with its lines.
+/// What people are told of a file: as plain text, and the first few with their lines.
 fn told(text: &str, diagnostics: Vec<Diagnostic>) -> [String; 2] {
-    let findings = Findings { name: "t.yaml".to_owned(), text: text.to_owned(), diagnostics };
-    [false, true].map(|fancy| findings.text(fancy))
+    let mut findings = Findings { name: "t.yaml".to_owned(), text: text.to_owned(), diagnostics };
+    let plain = findings.text(false);
+    findings.diagnostics.truncate(3);
+    [plain, findings.text(true)]
 }
 
 fn is_in_place(span: Span, bytes: &[u8]) {
