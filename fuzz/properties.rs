@@ -5,6 +5,7 @@
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
+use std::sync::LazyLock;
 
 use pgpair::error::Findings;
 use pgpair::pg::block;
@@ -26,6 +27,7 @@ use pgpair::pg::lsn::Timeline;
 use pgpair::pg::secret::HIDDEN;
 use pgpair::pg::version::Major;
 use pgpair::plan::desired;
+use pgpair::plan::redact;
 use pgpair::topology;
 use pgpair::topology::Role;
 use pgpair::topology::Topology;
@@ -40,7 +42,7 @@ use pgpair::topology::spans::Yaml;
 pub type Property = fn(&[u8]);
 
 /// Every subject by the name of its target and of its folder in `corpus/`.
-pub const ALL: [(&str, Property); 9] = [
+pub const ALL: [(&str, Property); 10] = [
     ("block", block),
     ("conf", conf),
     ("conf_files", conf_files),
@@ -49,6 +51,7 @@ pub const ALL: [(&str, Property); 9] = [
     ("guc", guc),
     ("hba", hba),
     ("history", history),
+    ("redact", redact),
     ("topology", topology),
 ];
 
@@ -392,6 +395,43 @@ pub fn conninfo(bytes: &[u8]) {
         if let Ok(conninfo) = Conninfo::parse(&text) {
             assert!(!conninfo.redacted().contains(PASSWORD), "{text:?} is shown as {:?}", conninfo.redacted());
         }
+    }
+}
+
+/// Configuration files in a plan: no password is shown, whatever stands around it, and no other line changes.
+pub fn redact(bytes: &[u8]) {
+    let text = String::from_utf8_lossy(bytes);
+    static DEMO: LazyLock<Topology> = LazyLock::new(|| {
+        let source = include_bytes!("../topologies/demo.yaml");
+        topology::parse(source, "demo.yaml", "/base").expect("a good topology")
+    });
+    let show = |text: &str| [redact::conf_text(text, &DEMO), redact::hba_text(text)];
+    for shown in show(&text) {
+        assert_eq!(shown.split('\n').count(), text.split('\n').count());
+    }
+    if text.contains(PASSWORD) {
+        return;
+    }
+    let around = text.split('\n').next().unwrap_or_default();
+    let hostile = [
+        format!("primary_conninfo = 'password={PASSWORD} {around}"),
+        format!("primary_conninfo = '{around} password={PASSWORD}'"),
+        format!("{around}password={PASSWORD}"),
+        format!("{around} postgresql://u:{PASSWORD}@h"),
+        format!("ssl_passphrase_command = '{PASSWORD}'{around}"),
+        format!("restore_command = '{PASSWORD}' #{around}"),
+    ];
+    for line in hostile {
+        for line in [format!("#{line}"), line] {
+            let [shown, _] = show(&format!("a = 1\n{line}\n{text}"));
+            assert!(!shown.contains(PASSWORD), "{line:?} is shown as {shown:?}");
+            assert!(shown.starts_with("a = 1\n"));
+        }
+    }
+    for line in [format!("{around} ldapbindpasswd={PASSWORD}"), format!("radiussecrets=\"{PASSWORD}\" {around}")] {
+        let [_, shown] = show(&format!("local all all trust\n{line}\n{text}"));
+        assert!(!shown.contains(PASSWORD), "{line:?} is shown as {shown:?}");
+        assert!(shown.starts_with("local all all trust\n"));
     }
 }
 

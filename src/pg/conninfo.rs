@@ -50,7 +50,7 @@ impl Conninfo {
     pub fn redacted(&self) -> String {
         let mut shown = self.clone();
         for (key, value) in &mut shown.pairs {
-            if is_secret(key) || (value.contains('=') && is_secret(value)) {
+            if is_secret(key) || may_hold_secret(value) {
                 HIDDEN.clone_into(value);
             }
         }
@@ -101,10 +101,21 @@ impl Conninfo {
     }
 }
 
-/// Whether the name of a secret is in this text: of a password, or of what 18 takes in its place.
-fn is_secret(text: &str) -> bool {
+/// What names a secret: a password, or what 18 takes in its place.
+const SECRETS: [&str; 4] = ["password", "oauth_client_secret", "scram_client_key", "scram_server_key"];
+
+fn is_secret(key: &str) -> bool {
+    let key = key.to_ascii_lowercase();
+    SECRETS.iter().any(|name| key.ends_with(name))
+}
+
+/// Whether a text, whatever it is, gives a password as a connection string does.
+#[must_use]
+pub fn may_hold_secret(text: &str) -> bool {
     let text = text.to_ascii_lowercase();
-    ["password", "oauth_client_secret", "scram_client_key", "scram_server_key"].iter().any(|name| text.contains(name))
+    let is_given = |name: &str| text.split(name).skip(1).any(|rest| rest.trim_start().starts_with('='));
+    let is_uri = ["postgres://", "postgresql://"].iter().any(|scheme| text.contains(scheme));
+    is_uri || SECRETS.iter().any(|name| is_given(name))
 }
 
 impl fmt::Display for Conninfo {
