@@ -4,6 +4,7 @@
 //! judged in the world that its predecessors will have left, so `start a` is in the plan of a cluster that does not
 //! exist yet.
 
+use std::collections::BTreeMap;
 use std::collections::BTreeSet;
 
 use crate::observed::Identity;
@@ -47,6 +48,7 @@ pub fn plan(topology: &Topology, observed: &Observed) -> Plan {
     let mut draft = Draft {
         topology,
         observed,
+        followers: followers(topology),
         world: observed.clone(),
         steps: Vec::new(),
         blocked: Vec::new(),
@@ -67,10 +69,16 @@ fn digest(value: &impl serde::Serialize) -> String {
     Digest::of(&serde_json::to_string(value).unwrap_or_default()).0
 }
 
+/// Nodes of a cluster up to which each standby has the slots of its future followers from the beginning: more would
+/// soon be more than `max_replication_slots`, and the role change makes them as well.
+const MOST_READY_SLOTS: usize = 8;
+
 /// A plan in the making.
 struct Draft<'a> {
     topology: &'a Topology,
     observed: &'a Observed,
+    /// The standbys that stream from each node.
+    followers: BTreeMap<&'a NodeName, Vec<&'a Node>>,
     /// What the steps so far will have left.
     world: Observed,
     steps: Vec<Step>,
@@ -96,8 +104,9 @@ impl<'a> Draft<'a> {
         for standby in self.top_down() {
             self.standby(standby);
         }
+        let own: BTreeSet<String> = self.topology.nodes.values().map(Node::slot_name).collect();
         for node in self.topology.nodes.values() {
-            self.idle_slots(node);
+            self.idle_slots(&own, node);
         }
     }
 
@@ -315,40 +324,41 @@ impl<'a> Draft<'a> {
         let for_role_change = drift::owns_rules(node, cluster) && node.role == Role::Standby;
         let was_stopped =
             self.observed.node(&node.name).cluster().is_some() && self.observed.node(&node.name).sql().is_none();
-        for other in self.topology.nodes.values().filter(|other| other.name != node.name) {
-            let feeds = feeds(self.topology, node, other);
-            let name = other.slot_name();
-            if feeds {
-                let reason = if was_stopped { Reason::KnownAfterStart } else { Reason::Missing };
-                self.step(node, Action::Slot { name, reserve: true }, Impact::None, reason);
-            } else if for_role_change {
+        for follower in self.followers_of(node) {
+            let reason = if was_stopped { Reason::KnownAfterStart } else { Reason::Missing };
+            self.step(node, Action::Slot { name: follower.slot_name(), reserve: true }, Impact::None, reason);
+        }
+        if for_role_change && self.topology.nodes.len() <= MOST_READY_SLOTS {
+            let fed = self.fed_slots(node);
+            let others = self.topology.nodes.values().filter(|other| other.name != node.name);
+            for name in others.map(Node::slot_name).filter(|name| !fed.contains(name)) {
                 self.step(node, Action::Slot { name, reserve: false }, Impact::None, Reason::ForRoleChange);
             }
         }
     }
 
+    fn followers_of(&self, node: &Node) -> Vec<&'a Node> {
+        self.followers.get(&node.name).cloned().unwrap_or_default()
+    }
+
+    fn fed_slots(&self, node: &Node) -> BTreeSet<String> {
+        self.followers_of(node).into_iter().map(Node::slot_name).collect()
+    }
+
     /// A slot that feeds nobody must not hold back WAL.
-    fn idle_slots(&mut self, node: &Node) {
+    fn idle_slots(&mut self, own: &BTreeSet<String>, node: &Node) {
         let seen = self.world.node(&node.name);
         let (Some(cluster), Some(_)) = (seen.cluster(), seen.sql()) else { return };
-        let own: Vec<String> = self.topology.nodes.values().map(Node::slot_name).collect();
-        let fed: Vec<String> = self
-            .topology
-            .nodes
-            .values()
-            .filter(|other| feeds(self.topology, node, other))
-            .map(Node::slot_name)
-            .collect();
+        let fed = if self.topology.replication.slots { self.fed_slots(node) } else { BTreeSet::new() };
         let idle = cluster.slots.iter().filter(|(name, slot)| {
-            let is_ours = name.starts_with("pgpair_") || own.contains(name);
-            let keeps_wal = slot.reserved || !own.contains(name);
-            slot.physical
-                && !slot.active
-                && is_ours
-                && keeps_wal
-                && !(self.topology.replication.slots && fed.contains(name))
+            let is_ours = name.starts_with("pgpair_") || own.contains(*name);
+            let keeps_wal = slot.reserved || !own.contains(*name);
+            slot.physical && !slot.active && is_ours && keeps_wal && !fed.contains(*name)
         });
         let idle: Vec<String> = idle.map(|(name, _)| name.clone()).collect();
+        if idle.is_empty() {
+            return;
+        }
         for name in idle {
             self.step(node, Action::DropSlot { name }, Impact::None, Reason::FeedsNobody);
         }
@@ -449,9 +459,13 @@ impl<'a> Draft<'a> {
     }
 }
 
-/// Whether `node` is the one that `other` streams from.
-fn feeds(topology: &Topology, node: &Node, other: &Node) -> bool {
-    other.role == Role::Standby && topology.upstream(other).name == node.name
+/// The standbys that stream from each node.
+fn followers(topology: &Topology) -> BTreeMap<&NodeName, Vec<&Node>> {
+    let mut followers: BTreeMap<&NodeName, Vec<&Node>> = BTreeMap::new();
+    for standby in topology.standbys() {
+        followers.entry(&topology.upstream(standby).name).or_default().push(standby);
+    }
+    followers
 }
 
 /// A socket folder that os_user can write, where the build's own is not one.
