@@ -282,7 +282,9 @@ fn a_data_directory_that_the_server_would_refuse_is_told_with_owner_and_mode() {
 
     if is_root() {
         std::os::unix::fs::chown(&data_dir, Some(0), Some(0)).expect("root's");
-        refused(&pair, &["a can't be looked at", &data_dir.display().to_string(), "Permission denied", "postgres"]);
+        let cause = format!("{} can't be read: Permission denied", data_dir.display());
+        let remedy = "make its files readable for the servers' OS user";
+        refused(&pair, &["a can't be looked at", &cause, "it belongs to user number 0, not to postgres", remedy]);
         fs::set_permissions(&data_dir, fs::Permissions::from_mode(0o755)).expect("our folder");
         let cause = format!("{} belongs to user number 0, not to postgres", data_dir.display());
         refused(&pair, &["on the data directory of a", &cause, "correct owner and mode"]);
@@ -330,7 +332,11 @@ fn a_running_server_of_somebody_else_in_the_standbys_place_is_left_alone() {
     let started = pair.sql("b", "select pg_postmaster_start_time()");
 
     // With a primary's place that is empty, it could be the cluster itself.
-    refused_beside(&pair, &["b/data/postgresql.conf", "b/data/pg_hba.conf"], &["a, the primary, has no data", &foreign]);
+    refused_beside(
+        &pair,
+        &["b/data/postgresql.conf", "b/data/pg_hba.conf"],
+        &["a, the primary, has no data", &foreign],
+    );
     assert!(!pair.path("a").exists());
 
     pair.initdb("a");
@@ -394,7 +400,10 @@ fn a_pin_that_differs_or_a_block_of_another_cluster_stops_everything() {
 fn a_pinned_cluster_is_never_made_anew() {
     let pair = planned_pair(NEW);
     edit(&pair, "cluster: test\n", "cluster: test\nsystem_identifier: 7446744073709551615\n");
-    refused(&pair, &["pins system_identifier 7446744073709551615", "no node has its data", "mount or restore the data"]);
+    refused(
+        &pair,
+        &["pins system_identifier 7446744073709551615", "no node has its data", "mount or restore the data"],
+    );
 }
 
 // Ports
@@ -406,7 +415,8 @@ fn a_port_that_another_program_has_is_told_with_that_program() {
         let port = pair.ports[usize::from(node == "b")];
         let listener = TcpListener::bind(("127.0.0.1", port)).expect("a free port");
         let cause = format!("port {port} of {node} is taken by `");
-        let words = [&*cause, &format!("(pid {})", std::process::id()), "stop that program, or give the node another port"];
+        let words =
+            [&*cause, &format!("(pid {})", std::process::id()), "stop that program, or give the node another port"];
         if node == "a" {
             refused(&pair, &words);
         } else {
@@ -427,4 +437,653 @@ fn a_port_that_another_server_has_is_told_with_its_data_directory() {
     let by = format!("taken by the server of {}", other.data_dir("a").display());
     refused(&pair, &[&format!("port {} of a is", other.ports[0]), &by]);
     other.in_sync();
+}
+
+// Secrets
+
+#[test]
+fn a_secret_that_can_not_be_had_is_told_before_anything_is_done() {
+    let pair = planned_pair(NEW);
+    let secret = pair.path("repuser.secret");
+    let private = |text: &str| pair.write("repuser.secret", text, 0o600);
+    let told = |command: &dyn Fn(&str) -> Command, words: &[&str]| {
+        let before = listing(&pair.path(""));
+        for name in ["plan", "apply"] {
+            let ran = ran(command(name).output().expect("pgpair runs")).exits(1);
+            assert!(!ran.stdout.contains("correct horse") && !ran.stderr.contains("correct horse"));
+            says_all(ran, &[words, &["`replication.password`"]].concat());
+        }
+        assert_unchanged(&before, &listing(&pair.path("")));
+    };
+    let as_we_are = |name: &str| pair.command(if name == "plan" { &["plan"] } else { &["apply", "--auto-approve"] });
+    let file = secret.display().to_string();
+
+    pair.write("repuser.secret", "correct horse\n", 0o644);
+    told(&as_we_are, &[&file, "others can read", "0644", &format!("chmod 600 {file}")]);
+    private("");
+    told(&as_we_are, &[&file, "it is empty", "put the password there"]);
+    fs::remove_file(&secret).expect("our file");
+    let remedy = "write the password to that file, readable for whoever runs pgpair, or correct its path";
+    told(&as_we_are, &[&file, "No such file", remedy]);
+
+    // Root reads everything, so that it is the owner of the servers who runs pgpair here.
+    pair.write("repuser.secret", "correct horse\n", 0o000);
+    let as_owner = |name: &str| {
+        let mut command = support::as_owner(env!("CARGO_BIN_EXE_pgpair"));
+        command.args([name, "-f"]).arg(pair.path("pgpair.yaml")).env("XDG_STATE_HOME", pair.path("state"));
+        command
+    };
+    told(&as_owner, &[&file, "Permission denied", remedy]);
+
+    edit(&pair, "{ file: repuser.secret }", "{ env: PGPAIR_TEST_NOT_SET }");
+    told(&as_we_are, &["PGPAIR_TEST_NOT_SET", "it is not set", "set it in pgpair's environment"]);
+
+    edit(&pair, "{ env: PGPAIR_TEST_NOT_SET }", "{ file: repuser.secret }");
+    private("correct horse\n");
+    converges(&pair);
+
+    // A pair that runs is no other matter, and status still says what it sees.
+    fs::remove_file(&secret).expect("our file");
+    let before = listing(&pair.data_dir("b").join("pgpair.pass"));
+    says_all(pair.apply().exits(1), &[&file, "No such file", remedy]);
+    says_all(pair.pgpair(&["status"]).exits(1), &[&file, "No such file", "streaming"]);
+    assert_unchanged(&before, &listing(&pair.data_dir("b").join("pgpair.pass")));
+    private("correct horse\n");
+    converges(&pair);
+}
+
+// Disks
+
+/// A small file system of its own on a folder of the workspace, unmounted when dropped.
+struct SmallDisk(PathBuf);
+
+impl SmallDisk {
+    fn mount(pair: &Workspace, name: &str, megabytes: u64) -> Self {
+        pair.make_folder(name);
+        let owner = fs::metadata(pair.path(name)).expect("our folder").uid();
+        let options = format!("size={megabytes}m,uid={owner},mode=755");
+        let mut mount = Command::new("mount");
+        mount.args(["-t", "tmpfs", "-o", &options, "tmpfs"]).arg(pair.path(name));
+        assert!(mount.status().expect("mount runs").success());
+        Self(pair.path(name))
+    }
+}
+
+impl Drop for SmallDisk {
+    fn drop(&mut self) {
+        let _ = Command::new("umount").arg("-l").arg(&self.0).status();
+    }
+}
+
+#[test]
+fn a_disk_that_fills_during_initdb_or_clone_is_named_and_nothing_stays_on_it() {
+    if !is_root() {
+        return skipped("full disks: only root can mount a small one");
+    }
+    let pair = planned_pair(NEW);
+    let small = SmallDisk::mount(&pair, "a", 16);
+    let words = ["node `a`: no space was left for initdb", "No space left on device", "free space on that file system"];
+    says_all(pair.apply().exits(1), &words);
+    assert_eq!(names_in(&pair.path("a")), Vec::<String>::new());
+    drop(small);
+
+    // Seen before the copying begins.
+    let small = SmallDisk::mount(&pair, "b", 40);
+    says_all(pair.apply().exits(1), &["node `b`", "MB free, and the copy needs", "free space there"]);
+    assert_eq!(names_in(&pair.path("b")), Vec::<String>::new());
+    drop(small);
+
+    // Seen when it happens: what lies beside the databases is not counted before.
+    let size: u64 = pair.sql("a", "select sum(pg_database_size(oid)) from pg_database").parse().expect("a number");
+    let ballast = pair.write("a/data/ballast", &"x".repeat(90 << 20), 0o600);
+    let small = SmallDisk::mount(&pair, "b", (size >> 20) + 70);
+    let words =
+        ["node `b`: no space was left for pg_basebackup from a", "No space left on device", "free space on that"];
+    says_all(pair.apply().exits(1), &words);
+    assert_eq!(names_in(&pair.path("b")), Vec::<String>::new());
+    drop(small);
+    fs::remove_file(ballast).expect("our file");
+    converges(&pair);
+}
+
+#[test]
+fn an_empty_folder_that_may_be_an_unmounted_disk_is_not_used() {
+    if !is_root() {
+        return skipped("an unmounted disk: only root can show pgpair another /etc/fstab");
+    }
+    let pair = planned_pair(NEW);
+    let with_fstab = |arguments: &[&str]| {
+        // A mount namespace of its own: the machine's fstab stays what it is.
+        let script = "mount --bind \"$1\" /etc/fstab && shift && exec \"$@\"";
+        let mut command = Command::new("unshare");
+        command.args(["--mount", "sh", "-ec", script, "sh"]).arg(pair.path("fstab"));
+        command.arg(env!("CARGO_BIN_EXE_pgpair")).args(arguments).current_dir(pair.path(""));
+        command.env("XDG_STATE_HOME", pair.path("state")).stdin(Stdio::null());
+        ran(command.output().expect("unshare runs"))
+    };
+    let fstab = |node: &str| {
+        let mount_point = pair.path(node).display().to_string();
+        pair.write("fstab", &format!("/dev/none {mount_point} xfs noauto 0 0\n"), 0o644);
+        mount_point
+    };
+    for node in ["a", "b"] {
+        pair.make_folder(node);
+        let mount_point = fstab(node);
+        let cause = format!("{mount_point} is a mount point of {node}'s data directory, and nothing is mounted there");
+        let before = listing(&pair.path(""));
+        for arguments in [&["plan"][..], &["apply", "--auto-approve"]] {
+            says_all(with_fstab(arguments).exits(3), &[&cause, &format!("`mount {mount_point}`")]);
+        }
+        assert_unchanged(&before, &listing(&pair.path("")));
+    }
+    converges(&pair);
+
+    // A clone waits for its disk too.
+    pair.pg_ctl("b", &["stop"]).exits(0);
+    fs::rename(pair.data_dir("b"), pair.path("aside")).expect("our folder");
+    let before = listing(&pair.path("b"));
+    let mount_point = fstab("b");
+    let ran = with_fstab(&["apply", "--auto-approve", "--allow", "destroy=b"]).exits(3);
+    says_all(ran, &["b's data directory, and nothing is mounted there", &format!("`mount {mount_point}`")]);
+    assert_unchanged(&before, &listing(&pair.path("b")));
+    converges(&pair);
+}
+
+// Programs and servers that fail
+
+#[test]
+fn an_initdb_that_fails_is_quoted_and_leaves_nothing() {
+    let mut pair = Workspace::new(NEW);
+    own_bin_dir(&mut pair);
+    wrap(&pair, "initdb", "mkdir -p \"$2\" && echo half > \"$2/half\"; echo 'initdb: error: bad weather' >&2; exit 1");
+    let before = listing(&pair.path("bin"));
+    let words = ["node `a`: initdb ended with exit status 1", "initdb: error: bad weather", "remove the cause"];
+    says_all(pair.apply().exits(1), &words);
+    assert!(!pair.path("a").exists() && !pair.path("b").exists());
+    assert_unchanged(&before, &listing(&pair.path("bin")));
+    unwrap_program(&pair, "initdb");
+    converges(&pair);
+}
+
+fn a_clone_fails(version: Version) {
+    let mut pair = Workspace::new(version);
+    own_bin_dir(&mut pair);
+    wrap(&pair, "pg_basebackup", "echo 'pg_basebackup: error: bad weather' >&2; exit 1");
+    let words = ["node `b`: pg_basebackup from a ended with exit status 1", "error: bad weather", "remove the cause"];
+    says_all(pair.apply().exits(1), &words);
+    assert_eq!(names_in(&pair.path("b")), Vec::<String>::new());
+    assert_eq!(pair.sql("a", "select slot_name from pg_replication_slots"), "pgpair_b");
+
+    // Killed half-way, as the kernel does when memory runs out.
+    let script = "\"$real\" \"$@\" --max-rate=32k & until [ -e \"$2/PG_VERSION\" ]; do sleep 0.01; done\n\
+                  kill -9 $!; kill -9 $$";
+    wrap(&pair, "pg_basebackup", script);
+    says_all(pair.apply().exits(1), &["node `b`: pg_basebackup from a ended with", "137", "remove the cause"]);
+    assert_eq!(names_in(&pair.path("b")), Vec::<String>::new());
+    assert_eq!(processes(&pair, "pg_basebackup"), Vec::<String>::new());
+    unwrap_program(&pair, "pg_basebackup");
+    converges(&pair);
+}
+
+#[test]
+fn a_clone_of_15_that_fails_or_is_killed_leaves_nothing_and_is_made_by_the_next_apply() {
+    a_clone_fails(NEW);
+}
+
+#[test]
+fn a_clone_of_10_that_fails_or_is_killed_leaves_nothing_and_is_made_by_the_next_apply() {
+    a_clone_fails(OLD);
+}
+
+fn a_server_does_not_start(version: Version) {
+    let pair = planned_pair(version);
+    let fsync = "  fsync: off\n";
+    let bad = "  fsync: off\n  shared_preload_libraries: no_such_library\n";
+    let words =
+        ["its server ended while it was starting", "could not access file \"no_such_library\"", "pgpair-start.log"];
+
+    // A primary that was never up: the next apply needs no allowance.
+    edit(&pair, fsync, bad);
+    says_all(pair.apply().exits(1), &words).says("node `a`");
+    says_all(pair.apply().exits(1), &words).says("node `a`");
+    edit(&pair, bad, fsync);
+    pair.apply().exits(0);
+    pair.in_sync();
+
+    // A standby that was just cloned, by a setting of its own.
+    pair.pg_ctl("b", &["stop"]).exits(0);
+    fs::remove_dir_all(pair.data_dir("b")).expect("our folder");
+    let (own, bad) =
+        ("data_dir: b/data }", "data_dir: b/data, parameters: { shared_preload_libraries: no_such_library } }");
+    edit(&pair, own, bad);
+    says_all(pair.apply().exits(1), &words).says("node `b`");
+    assert_eq!(pair.sql("a", "select pg_is_in_recovery()"), "f");
+    edit(&pair, bad, own);
+    converges(&pair);
+
+    // One that ran, by a restart that was allowed.
+    edit(&pair, own, bad);
+    says_all(pair.pgpair(&["apply", "--auto-approve", "--allow", "restart"]).exits(1), &words).says("node `b`");
+    edit(&pair, bad, own);
+    converges(&pair);
+}
+
+#[test]
+fn a_server_of_15_that_does_not_start_is_quoted_and_started_when_the_cause_is_gone() {
+    a_server_does_not_start(NEW);
+}
+
+#[test]
+fn a_server_of_10_that_does_not_start_is_quoted_and_started_when_the_cause_is_gone() {
+    a_server_does_not_start(OLD);
+}
+
+// Two at once, and interrupts
+
+/// Processes of pgpair's or PostgreSQL's tools that work on the workspace, by their command lines.
+fn processes(pair: &Workspace, program: &str) -> Vec<String> {
+    let folder = pair.path("").display().to_string();
+    let processes = fs::read_dir("/proc").expect("a /proc").flatten();
+    let lines = processes.filter_map(|entry| {
+        // A zombie has no arguments any more.
+        let line = fs::read(entry.path().join("cmdline")).ok()?;
+        Some(String::from_utf8_lossy(&line).replace('\0', " "))
+    });
+    lines.filter(|line| line.contains(&folder) && line.contains(program)).collect()
+}
+
+/// A pgpair that runs in the background, killed when dropped.
+struct Running(Option<Child>);
+
+impl Running {
+    fn start(pair: &Workspace, arguments: &[&str]) -> Self {
+        let mut command = pair.command(arguments);
+        Self(Some(command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("pgpair runs")))
+    }
+
+    fn child(&mut self) -> &mut Child {
+        self.0.as_mut().expect("not waited for yet")
+    }
+
+    fn pid(&mut self) -> u32 {
+        self.child().id()
+    }
+
+    fn signal(&mut self, signal: &str) {
+        let pid = self.pid().to_string();
+        assert!(Command::new("kill").args([signal, &pid]).status().expect("kill runs").success());
+    }
+
+    fn runs(&mut self) -> bool {
+        self.child().try_wait().expect("our child").is_none()
+    }
+
+    fn end(mut self) -> Ran {
+        ran(self.0.take().expect("not waited for yet").wait_with_output().expect("our child"))
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        if let Some(child) = &mut self.0 {
+            let _ = child.kill();
+            let _ = child.wait();
+        }
+    }
+}
+
+/// Lets a program say that it was reached, and wait until the test lets it go on.
+const WAITS: &str = ": > \"$here/reached\"; until [ -e \"$here/go\" ]; do sleep 0.02; done";
+
+fn wait_until_reached(pair: &Workspace) {
+    wait_until("the program was reached", || pair.path("reached").exists());
+    fs::remove_file(pair.path("reached")).expect("our file");
+}
+
+#[test]
+fn of_two_applies_one_is_told_who_is_at_work_or_waits() {
+    let mut pair = Workspace::new(NEW);
+    own_bin_dir(&mut pair);
+    wrap(&pair, "pg_basebackup", &format!("{WAITS}; exec \"$real\" \"$@\""));
+    let mut first = Running::start(&pair, &["apply", "--auto-approve"]);
+    wait_until_reached(&pair);
+    let quiet = ["a/data/postgresql.conf", "a/data/pg_hba.conf", "a/data/pg_replslot", "b", "state"];
+    let all = || -> Listing { quiet.iter().flat_map(|path| listing(&pair.path(path))).collect() };
+    let before = all();
+    let holder = format!("(pid {} of ", first.pid());
+    let words = ["node `a` is locked: `pgpair apply` has it since 20", &holder, "--lock-timeout waits longer"];
+    says_all(pair.apply().exits(3), &words);
+    let told = pair.pgpair(&["apply", "--auto-approve", "--lock-timeout", "200ms"]).exits(3);
+    says_all(told, &words);
+    assert_unchanged(&before, &all());
+    // Looking is free.
+    pair.pgpair(&["plan"]).exits(0).says("clone of a");
+
+    let mut third = Running::start(&pair, &["apply", "--auto-approve", "--lock-timeout", "60s"]);
+    assert!(first.runs() && third.runs());
+    pair.write("go", "", 0o644);
+    first.end().exits(0);
+    third.end().exits(0).says("No changes.");
+    pair.in_sync();
+    pair.replicates();
+    assert_eq!(left_over(&pair), Vec::<String>::new());
+}
+
+fn is_interrupted_during(version: Version, program: &str, signal: &str) {
+    let mut pair = Workspace::new(version);
+    own_bin_dir(&mut pair);
+    let work = if program == "initdb" { "\"$real\" \"$@\"" } else { "\"$real\" \"$@\" --max-rate=32k &" };
+    wrap(&pair, program, &format!("{work}\n{WAITS}"));
+    let mut apply = Running::start(&pair, &["apply", "--auto-approve"]);
+    wait_until_reached(&pair);
+    apply.signal(signal);
+    apply.end().exits(130).says("interrupted at");
+    for program in ["initdb", "pg_basebackup", "internal-guard"] {
+        assert_eq!(processes(&pair, program), Vec::<String>::new());
+    }
+    assert_eq!(left_over(&pair), Vec::<String>::new());
+    unwrap_program(&pair, program);
+    converges(&pair);
+}
+
+#[test]
+fn ctrl_c_during_initdb_leaves_nothing_and_the_next_apply_converges() {
+    is_interrupted_during(NEW, "initdb", "-INT");
+}
+
+#[test]
+fn sigterm_during_the_clone_leaves_nothing_and_the_next_apply_converges() {
+    is_interrupted_during(NEW, "pg_basebackup", "-TERM");
+    is_interrupted_during(OLD, "pg_basebackup", "-INT");
+}
+
+/// A pg_ctl that waits before it does its work, and says when it is done.
+fn slow_pg_ctl(pair: &Workspace) {
+    wrap(pair, "pg_ctl", &format!("{WAITS}; \"$real\" \"$@\"; code=$?; : > \"$here/done\"; exit $code"));
+}
+
+#[test]
+fn a_signal_during_a_start_lets_the_server_come_up_and_begins_nothing_more() {
+    let mut pair = Workspace::new(NEW);
+    own_bin_dir(&mut pair);
+    slow_pg_ctl(&pair);
+    let mut apply = Running::start(&pair, &["apply", "--auto-approve"]);
+    wait_until_reached(&pair);
+    apply.signal("-TERM");
+    pair.write("go", "", 0o644);
+    apply.end().exits(130).says("interrupted at").says("a.replication_role");
+    assert_eq!(pair.sql("a", "select count(*) from pg_roles where rolname = 'repuser'"), "0");
+    assert_eq!(left_over(&pair), Vec::<String>::new());
+    unwrap_program(&pair, "pg_ctl");
+    converges(&pair);
+}
+
+#[test]
+fn a_second_signal_ends_pgpair_at_once() {
+    let mut pair = Workspace::new(NEW);
+    own_bin_dir(&mut pair);
+    slow_pg_ctl(&pair);
+    let mut apply = Running::start(&pair, &["apply", "--auto-approve"]);
+    wait_until_reached(&pair);
+    // Nothing but the second signal ends it: the program still waits.
+    apply.signal("-INT");
+    apply.signal("-TERM");
+    apply.end().exits(130);
+    assert!(!pair.path("go").exists());
+    pair.write("go", "", 0o644);
+    wait_until("the start that was under way has ended", || pair.path("done").exists());
+    unwrap_program(&pair, "pg_ctl");
+    converges(&pair);
+}
+
+// Questions
+
+#[test]
+fn without_a_terminal_nothing_is_done_and_the_flags_are_named() {
+    let pair = planned_pair(NEW);
+    let before = listing(&pair.path(""));
+    let ran = pair.pgpair(&["apply"]).exits(4);
+    says_all(ran, &["nobody at a terminal to ask, so nothing was done", "--auto-approve"]);
+    assert_unchanged(&before, &listing(&pair.path("")));
+    pair.initdb("a");
+    pair.initdb("b");
+    let before = listing(&pair.path(""));
+    pair.pgpair(&["apply"]).exits(4).says("--auto-approve --allow outage");
+    assert_unchanged(&before, &listing(&pair.path("")));
+}
+
+/// Runs an apply at a terminal where somebody types.
+fn answered(pair: &Workspace, typed: &str) -> Ran {
+    let program = format!("{} apply", env!("CARGO_BIN_EXE_pgpair"));
+    let mut command = Command::new("script");
+    command.args(["--quiet", "--return", "--command", &program, "/dev/null"]).current_dir(pair.path(""));
+    command.env("XDG_STATE_HOME", pair.path("state")).stdin(Stdio::piped()).stdout(Stdio::piped());
+    let mut child = command.stderr(Stdio::piped()).spawn().expect("script runs");
+    let mut terminal = child.stdin.take().expect("a pipe");
+    terminal.write_all(typed.as_bytes()).expect("it listens");
+    drop(terminal);
+    ran(child.wait_with_output().expect("our child"))
+}
+
+#[test]
+fn at_a_terminal_only_yes_or_the_nodes_name_goes_on() {
+    let pair = planned_pair(NEW);
+    let before = listing(&pair.path(""));
+    for declined in ["no\n", "y\n", "YES\n", "\n", ""] {
+        answered(&pair, declined).exits(4).says("Only `yes` is taken").says("declined, so nothing was done");
+    }
+    assert_unchanged(&before, &listing(&pair.path("")));
+    answered(&pair, "yes\n").exits(0);
+    pair.in_sync();
+    pair.replicates();
+
+    pair.pg_ctl("b", &["stop"]).exits(0);
+    fs::remove_dir_all(pair.data_dir("b")).expect("our folder");
+    pair.initdb("b");
+    let before = listing(&pair.path("b"));
+    for declined in ["yes\n", "a\n", ""] {
+        answered(&pair, declined).exits(4).says("The data directory of b is replaced").says("nothing was done");
+    }
+    assert_unchanged(&before, &listing(&pair.path("b")));
+    answered(&pair, "b\n").exits(0);
+    converges(&pair);
+}
+
+// Killed at any moment
+
+/// Numbers that look random and come again with the same seed (splitmix64).
+struct Random(u64);
+
+impl Random {
+    fn from_environment() -> Self {
+        let given =
+            std::env::var("PGPAIR_TEST_SEED").ok().map(|seed| seed.parse().expect("PGPAIR_TEST_SEED: a number"));
+        let seed = given.unwrap_or_else(|| std::process::id().into());
+        println!("PGPAIR_TEST_SEED={seed}");
+        Self(seed)
+    }
+
+    /// A number from 0 to 1.
+    fn fraction(&mut self) -> f64 {
+        self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
+        let z = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+        let z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
+        f64::from(u32::try_from((z ^ (z >> 31)) >> 32).expect("32 bits")) / f64::from(u32::MAX)
+    }
+}
+
+/// Takes the pair back to nothing.
+fn wipe(pair: &Workspace) {
+    for node in ["b", "a"] {
+        if pair.data_dir(node).join("postmaster.pid").exists() {
+            pair.pg_ctl(node, &["stop", "-m", "immediate"]).exits(0);
+        }
+        fs::remove_dir_all(pair.path(node)).expect("our folder");
+    }
+}
+
+/// Kills the creation of a pair `times` times, each in its own part of the time that it takes.
+fn killed_at_any_moment(version: Version, times: u32) {
+    let pair = planned_pair(version);
+    let begun = Instant::now();
+    pair.apply().exits(0);
+    let whole = begun.elapsed();
+    wipe(&pair);
+
+    let mut random = Random::from_environment();
+    for round in 0..times {
+        let moment = whole.mul_f64((f64::from(round) + random.fraction()) / f64::from(times));
+        println!("killed after {moment:?} of {whole:?}");
+        let begun = Instant::now();
+        let mut apply = Running::start(&pair, &["apply", "--auto-approve"]);
+        while apply.runs() && begun.elapsed() < moment {
+            std::thread::park_timeout(Duration::from_millis(1).min(moment.saturating_sub(begun.elapsed())));
+        }
+        let killed = Instant::now();
+        apply.signal("-KILL");
+        println!("{}", apply.end().stderr);
+        for program in ["initdb", "pg_basebackup", "internal-guard"] {
+            wait_until("no child of the killed pgpair lives", || processes(&pair, program).is_empty());
+        }
+        assert!(killed.elapsed() < Duration::from_secs(5), "its children outlived it by {:?}", killed.elapsed());
+
+        let planned = pair.pgpair(&["plan"]);
+        assert_eq!(planned.code, Some(0), "{planned:?}");
+        converges(&pair);
+        wipe(&pair);
+    }
+}
+
+#[test]
+fn the_creation_of_15_converges_after_a_kill_at_any_moment() {
+    killed_at_any_moment(NEW, 20);
+}
+
+#[test]
+fn the_creation_of_10_converges_after_a_kill_at_any_moment() {
+    killed_at_any_moment(OLD, 5);
+}
+
+// Results, and looks that change nothing
+
+#[test]
+fn every_result_in_json_is_one_value_with_format_version_and_status() {
+    let pair = planned_pair(NEW);
+    let result = |arguments: &[&str], code: i32| {
+        let ran = pair.pgpair(&[arguments, &["--format", "json"]].concat()).exits(code);
+        let value: serde_json::Value = serde_json::from_str(&ran.stdout).expect("one JSON value, and nothing else");
+        assert_eq!(value["format_version"], "1.0", "{arguments:?}");
+        assert!(value["status"].is_string(), "{arguments:?}");
+        value
+    };
+    let failed = |arguments: &[&str], code: i32, error: &str| {
+        let value = result(arguments, code);
+        assert_eq!(value["status"], "error", "{arguments:?}");
+        assert_eq!(value["errors"][0]["code"], error, "{value:#}");
+        assert!(value["errors"][0]["message"].is_string(), "{value:#}");
+    };
+    let planned = result(&["plan"], 0);
+    assert_eq!(planned["status"], "changes");
+    assert!(planned["steps"].as_array().is_some_and(|steps| !steps.is_empty()), "{planned:#}");
+    result(&["validate", "pgpair.yaml"], 0);
+    failed(&["apply"], 4, "no_terminal");
+
+    pair.write("repuser.secret", "correct horse\n", 0o644);
+    failed(&["plan"], 1, "failed");
+    failed(&["apply", "--auto-approve"], 1, "failed");
+    pair.write("repuser.secret", "correct horse\n", 0o600);
+
+    edit(&pair, "cluster: test\n", "cluster: test\nsystem_identifier: 1\n");
+    for arguments in [&["plan"][..], &["apply", "--auto-approve"]] {
+        assert_eq!(result(arguments, 3)["status"], "blocked");
+    }
+    result(&["status"], 2);
+    edit(&pair, "cluster: test\nsystem_identifier: 1\n", "cluster: test\n");
+
+    pair.write("bad.yaml", "version: 1\ncluster: test\nnodes: {}\n", 0o644);
+    for command in ["validate", "plan", "apply", "status"] {
+        failed(&[command, "missing.yaml"], 1, "no_such_file");
+        assert!(["error", "invalid"].contains(&result(&[command, "bad.yaml"], 1)["status"].as_str().unwrap_or("")));
+        failed(&[command, "--no-such-option"], 1, "usage");
+    }
+
+    let applied = result(&["apply", "--auto-approve"], 0);
+    assert_eq!(applied["status"], "applied");
+    let planned = result(&["plan"], 0);
+    assert_eq!(planned["status"], "clean");
+    assert_eq!(planned["steps"], serde_json::json!([]));
+    assert_eq!(result(&["status"], 0)["status"], "healthy");
+    pair.pg_ctl("b", &["stop"]).exits(0);
+    fs::remove_dir_all(pair.data_dir("b")).expect("our folder");
+    pair.initdb("b");
+    let applied = result(&["apply", "--auto-approve"], 3);
+    assert_eq!(applied["status"], "blocked");
+    assert_eq!(applied["steps"][0]["outcome"], "left_out");
+}
+
+fn looks_change_nothing(version: Version) {
+    let pair = planned_pair(version);
+    // Nothing of the servers' own that would write by itself.
+    edit(&pair, "  fsync: off\n", "  fsync: off\n  autovacuum: off\n  checkpoint_timeout: 1h\n");
+    pair.apply().exits(0);
+    let state = || {
+        // Statistics, which any login leaves; the log of the start, where a server without collector logs to.
+        let is_of_any_login = |path: &Path| {
+            let text = path.to_string_lossy();
+            ["/pg_stat_tmp", "/pg_stat/", "/pgpair-start.log", "/pg_internal.init"]
+                .iter()
+                .any(|name| text.contains(name))
+        };
+        let mut files = listing(&pair.path(""));
+        files.retain(|path, _| !is_of_any_login(path));
+        let position = |node, function| pair.sql(node, &format!("select {function}()"));
+        let slots = pair.sql("a", "select slot_name, restart_lsn from pg_replication_slots order by 1");
+        (files, position("a", "pg_current_wal_insert_lsn"), position("b", "pg_last_wal_replay_lsn"), slots)
+    };
+    // The first logins leave hint bits and caches of catalogues; then all of it is on disk, and replayed.
+    pair.in_sync();
+    pair.pgpair(&["status"]).exits(0);
+    state();
+    for node in ["a", "b"] {
+        pair.sql(node, "checkpoint");
+    }
+    wait_until("the standby has replayed everything", || {
+        let (_, inserted, replayed, _) = state();
+        inserted == replayed
+    });
+    for arguments in [&["plan"][..], &["status"], &["plan", "--format", "json"]] {
+        let (before, after) = quietly(&state, || pair.pgpair(arguments).exits(0));
+        assert_unchanged(&before.0, &after.0);
+        assert_eq!((before.1, before.2, before.3), (after.1, after.2, after.3), "{arguments:?}");
+    }
+    let (before, after) = quietly(&state, || pair.apply().exits(0).says("No changes."));
+    assert_unchanged(&before.0, &after.0);
+    assert_eq!(before.1, after.1);
+}
+
+/// Returns the states before and after some work. A server writes by itself now and then (a snapshot of its
+/// transactions, say), so that the work has three tries: what itself writes, it writes each time.
+fn quietly<S: PartialEq>(state: &impl Fn() -> S, work: impl Fn() -> Ran) -> (S, S) {
+    let mut both = None;
+    for _ in 0..3 {
+        let before = state();
+        work();
+        let after = state();
+        let same = before == after;
+        both = Some((before, after));
+        if same {
+            break;
+        }
+    }
+    both.expect("one try at least")
+}
+
+#[test]
+fn looks_at_a_pair_of_15_change_no_file_and_write_no_wal() {
+    looks_change_nothing(NEW);
+}
+
+#[test]
+fn looks_at_a_pair_of_10_change_no_file_and_write_no_wal() {
+    looks_change_nothing(OLD);
 }

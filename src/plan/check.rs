@@ -76,6 +76,16 @@ pub fn check(node: &NodeName, action: &Action, topology: &Topology, observed: &O
     }
 }
 
+/// Whether a server can start on the data directory of a stopped node, as far as its machine goes.
+///
+/// # Errors
+///
+/// What keeps it from starting, which no step of a plan removes: then nothing is to be done to its files either.
+pub fn can_start(node: &Node, topology: &Topology, observed: &Observed) -> Result<(), Refusal> {
+    let at = At { topology, observed, node, seen: observed.node(&node.name) };
+    at.cluster().and_then(|cluster| at.can_start(cluster))
+}
+
 /// Whether the goal is reached; an error where it is not and must not be worked towards.
 type Verdict = Result<bool, Refusal>;
 
@@ -345,15 +355,7 @@ impl<'a> At<'a> {
                 }
             };
         }
-        self.binaries()?;
-        if cluster.major != self.topology.postgresql.version {
-            let (found, expected) = (cluster.major.number(), self.topology.postgresql.version.number());
-            return Err(Refusal::MajorDiffers { node: self.name(), found, expected });
-        }
-        if let Some(why) = &cluster.wrong_access {
-            return Err(Refusal::WrongAccess { node: self.name(), why: why.clone() });
-        }
-        self.port_is_free()?;
+        self.can_start(cluster)?;
         let comes_up_as = comes_up_as(&cluster.markers, cluster.major);
         match role {
             Role::Primary => {
@@ -375,6 +377,19 @@ impl<'a> At<'a> {
             }
         }
         Ok(false)
+    }
+
+    /// Programs, access and port let a server start on this data directory, whatever is in it.
+    fn can_start(&self, cluster: &Cluster) -> Result<(), Refusal> {
+        self.binaries()?;
+        if cluster.major != self.topology.postgresql.version {
+            let (found, expected) = (cluster.major.number(), self.topology.postgresql.version.number());
+            return Err(Refusal::MajorDiffers { node: self.name(), found, expected });
+        }
+        if let Some(why) = &cluster.wrong_access {
+            return Err(Refusal::WrongAccess { node: self.name(), why: why.clone() });
+        }
+        self.port_is_free()
     }
 
     fn replication_role(&self, wanted: &WantedRole) -> Verdict {

@@ -294,8 +294,9 @@ pub fn uses_passfile(node: &Node, cluster: &Cluster) -> bool {
 #[must_use]
 pub fn names_passfile(node: &Node, cluster: &Cluster) -> bool {
     let path = desired::passfile_path(node);
-    let in_conf = cluster.conf.values().is_ok_and(|values| {
-        values.get("primary_conninfo").is_some_and(|placed| placed.value.contains(&path))
-    });
+    let in_conf = cluster
+        .conf
+        .values()
+        .is_ok_and(|values| values.get("primary_conninfo").is_some_and(|placed| placed.value.contains(&path)));
     in_conf || cluster.markers.recovery_conf.as_ref().is_some_and(|text| text.contains(&path))
 }

@@ -28,6 +28,7 @@ use crate::plan::Replaced;
 use crate::plan::StandbyFiles;
 use crate::plan::Step;
 use crate::plan::check::Check;
+use crate::plan::check::can_start;
 use crate::plan::check::check;
 use crate::plan::desired;
 use crate::plan::drift;
@@ -182,8 +183,16 @@ impl<'a> Draft<'a> {
         self.step(primary, Action::Start { role: Role::Primary }, Impact::None, Reason::JustMade);
     }
 
+    /// Leaves a stopped node alone whose server could not start whatever its files say.
+    fn only_if_startable(&mut self, node: &Node) {
+        if let Err(refusal) = can_start(node, self.topology, &self.world) {
+            self.block(node, refusal);
+        }
+    }
+
     /// Starts a primary that has data, configured first.
     fn revive(&mut self, primary: &Node) {
+        self.only_if_startable(primary);
         // A copy that would come up as a second primary gets its standby files before anything is started.
         for standby in self.topology.standbys() {
             self.complete_copy(standby);
@@ -349,8 +358,12 @@ impl<'a> Draft<'a> {
                 let replaced = Some(Replaced::Cluster(found.clone()));
                 self.clone(standby, replaced, Impact::Destroy, Reason::OtherCluster(found));
             }
-            StandbyState::WithoutStandbyFiles => self.complete_copy(standby),
+            StandbyState::WithoutStandbyFiles => {
+                self.only_if_startable(standby);
+                self.complete_copy(standby);
+            }
             StandbyState::Stopped => {
+                self.only_if_startable(standby);
                 self.files(standby, Impact::None);
                 self.mark(standby);
             }

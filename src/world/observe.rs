@@ -206,14 +206,16 @@ impl Local {
             passfile: passfile_text(topology, node, passwords),
             root_makes_parents: rustix::process::geteuid().is_root(),
         };
+        let (found, running) = seat.blocking(move || files_and_server(&expected)).await;
         let (host, port) = (node.host.clone(), node.port);
-        let look = move || {
-            let (found, running) = files_and_server(&expected);
-            let is_own = running.known().is_some_and(|running| running.port == Some(port));
-            let port_taken = if is_own { Reading::Absent } else { ports::taken(&host, port) };
-            Self { found, running, port_taken }
+        let port_taken = if running.known().is_some_and(|running| running.port == Some(port)) {
+            Reading::Absent
+        } else {
+            // With our own rights: the node's user sees only whether a port is taken, root also by whom.
+            let own = Seat::of(None).unwrap_or_else(|_| Arc::clone(seat));
+            own.blocking(move || ports::taken(&host, port)).await
         };
-        seat.blocking(look).await
+        Self { found, running, port_taken }
     }
 }
 

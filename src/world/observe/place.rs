@@ -109,7 +109,7 @@ impl Look<'_> {
     fn data_dir(&mut self) -> Result<DataDir, String> {
         let metadata = match fs::metadata(self.dir) {
             Ok(metadata) => metadata,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            Err(error) if is_nothing(&error) => {
                 let dangling = fs::symlink_metadata(self.dir).is_ok();
                 return Ok(if dangling {
                     DataDir::Foreign("a symbolic link to nothing".into())
@@ -122,7 +122,11 @@ impl Look<'_> {
         if !metadata.is_dir() {
             return Ok(DataDir::Foreign("not a directory".into()));
         }
-        let names = names_in(self.dir)?;
+        let names = names_in(self.dir).map_err(|why| {
+            let (uid, user) = &self.expected.owner;
+            let owner = metadata.uid();
+            if owner == *uid { why } else { format!("{why}; it belongs to user number {owner}, not to {user}") }
+        })?;
         if names.is_empty() {
             return Ok(DataDir::Empty);
         }
@@ -317,10 +321,10 @@ impl Look<'_> {
             return Some(format!("{} is a mount point and can't be renamed", self.dir.display()));
         }
         let existing = parent.ancestors().find(|ancestor| ancestor.exists())?;
-        if existing != parent && self.expected.root_makes_parents {
-            return None;
-        }
         let why = if existing.is_dir() {
+            if existing != parent && self.expected.root_makes_parents {
+                return None;
+            }
             rustix::fs::access(existing, Access::WRITE_OK | Access::EXEC_OK).err()?.to_string()
         } else {
             "not a directory".to_owned()
@@ -398,9 +402,14 @@ fn read_text(path: &Path) -> Result<Option<Text>, String> {
 fn exists(path: &Path) -> Result<bool, String> {
     match fs::symlink_metadata(path) {
         Ok(_) => Ok(true),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+        Err(error) if is_nothing(&error) => Ok(false),
         Err(error) => Err(cant_read(path, &error)),
     }
+}
+
+/// Whether there is nothing at a path; below a file there can't be anything.
+fn is_nothing(error: &io::Error) -> bool {
+    [io::ErrorKind::NotFound, io::ErrorKind::NotADirectory].contains(&error.kind())
 }
 
 fn names_in(dir: &Path) -> Result<Vec<String>, String> {
