@@ -8,6 +8,7 @@ use std::fs;
 use std::hash::DefaultHasher;
 use std::hash::Hash as _;
 use std::hash::Hasher as _;
+use std::io::Read as _;
 use std::io::Write as _;
 use std::net::TcpListener;
 use std::os::unix::fs::MetadataExt as _;
@@ -778,7 +779,7 @@ fn is_interrupted_during(version: Version, program: &str, signal: &str) {
     wait_until_reached(&pair);
     apply.signal(signal);
     apply.end().exits(130).says("interrupted at");
-    for program in ["initdb", "pg_basebackup", "internal-guard"] {
+    for program in ["initdb", "pg_basebackup", "internal-guard", ".pgpair-new"] {
         assert_eq!(processes(&pair, program), Vec::<String>::new());
     }
     assert_eq!(left_over(&pair), Vec::<String>::new());
@@ -852,28 +853,42 @@ fn without_a_terminal_nothing_is_done_and_the_flags_are_named() {
     assert_unchanged(&before, &listing(&pair.path("")));
 }
 
-/// Runs an apply at a terminal where somebody types.
-fn answered(pair: &Workspace, typed: &str) -> Ran {
+/// What a terminal turns into SIGINT.
+const CTRL_C: &str = "\u{3}";
+
+/// Runs an apply at a terminal; its question is answered with what somebody types then.
+fn answered(pair: &Workspace, question: &str, typed: &str) -> Ran {
     let program = format!("{} apply", env!("CARGO_BIN_EXE_pgpair"));
     let mut command = Command::new("script");
     command.args(["--quiet", "--return", "--command", &program, "/dev/null"]).current_dir(pair.path(""));
     command.env("XDG_STATE_HOME", pair.path("state")).stdin(Stdio::piped()).stdout(Stdio::piped());
-    let mut child = command.stderr(Stdio::piped()).spawn().expect("script runs");
-    let mut terminal = child.stdin.take().expect("a pipe");
-    terminal.write_all(typed.as_bytes()).expect("it listens");
-    drop(terminal);
-    ran(child.wait_with_output().expect("our child"))
+    let mut child = command.spawn().expect("script runs");
+    let mut screen = child.stdout.take().expect("a pipe");
+    let (mut seen, mut byte) = (Vec::new(), [0]);
+    while !seen.ends_with(question.as_bytes()) {
+        let read = screen.read(&mut byte).expect("a pipe");
+        assert_eq!(read, 1, "it ended without asking: {}", String::from_utf8_lossy(&seen));
+        seen.push(byte[0]);
+    }
+    let mut keyboard = child.stdin.take().expect("a pipe");
+    keyboard.write_all(typed.as_bytes()).expect("it listens");
+    drop(keyboard);
+    screen.read_to_end(&mut seen).expect("a pipe");
+    let code = child.wait().expect("our child").code();
+    Ran { code, stdout: String::from_utf8_lossy(&seen).into_owned(), stderr: String::new() }
 }
 
 #[test]
 fn at_a_terminal_only_yes_or_the_nodes_name_goes_on() {
     let pair = planned_pair(NEW);
     let before = listing(&pair.path(""));
+    let question = "Do all of this? Only `yes` is taken: ";
     for declined in ["no\n", "y\n", "YES\n", "\n", ""] {
-        answered(&pair, declined).exits(4).says("Only `yes` is taken").says("declined, so nothing was done");
+        answered(&pair, question, declined).exits(4).says("declined, so nothing was done");
     }
+    answered(&pair, question, CTRL_C).exits(130).says("interrupted, so nothing was done");
     assert_unchanged(&before, &listing(&pair.path("")));
-    answered(&pair, "yes\n").exits(0);
+    answered(&pair, question, "yes\n").exits(0);
     pair.in_sync();
     pair.replicates();
 
@@ -881,11 +896,12 @@ fn at_a_terminal_only_yes_or_the_nodes_name_goes_on() {
     fs::remove_dir_all(pair.data_dir("b")).expect("our folder");
     pair.initdb("b");
     let before = listing(&pair.path("b"));
+    let question = "The data directory of b is replaced. To do all of this, type the node's name: ";
     for declined in ["yes\n", "a\n", ""] {
-        answered(&pair, declined).exits(4).says("The data directory of b is replaced").says("nothing was done");
+        answered(&pair, question, declined).exits(4).says("declined, so nothing was done");
     }
     assert_unchanged(&before, &listing(&pair.path("b")));
-    answered(&pair, "b\n").exits(0);
+    answered(&pair, question, "b\n").exits(0);
     converges(&pair);
 }
 
@@ -925,32 +941,47 @@ fn wipe(pair: &Workspace) {
 /// Kills the creation of a pair `times` times, each in its own part of the time that it takes.
 fn killed_at_any_moment(version: Version, times: u32) {
     let pair = planned_pair(version);
+    edit(&pair, "initdb: { locale: C }", "initdb: { locale: C, no-sync: on }");
     let begun = Instant::now();
     pair.apply().exits(0);
-    let whole = begun.elapsed();
+    let mut whole = begun.elapsed();
     wipe(&pair);
 
     let mut random = Random::from_environment();
-    for round in 0..times {
-        let moment = whole.mul_f64((f64::from(round) + random.fraction()) / f64::from(times));
-        println!("killed after {moment:?} of {whole:?}");
+    let mut killed = 0;
+    while killed < times {
+        let moment = whole.mul_f64((f64::from(killed) + random.fraction()) / f64::from(times));
+        println!("kill {killed} after {moment:?} of {whole:?}");
         let begun = Instant::now();
         let mut apply = Running::start(&pair, &["apply", "--auto-approve"]);
         while apply.runs() && begun.elapsed() < moment {
-            std::thread::park_timeout(Duration::from_millis(1).min(moment.saturating_sub(begun.elapsed())));
+            std::thread::park_timeout(Duration::from_millis(1));
         }
-        let killed = Instant::now();
+        if !apply.runs() {
+            // Faster than the ones before: this was no kill.
+            whole = begun.elapsed();
+            apply.end().exits(0);
+            wipe(&pair);
+            continue;
+        }
         apply.signal("-KILL");
+        let at = Instant::now();
         println!("{}", apply.end().stderr);
-        for program in ["initdb", "pg_basebackup", "internal-guard"] {
+        for program in ["initdb", "pg_basebackup", "internal-guard", ".pgpair-new"] {
             wait_until("no child of the killed pgpair lives", || processes(&pair, program).is_empty());
         }
-        assert!(killed.elapsed() < Duration::from_secs(5), "its children outlived it by {:?}", killed.elapsed());
+        assert!(at.elapsed() < Duration::from_secs(5), "its children outlived it by {:?}", at.elapsed());
 
-        let planned = pair.pgpair(&["plan"]);
-        assert_eq!(planned.code, Some(0), "{planned:?}");
+        // A server that was just being started comes up without pgpair.
+        wait_until("the plan is not blocked", || {
+            let planned = pair.pgpair(&["plan"]);
+            let is_starting = planned.stdout.contains("does not answer") || planned.stdout.contains("was starting");
+            assert!(planned.code == Some(0) || planned.code == Some(3) && is_starting, "{planned:?}");
+            planned.code == Some(0)
+        });
         converges(&pair);
         wipe(&pair);
+        killed += 1;
     }
 }
 
