@@ -1,6 +1,8 @@
 //! Bad luck on real servers: each ends in one diagnostic with node, cause and remedy, and leaves what it found or
 //! what the next apply converges from.
 
+#![expect(clippy::print_stdout, reason = "seed and moments are shown where a kill finds something")]
+
 mod support;
 
 use std::collections::BTreeMap;
@@ -17,7 +19,6 @@ use std::path::Path;
 use std::path::PathBuf;
 use std::process::Child;
 use std::process::Command;
-use std::process::Output;
 use std::process::Stdio;
 use std::time::Duration;
 use std::time::Instant;
@@ -165,11 +166,6 @@ fn unwrap_program(pair: &Workspace, program: &str) {
 fn real_program(pair: &Workspace, program: &str) -> PathBuf {
     let own = pair.version.bin_dir().join(program);
     if own.exists() { own } else { NEW.bin_dir().join(program) }
-}
-
-fn ran(output: Output) -> Ran {
-    let text = |bytes| String::from_utf8_lossy(bytes).into_owned();
-    Ran { code: output.status.code(), stdout: text(&output.stdout), stderr: text(&output.stderr) }
 }
 
 /// Says why a test proves nothing here, past the capture of the test harness.
@@ -450,7 +446,7 @@ fn a_secret_that_can_not_be_had_is_told_before_anything_is_done() {
     let told = |command: &dyn Fn(&str) -> Command, words: &[&str]| {
         let before = listing(&pair.path(""));
         for name in ["plan", "apply"] {
-            let ran = ran(command(name).output().expect("pgpair runs")).exits(1);
+            let ran = Ran::of(&command(name).output().expect("pgpair runs")).exits(1);
             assert!(!ran.stdout.contains("correct horse") && !ran.stderr.contains("correct horse"));
             says_all(ran, &[words, &["`replication.password`"]].concat());
         }
@@ -560,7 +556,7 @@ fn an_empty_folder_that_may_be_an_unmounted_disk_is_not_used() {
         command.args(["--mount", "sh", "-ec", script, "sh"]).arg(pair.path("fstab"));
         command.arg(env!("CARGO_BIN_EXE_pgpair")).args(arguments).current_dir(pair.path(""));
         command.env("XDG_STATE_HOME", pair.path("state")).stdin(Stdio::null());
-        ran(command.output().expect("unshare runs"))
+        Ran::of(&command.output().expect("unshare runs"))
     };
     let fstab = |node: &str| {
         let mount_point = pair.path(node).display().to_string();
@@ -720,7 +716,7 @@ impl Running {
     }
 
     fn end(mut self) -> Ran {
-        ran(self.0.take().expect("not waited for yet").wait_with_output().expect("our child"))
+        Ran::of(&self.0.take().expect("not waited for yet").wait_with_output().expect("our child"))
     }
 }
 

@@ -44,7 +44,7 @@ pub(crate) struct Ran {
 }
 
 impl Ran {
-    fn of(output: Output) -> Self {
+    pub(crate) fn of(output: &Output) -> Self {
         let text = |bytes| String::from_utf8_lossy(bytes).into_owned();
         Self { code: output.status.code(), stdout: text(&output.stdout), stderr: text(&output.stderr) }
     }
@@ -171,7 +171,7 @@ impl Workspace {
     }
 
     pub(crate) fn pgpair(&self, arguments: &[&str]) -> Ran {
-        Ran::of(self.command(arguments).output().expect("pgpair runs"))
+        Ran::of(&self.command(arguments).output().expect("pgpair runs"))
     }
 
     pub(crate) fn apply(&self) -> Ran {
@@ -197,7 +197,7 @@ impl Workspace {
         let own = self.bin_dir.join(program);
         // The trees of other versions have no clients.
         let path = if own.exists() { own } else { Path::new("/usr/lib/postgresql/15/bin").join(program) };
-        Ran::of(as_owner(path).args(arguments).output().expect("a program of PostgreSQL runs"))
+        Ran::of(&as_owner(path).args(arguments).output().expect("a program of PostgreSQL runs"))
     }
 
     /// Asks the server of a node; one line a row.

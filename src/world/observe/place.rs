@@ -530,8 +530,12 @@ mod tests {
     #[test]
     fn where_the_parent_is_a_file_nothing_can_be_made() {
         let (_keep, data) = folder(&[("file", "")]);
-        let why = look_at(&data.join("file/below")).place.expect_err("out of reach");
-        assert!(why.ends_with("can't be read: Not a directory (os error 20)"), "{why}");
+        for below in ["file/below", "file/further/below"] {
+            let place = look_at(&data.join(below)).place.expect("a place");
+            assert!(matches!(place.data_dir, DataDir::Absent));
+            let why = place.not_writable.expect("a reason");
+            assert!(why.ends_with("file: not a directory"), "{why}");
+        }
     }
 
     fn conf_of(data: &Path) -> Result<ConfFiles, String> {
