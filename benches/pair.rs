@@ -6,7 +6,6 @@
 #![expect(clippy::print_stdout, reason = "the table is the result")]
 
 #[path = "../tests/support/mod.rs"]
-#[expect(dead_code, reason = "the tests use more of it")]
 mod support;
 
 use std::path::Path;
@@ -159,14 +158,8 @@ fn nothing(topology: &Topology) -> Observed {
         basebackup: Reading::Known(Program { path: "/pg/bin/pg_basebackup".into(), major: 18 }),
         socket_dir: None,
     };
-    let place = Place {
-        data_dir: DataDir::Absent,
-        not_writable: None,
-        new: false,
-        work: false,
-        old: false,
-        unmounted: None,
-    };
+    let place =
+        Place { data_dir: DataDir::Absent, not_writable: None, new: false, work: false, old: false, unmounted: None };
     let node = NodeObserved {
         binaries: Reading::Known(binaries),
         place: Reading::Known(place),

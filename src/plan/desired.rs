@@ -302,26 +302,15 @@ fn hba_line(rule: &NewRule) -> String {
     hba::line(rule).expect("a validated rule has no line break and no NUL")
 }
 
-/// Returns the lines of pgpair's passfile on `node`: every other node, for replication and for pg_rewind.
+/// Returns the lines of pgpair's passfile, the same on every node: for replication and for pg_rewind.
 ///
 /// Empty where the topology has no replication password.
 #[must_use]
-pub fn passfile_entries(topology: &Topology, node: &Node) -> Vec<PassfileEntry> {
-    if topology.replication.password.is_none() {
-        return Vec::new();
-    }
-    let rewind = topology.postgresql.version.dialect().rewind_by_grants;
-    let databases: &[&str] = if rewind { &["replication", REWIND_DATABASE] } else { &["replication"] };
-    let others = topology.nodes.values().filter(|other| other.name != node.name);
-    others
-        .flat_map(|other| {
-            databases.iter().map(|database| PassfileEntry {
-                host: other.host.clone(),
-                port: other.port,
-                database: (*database).to_owned(),
-                user: topology.replication.user.clone(),
-            })
-        })
+pub fn passfile_entries(topology: &Topology) -> Vec<PassfileEntry> {
+    let rewind = topology.postgresql.version.dialect().rewind_by_grants.then_some(REWIND_DATABASE);
+    let databases = topology.replication.password.iter().flat_map(|_| ["replication"].into_iter().chain(rewind));
+    databases
+        .map(|database| PassfileEntry { database: database.to_owned(), user: topology.replication.user.clone() })
         .collect()
 }
 
