@@ -120,6 +120,17 @@ fn converges(pair: &Workspace) {
     assert_eq!(left_over(pair), Vec::<String>::new());
 }
 
+/// Waits for a server that was being started when its pgpair ended: it comes up by itself, and until then, and for no
+/// other reason, a plan is blocked.
+fn wait_until_plannable(pair: &Workspace) {
+    wait_until("the plan is not blocked", || {
+        let planned = pair.pgpair(&["plan"]);
+        let is_starting = planned.stdout.contains("does not answer") || planned.stdout.contains("was starting");
+        assert!(planned.code == Some(0) || planned.code == Some(3) && is_starting, "{planned:?}");
+        planned.code == Some(0)
+    });
+}
+
 /// What pgpair makes for a while and must not leave.
 fn left_over(pair: &Workspace) -> Vec<String> {
     let is_ours = |name: &str| name.ends_with(".lock") || name.contains(".pgpair-");
@@ -830,6 +841,7 @@ fn a_second_signal_ends_pgpair_at_once() {
     pair.write("go", "", 0o644);
     wait_until("the start that was under way has ended", || pair.path("done").exists());
     unwrap_program(&pair, "pg_ctl");
+    wait_until_plannable(&pair);
     converges(&pair);
 }
 
@@ -968,13 +980,7 @@ fn killed_at_any_moment(version: Version, times: u32) {
         }
         assert!(at.elapsed() < Duration::from_secs(5), "its children outlived it by {:?}", at.elapsed());
 
-        // A server that was just being started comes up without pgpair.
-        wait_until("the plan is not blocked", || {
-            let planned = pair.pgpair(&["plan"]);
-            let is_starting = planned.stdout.contains("does not answer") || planned.stdout.contains("was starting");
-            assert!(planned.code == Some(0) || planned.code == Some(3) && is_starting, "{planned:?}");
-            planned.code == Some(0)
-        });
+        wait_until_plannable(&pair);
         converges(&pair);
         wipe(&pair);
         killed += 1;
