@@ -13,6 +13,7 @@ use pgpair::pg::block::Block;
 use pgpair::pg::conf;
 use pgpair::pg::conf::ConfFile;
 use pgpair::pg::conf::ConfFiles;
+use pgpair::pg::conf::ConfValues;
 use pgpair::pg::conf::Origin;
 use pgpair::pg::conninfo;
 use pgpair::pg::conninfo::Conninfo;
@@ -225,18 +226,17 @@ pub fn conf_files(bytes: &[u8]) {
         && parts.get(2).is_none_or(|text| conf::parse(text).errors.is_empty())
         && (first_include.is_none() || parts.get(1).is_none_or(|text| conf::parse(text).errors.is_empty()));
     let files = ConfFiles { main, auto };
-    let values = match files.values() {
-        Ok(values) => values,
+    let ConfValues { block, values, elsewhere } = match files.read() {
+        Ok(read) => read,
         Err(said) => {
             assert!(!is_good && said.contains(".conf:"), "{said}");
-            assert_eq!(files.values_without_block(), Err(said));
             return;
         }
     };
     assert!(is_good);
+    assert_eq!(Ok(&block), block::find(parts[0]).as_ref());
 
-    let owned = block::find(parts[0]).ok().flatten().map(|found| found.lines);
-    let without_block = files.values_without_block().expect("as good without the block");
+    let owned = block.map(|found| found.lines);
     for (name, placed) in &values {
         let source = match placed.file.as_str() {
             "postgresql.conf" => parts[0],
@@ -256,11 +256,11 @@ pub fn conf_files(bytes: &[u8]) {
         };
         assert_eq!(placed.origin, origin, "{name}");
         if origin != Origin::Block {
-            assert_eq!(without_block.get(name), Some(placed));
+            assert_eq!(elsewhere.get(name), Some(placed));
         }
     }
-    assert!(without_block.values().all(|placed| placed.origin != Origin::Block));
-    assert!(without_block.keys().all(|name| values.contains_key(name)));
+    assert!(elsewhere.values().all(|placed| placed.origin != Origin::Block));
+    assert!(elsewhere.keys().all(|name| values.contains_key(name)));
     let names_of_main = of_main.entries.iter().filter(|entry| !entry.is_include()).map(|entry| &entry.name);
     assert!(names_of_main.into_iter().all(|name| values.contains_key(name)));
 }

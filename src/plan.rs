@@ -290,11 +290,10 @@ pub enum Effect {
     Restart,
 }
 
-/// A line of pgpair's passfile. The password is the topology's replication secret.
+/// A line of pgpair's passfile, for any host and port, so that a new node or another port is no change of it. The
+/// password is the topology's replication secret.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct PassfileEntry {
-    pub host: String,
-    pub port: u16,
     pub database: String,
     pub user: String,
 }

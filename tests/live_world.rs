@@ -192,7 +192,7 @@ impl Pair {
             with_password: false,
             conf: self.conf("a"),
             hba: self.hba("a"),
-            passfile: desired::passfile_entries(&self.topology, self.node("a")),
+            passfile: desired::passfile_entries(&self.topology),
         })
     }
 
@@ -206,7 +206,7 @@ impl Pair {
             conf: self.conf("b"),
             hba: self.hba("b"),
             recovery_conf: None,
-            passfile: desired::passfile_entries(&self.topology, self.node("b")),
+            passfile: desired::passfile_entries(&self.topology),
             replaces,
         }
     }
@@ -507,7 +507,8 @@ async fn a_full_disk_is_named_before_and_while_it_fills() {
     std::os::unix::fs::chown(pair.path("a", "ballast"), Some(owner), None).expect("given");
     let _small = SmallDisk::mount(&folder, u32::try_from((size >> 20) + 70).expect("small"), owner);
     let failure = pair.perform("b", Action::Clone(pair.clone_of_a(None))).await.expect_err("too small");
-    assert_eq!(failure.message, "node `b`: no space was left for the copy of a");
+    let what = format!("node `b`: no space was left for pg_basebackup from a in `{}`", folder.display());
+    assert_eq!(failure.message, what);
     assert!(failure.remedy.is_some() && !pair.sibling("b", "pgpair-new").exists());
 }
 

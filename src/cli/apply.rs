@@ -72,10 +72,12 @@ pub(super) async fn run(arguments: Arguments, ui: &Ui) -> Result<Exit, Error> {
     let source = source::load(&arguments.topology.name())?;
     let interrupt = interrupt::listen()?;
     let topology = Arc::new(source.topology);
-    let locks = Locks::acquire(&topology, arguments.lock_timeout, interrupt.clone()).await?;
     let options =
         LiveOptions { base_dir: source.base_dir, timeout: arguments.timeouts.timeout, interrupt: interrupt.clone() };
-    let world = Live::new(topology.clone(), options).await?.with_locks(locks);
+    let world = Live::new(topology.clone(), options).await?;
+    unless_interrupted(&interrupt, world.check_secrets()).await??;
+    let locks = Locks::acquire(&topology, arguments.lock_timeout, interrupt.clone()).await?;
+    let world = world.with_locks(locks);
     let job = Job { topology: &topology, file: &source.name, arguments: &arguments, ui, interrupt };
     job.run(&world).await
 }

@@ -40,6 +40,7 @@ pub(super) async fn run(arguments: &Arguments, ui: &Ui) -> Result<Exit, Error> {
     let options =
         LiveOptions { base_dir: source.base_dir, timeout: arguments.timeouts.timeout, interrupt: interrupt.clone() };
     let world = Live::new(topology.clone(), options).await?;
+    unless_interrupted(&interrupt, world.check_secrets()).await??;
     let observed = unless_interrupted(&interrupt, world.observe()).await?;
     let plan = plan(&topology, &observed);
     let report = PlanReport::of(&topology, &observed, &plan);

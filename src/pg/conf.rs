@@ -8,6 +8,7 @@ use std::collections::BTreeMap;
 use serde::Serialize;
 
 use crate::pg::block;
+use crate::pg::block::Found;
 
 /// One setting, or an `include` directive, as the server reads it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -259,47 +260,42 @@ pub enum Origin {
     Auto,
 }
 
+/// What the configuration files of a node say, taken together.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ConfValues {
+    /// pgpair's block in postgresql.conf.
+    pub block: Option<Found>,
+    /// The value of every setting that the files give, the last line winning.
+    pub values: BTreeMap<String, Placed>,
+    /// The same without the block.
+    pub elsewhere: BTreeMap<String, Placed>,
+}
+
 impl ConfFiles {
-    /// Returns the value of every setting that the files give, the last line winning.
+    /// Returns what the files say.
     ///
     /// # Errors
     ///
-    /// A sentence naming file and line, where the server would refuse to read the files.
-    pub fn values(&self) -> Result<BTreeMap<String, Placed>, String> {
-        self.values_where(|_| true)
-    }
-
-    /// Returns the values that hold without pgpair's block.
-    ///
-    /// # Errors
-    ///
-    /// As [`ConfFiles::values`].
-    pub fn values_without_block(&self) -> Result<BTreeMap<String, Placed>, String> {
-        self.values_where(|origin| origin != Origin::Block)
-    }
-
-    fn values_where(&self, counts: impl Fn(Origin) -> bool) -> Result<BTreeMap<String, Placed>, String> {
+    /// A sentence naming file and line, where the server would refuse to read the files, or pgpair's block can't be
+    /// told from the rest.
+    pub fn read(&self) -> Result<ConfValues, String> {
         let block = block::find(&self.main.text).map_err(|malformed| format!("{}: {malformed}", self.main.path))?;
-        let main = |line: usize| match &block {
-            Some(found) if found.lines.contains(&line) => Origin::Block,
-            Some(found) if line >= found.lines.end => Origin::After,
+        let mut read = ConfValues { block, ..ConfValues::default() };
+        let lines = read.block.as_ref().map(|found| found.lines.clone());
+        let main = |line: usize| match &lines {
+            Some(block) if block.contains(&line) => Origin::Block,
+            Some(block) if line >= block.end => Origin::After,
             Some(_) | None => Origin::Before,
         };
-        let mut values = BTreeMap::new();
-        collect(&self.main, &main, &counts, &mut values)?;
+        collect(&self.main, &main, &mut read)?;
         if let Some(auto) = &self.auto {
-            collect(auto, &|_| Origin::Auto, &counts, &mut values)?;
+            collect(auto, &|_| Origin::Auto, &mut read)?;
         }
-        Ok(values)
+        Ok(read)
     }
 }
 
-fn collect(
-    file: &ConfFile,
-    origin: &dyn Fn(usize) -> Origin,
-    counts: &dyn Fn(Origin) -> bool,
-    values: &mut BTreeMap<String, Placed>,
-) -> Result<(), String> {
+fn collect(file: &ConfFile, origin: &dyn Fn(usize) -> Origin, read: &mut ConfValues) -> Result<(), String> {
     let parsed = parse(&file.text);
     if let Some(error) = parsed.errors.first() {
         return Err(format!("{}:{}: syntax error", file.path, error.line));
@@ -309,12 +305,15 @@ fn collect(
         let origin = origin(entry.line);
         if entry.is_include() {
             for included in includes.next().into_iter().flatten() {
-                collect(included, &|_| origin, counts, values)?;
+                collect(included, &|_| origin, read)?;
             }
-        } else if counts(origin) {
-            let placed = Placed { value: entry.value, file: file.path.clone(), line: entry.line, origin };
-            values.insert(entry.name, placed);
+            continue;
         }
+        let placed = Placed { value: entry.value, file: file.path.clone(), line: entry.line, origin };
+        if origin != Origin::Block {
+            read.elsewhere.insert(entry.name.clone(), placed.clone());
+        }
+        read.values.insert(entry.name, placed);
     }
     Ok(())
 }
@@ -413,7 +412,7 @@ mod tests {
         let included = file("conf.d/x.conf", "work_mem = 2MB\nport = 2", vec![]);
         let main = file("postgresql.conf", "PORT = 1\ninclude_dir 'conf.d'\nwork_mem = 3MB\n", vec![vec![included]]);
         let auto = file("postgresql.auto.conf", "work_mem = '4MB'", vec![]);
-        let values = ConfFiles { main, auto: Some(auto) }.values().expect("good files");
+        let values = ConfFiles { main, auto: Some(auto) }.read().expect("good files").values;
         assert_eq!(values["port"].file, "conf.d/x.conf");
         assert_eq!(values["port"].value, "2");
         assert_eq!(values["work_mem"].origin, Origin::Auto);
@@ -423,15 +422,15 @@ mod tests {
     fn the_line_straight_after_the_block_stands_after_it() {
         let text = "port = 1\n# BEGIN pgpair orders/a 0\nport = 2\n# END pgpair\nwork_mem = 1MB\n";
         let files = ConfFiles { main: file("postgresql.conf", text, vec![]), auto: None };
-        let values = files.values().expect("a good file");
+        let ConfValues { values, elsewhere, .. } = files.read().expect("a good file");
         assert_eq!((values["port"].origin, values["work_mem"].origin), (Origin::Block, Origin::After));
-        assert_eq!(files.values_without_block().expect("a good file")["port"].origin, Origin::Before);
+        assert_eq!(elsewhere["port"].origin, Origin::Before);
     }
 
     #[test]
     fn a_syntax_error_is_named_with_file_and_line() {
         let main = file("postgresql.conf", "port = 1\nwork_mem = 1.5GB\n", vec![]);
-        assert_eq!(ConfFiles { main, auto: None }.values(), Err("postgresql.conf:2: syntax error".into()));
+        assert_eq!(ConfFiles { main, auto: None }.read(), Err("postgresql.conf:2: syntax error".into()));
     }
 
     proptest! {

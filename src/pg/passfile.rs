@@ -2,11 +2,11 @@
 
 use crate::pg::secret::Secret;
 
-/// Returns one line of a passfile, with its line break.
+/// Returns one line of a passfile, for any host and port, with its line break.
 #[must_use]
-pub fn line(host: &str, port: u16, database: &str, user: &str, password: &Secret) -> String {
-    let fields = [host, &port.to_string(), database, user, password.reveal()].map(escape);
-    format!("{}\n", fields.join(":"))
+pub fn line(database: &str, user: &str, password: &Secret) -> String {
+    let [database, user, password] = [database, user, password.reveal()].map(escape);
+    format!("*:*:{database}:{user}:{password}\n")
 }
 
 /// An unescaped colon in a password makes it a wrong password.
@@ -20,7 +20,7 @@ mod tests {
 
     #[test]
     fn colons_and_backslashes_are_escaped() {
-        let line = line("::1", 5433, "replication", "rep", &Secret::new(r"a:b\c".into()));
-        assert_eq!(line, "\\:\\:1:5433:replication:rep:a\\:b\\\\c\n");
+        let line = line("replication", "r:p", &Secret::new(r"a:b\c".into()));
+        assert_eq!(line, "*:*:replication:r\\:p:a\\:b\\\\c\n");
     }
 }

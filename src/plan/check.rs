@@ -76,6 +76,16 @@ pub fn check(node: &NodeName, action: &Action, topology: &Topology, observed: &O
     }
 }
 
+/// Whether a server can start on the data directory of a stopped node, as far as its machine goes.
+///
+/// # Errors
+///
+/// What keeps it from starting, which no step of a plan removes: then nothing is to be done to its files either.
+pub fn can_start(node: &Node, topology: &Topology, observed: &Observed) -> Result<(), Refusal> {
+    let at = At { topology, observed, node, seen: observed.node(&node.name) };
+    at.cluster().and_then(|cluster| at.can_start(cluster))
+}
+
 /// Whether the goal is reached; an error where it is not and must not be worked towards.
 type Verdict = Result<bool, Refusal>;
 
@@ -292,7 +302,7 @@ impl<'a> At<'a> {
             Some(block) => has_block(&cluster.conf.main.text, block),
             None => block::find(&cluster.conf.main.text) == Ok(None),
         };
-        let values = cluster.conf.values().map_err(|problem| Refusal::BadConf { node: self.name(), problem })?;
+        let values = cluster.conf.read().map_err(|problem| Refusal::BadConf { node: self.name(), problem })?.values;
         let in_file = has_block && drift::file_holds(self.topology, self.node, &configure.settings, &values);
         if !in_file && Digest::of(&cluster.conf.main.text) != configure.before {
             return Err(Refusal::FileChanged { node: self.name(), file: "postgresql.conf".into() });
@@ -367,15 +377,7 @@ impl<'a> At<'a> {
                 }
             };
         }
-        self.binaries()?;
-        if cluster.major != self.topology.postgresql.version {
-            let (found, expected) = (cluster.major.number(), self.topology.postgresql.version.number());
-            return Err(Refusal::MajorDiffers { node: self.name(), found, expected });
-        }
-        if let Some(why) = &cluster.wrong_access {
-            return Err(Refusal::WrongAccess { node: self.name(), why: why.clone() });
-        }
-        self.port_is_free()?;
+        self.can_start(cluster)?;
         let comes_up_as = comes_up_as(&cluster.markers, cluster.major);
         match role {
             Role::Primary => {
@@ -397,6 +399,19 @@ impl<'a> At<'a> {
             }
         }
         Ok(false)
+    }
+
+    /// Programs, access and port let a server start on this data directory, whatever is in it.
+    fn can_start(&self, cluster: &Cluster) -> Result<(), Refusal> {
+        self.binaries()?;
+        if cluster.major != self.topology.postgresql.version {
+            let (found, expected) = (cluster.major.number(), self.topology.postgresql.version.number());
+            return Err(Refusal::MajorDiffers { node: self.name(), found, expected });
+        }
+        if let Some(why) = &cluster.wrong_access {
+            return Err(Refusal::WrongAccess { node: self.name(), why: why.clone() });
+        }
+        self.port_is_free()
     }
 
     fn replication_role(&self, wanted: &WantedRole) -> Verdict {
@@ -488,6 +503,6 @@ pub fn role_is_as(role: &ReplicationRole, wanted: &WantedRole) -> bool {
 /// Returns the values of a settings map as the files of a node would have them, for predictions.
 #[must_use]
 pub(super) fn file_values(cluster: &Cluster) -> BTreeMap<String, String> {
-    let values = cluster.conf.values().unwrap_or_default();
+    let values = cluster.conf.read().unwrap_or_default().values;
     values.into_iter().map(|(name, placed)| (name, placed.value)).collect()
 }

@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 
 use indexmap::IndexMap;
+use indexmap::IndexSet;
 
 use crate::pg::block::Block;
 use crate::pg::conf;
@@ -229,10 +230,8 @@ pub fn hba_block(topology: &Topology, node: &Node) -> Block {
 #[must_use]
 pub fn needed_rules(topology: &Topology, node: &Node) -> Vec<String> {
     let fed = topology.standbys().filter(|standby| topology.upstream(standby).name == node.name);
-    let mut lines = Vec::new();
-    for address in addresses(topology, fed) {
-        push_once(&mut lines, rule(topology, "replication", &address));
-    }
+    let mut lines: Vec<String> =
+        addresses(topology, fed).iter().map(|address| rule(topology, "replication", address)).collect();
     lines.extend(user_rules(topology));
     lines
 }
@@ -240,28 +239,23 @@ pub fn needed_rules(topology: &Topology, node: &Node) -> Vec<String> {
 /// One rule for every other node, so that roles can swap; from 11 on a second one for pg_rewind.
 fn replication_rules(topology: &Topology, node: &Node) -> Vec<String> {
     let others = topology.nodes.values().filter(|other| other.name != node.name);
-    let mut lines = Vec::new();
-    for address in addresses(topology, others) {
-        push_once(&mut lines, rule(topology, "replication", &address));
-        if topology.postgresql.version.dialect().rewind_by_grants {
-            push_once(&mut lines, rule(topology, REWIND_DATABASE, &address));
-        }
-    }
-    lines
+    let rewind = topology.postgresql.version.dialect().rewind_by_grants.then_some(REWIND_DATABASE);
+    let rules = addresses(topology, others).into_iter().flat_map(|address| {
+        let databases = ["replication"].into_iter().chain(rewind);
+        databases.map(move |database| rule(topology, database, &address))
+    });
+    rules.collect()
 }
 
-fn push_once(lines: &mut Vec<String>, line: String) {
-    if !lines.contains(&line) {
-        lines.push(line);
-    }
-}
-
-fn addresses<'a>(topology: &Topology, nodes: impl Iterator<Item = &'a Node>) -> Vec<String> {
-    let own: Vec<String> = nodes.map(|node| in_hba_form(&node.host)).collect();
-    if own.is_empty() || topology.replication.addresses.is_empty() {
-        own
+/// Each address once.
+fn addresses<'a>(topology: &Topology, mut nodes: impl Iterator<Item = &'a Node>) -> IndexSet<String> {
+    let given = &topology.replication.addresses;
+    if given.is_empty() {
+        nodes.map(|node| in_hba_form(&node.host)).collect()
+    } else if nodes.next().is_none() {
+        IndexSet::new()
     } else {
-        topology.replication.addresses.clone()
+        given.iter().cloned().collect()
     }
 }
 
@@ -308,26 +302,15 @@ fn hba_line(rule: &NewRule) -> String {
     hba::line(rule).expect("a validated rule has no line break and no NUL")
 }
 
-/// Returns the lines of pgpair's passfile on `node`: every other node, for replication and for pg_rewind.
+/// Returns the lines of pgpair's passfile, the same on every node: for replication and for pg_rewind.
 ///
 /// Empty where the topology has no replication password.
 #[must_use]
-pub fn passfile_entries(topology: &Topology, node: &Node) -> Vec<PassfileEntry> {
-    if topology.replication.password.is_none() {
-        return Vec::new();
-    }
-    let rewind = topology.postgresql.version.dialect().rewind_by_grants;
-    let databases: &[&str] = if rewind { &["replication", REWIND_DATABASE] } else { &["replication"] };
-    let others = topology.nodes.values().filter(|other| other.name != node.name);
-    others
-        .flat_map(|other| {
-            databases.iter().map(|database| PassfileEntry {
-                host: other.host.clone(),
-                port: other.port,
-                database: (*database).to_owned(),
-                user: topology.replication.user.clone(),
-            })
-        })
+pub fn passfile_entries(topology: &Topology) -> Vec<PassfileEntry> {
+    let rewind = topology.postgresql.version.dialect().rewind_by_grants.then_some(REWIND_DATABASE);
+    let databases = topology.replication.password.iter().flat_map(|_| ["replication"].into_iter().chain(rewind));
+    databases
+        .map(|database| PassfileEntry { database: database.to_owned(), user: topology.replication.user.clone() })
         .collect()
 }
 

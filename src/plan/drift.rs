@@ -14,6 +14,7 @@ use crate::pg::block;
 use crate::pg::block::Block;
 use crate::pg::block::Found;
 use crate::pg::conf;
+use crate::pg::conf::ConfValues;
 use crate::pg::conf::Origin;
 use crate::pg::conf::Placed;
 use crate::pg::guc;
@@ -54,10 +55,7 @@ pub fn configuration(
     sql: Option<&Sql>,
 ) -> Result<Option<ConfDrift>, Refusal> {
     let bad = |problem: String| Refusal::BadConf { node: node.name.clone(), problem };
-    let found =
-        block::find(&cluster.conf.main.text).map_err(|malformed| bad(format!("postgresql.conf: {malformed}")))?;
-    let values = cluster.conf.values().map_err(bad)?;
-    let elsewhere = cluster.conf.values_without_block().map_err(bad)?;
+    let ConfValues { block: found, values, elsewhere } = cluster.conf.read().map_err(bad)?;
     let wanted = desired::settings(topology, node);
     let comparison = Comparison { topology, node, sql, found: found.as_ref(), elsewhere: &elsewhere };
     comparison.refuse_shadowed(&wanted)?;
@@ -333,9 +331,7 @@ pub fn uses_passfile(node: &Node, cluster: &Cluster) -> bool {
 #[must_use]
 pub fn names_passfile(node: &Node, cluster: &Cluster) -> bool {
     let path = desired::passfile_path(node);
-    let in_conf = cluster
-        .conf
-        .values()
-        .is_ok_and(|values| values.get("primary_conninfo").is_some_and(|placed| placed.value.contains(&path)));
+    let conninfo = cluster.conf.read().ok().and_then(|mut read| read.values.remove("primary_conninfo"));
+    let in_conf = conninfo.is_some_and(|placed| placed.value.contains(&path));
     in_conf || cluster.markers.recovery_conf.as_ref().is_some_and(|text| text.contains(&path))
 }

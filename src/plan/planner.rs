@@ -4,12 +4,16 @@
 //! judged in the world that its predecessors will have left, so `start a` is in the plan of a cluster that does not
 //! exist yet.
 
+use std::collections::BTreeMap;
 use std::collections::BTreeSet;
 
 use crate::observed::Identity;
 use crate::observed::NodeObserved;
 use crate::observed::Observed;
 use crate::pg::block;
+use crate::pg::passfile;
+use crate::pg::secret::HIDDEN;
+use crate::pg::secret::Secret;
 use crate::plan::Action;
 use crate::plan::Blocked;
 use crate::plan::CloneFrom;
@@ -28,6 +32,7 @@ use crate::plan::Replaced;
 use crate::plan::StandbyFiles;
 use crate::plan::Step;
 use crate::plan::check::Check;
+use crate::plan::check::can_start;
 use crate::plan::check::check;
 use crate::plan::desired;
 use crate::plan::drift;
@@ -47,6 +52,8 @@ pub fn plan(topology: &Topology, observed: &Observed) -> Plan {
     let mut draft = Draft {
         topology,
         observed,
+        followers: followers(topology),
+        raised: BTreeSet::new(),
         world: observed.clone(),
         steps: Vec::new(),
         blocked: Vec::new(),
@@ -67,10 +74,18 @@ fn digest(value: &impl serde::Serialize) -> String {
     Digest::of(&serde_json::to_string(value).unwrap_or_default()).0
 }
 
+/// Nodes of a cluster up to which each standby has the slots of its future followers from the beginning: more would
+/// soon be more than `max_replication_slots`, and the role change makes them as well.
+const MOST_READY_SLOTS: usize = 8;
+
 /// A plan in the making.
 struct Draft<'a> {
     topology: &'a Topology,
     observed: &'a Observed,
+    /// The standbys that stream from each node.
+    followers: BTreeMap<&'a NodeName, Vec<&'a Node>>,
+    /// Running standbys that were configured before the primary.
+    raised: BTreeSet<NodeName>,
     /// What the steps so far will have left.
     world: Observed,
     steps: Vec<Step>,
@@ -92,12 +107,15 @@ impl<'a> Draft<'a> {
             PairState::Doubtful(refusal) => return self.halt(refusal),
             PairState::PrimaryUnusable(refusal) => return self.block(primary, refusal),
         }
-        self.tend(primary);
+        self.files(primary, Impact::None);
+        self.replication_role(primary);
+        self.slots(primary);
         for standby in self.top_down() {
             self.standby(standby);
         }
+        let own: BTreeSet<String> = self.topology.nodes.values().map(Node::slot_name).collect();
         for node in self.topology.nodes.values() {
-            self.idle_slots(node);
+            self.idle_slots(&own, node);
         }
     }
 
@@ -176,14 +194,22 @@ impl<'a> Draft<'a> {
             with_password: self.topology.admin.password.is_some(),
             conf: desired::conf_block(self.topology, primary, &settings),
             hba: desired::hba_block(self.topology, primary),
-            passfile: desired::passfile_entries(self.topology, primary),
+            passfile: desired::passfile_entries(self.topology),
         };
         self.step(primary, Action::CreatePrimary(create), Impact::None, Reason::NothingYet);
         self.step(primary, Action::Start { role: Role::Primary }, Impact::None, Reason::JustMade);
     }
 
+    /// Leaves a stopped node alone whose server could not start whatever its files say.
+    fn only_if_startable(&mut self, node: &Node) {
+        if let Err(refusal) = can_start(node, self.topology, &self.world) {
+            self.block(node, refusal);
+        }
+    }
+
     /// Starts a primary that has data, configured first.
     fn revive(&mut self, primary: &Node) {
+        self.only_if_startable(primary);
         // A copy that would come up as a second primary gets its standby files before anything is started.
         for standby in self.topology.standbys() {
             self.complete_copy(standby);
@@ -205,23 +231,15 @@ impl<'a> Draft<'a> {
             let primary = self.world.node(&self.topology.primary().name).sql();
             if runs && primary.is_some_and(|primary| drift::too_low(self.topology, standby, primary).is_none()) {
                 self.files(standby, Impact::None);
-                self.streaming(standby, Reason::Verification);
+                self.streaming(standby);
+                self.raised.insert(standby.name.clone());
             }
         }
     }
 
-    fn streaming(&mut self, standby: &Node, reason: Reason) {
+    fn streaming(&mut self, standby: &Node) {
         let upstream = self.topology.upstream(standby).name.clone();
-        self.step(standby, Action::Streaming { upstream }, Impact::None, reason);
-    }
-
-    /// Files, role and slots of a node that runs, or will by then.
-    fn tend(&mut self, node: &Node) {
-        self.files(node, Impact::None);
-        if node.role == Role::Primary {
-            self.replication_role(node);
-        }
-        self.slots(node);
+        self.step(standby, Action::Streaming { upstream }, Impact::None, Reason::Verification);
     }
 
     /// postgresql.conf, pg_hba.conf and passfile. `at_start`: the impact of the start that puts a stopped node's in force.
@@ -253,18 +271,19 @@ impl<'a> Draft<'a> {
             }
         }
         let Some(cluster) = self.world.node(&node.name).cluster() else { return };
-        let before = Digest::of(&cluster.hba);
         match drift::rules(self.topology, node, cluster) {
             Err(refusal) => return self.block(node, refusal),
             Ok(None) => {
                 let unread = self.world.node(&node.name).sql().is_some_and(|sql| !sql.hba_loaded);
-                let block = desired::hba_block(self.topology, node);
-                if unread && drift::has_rules(&cluster.hba, &block) {
+                let block = unread.then(|| desired::hba_block(self.topology, node));
+                if let Some(block) = block.filter(|block| drift::has_rules(&cluster.hba, block)) {
+                    let before = Digest::of(&cluster.hba);
                     self.step(node, Action::Hba { block, before }, Impact::Reload, Reason::NotInForce);
                 }
             }
             Ok(Some(block)) => {
                 let impact = if is_running { Impact::Reload } else { at_start };
+                let before = Digest::of(&cluster.hba);
                 self.step(node, Action::Hba { block, before }, impact, Reason::RulesMissing);
             }
         }
@@ -282,7 +301,7 @@ impl<'a> Draft<'a> {
     }
 
     fn passfile(&mut self, node: &Node) {
-        let entries = desired::passfile_entries(self.topology, node);
+        let entries = desired::passfile_entries(self.topology);
         let Some(cluster) = self.world.node(&node.name).cluster() else { return };
         if !entries.is_empty() && drift::uses_passfile(node, cluster) {
             let in_use = node.role == Role::Standby && drift::names_passfile(node, cluster);
@@ -315,40 +334,41 @@ impl<'a> Draft<'a> {
         let for_role_change = drift::owns_rules(node, cluster) && node.role == Role::Standby;
         let was_stopped =
             self.observed.node(&node.name).cluster().is_some() && self.observed.node(&node.name).sql().is_none();
-        for other in self.topology.nodes.values().filter(|other| other.name != node.name) {
-            let feeds = feeds(self.topology, node, other);
-            let name = other.slot_name();
-            if feeds {
-                let reason = if was_stopped { Reason::KnownAfterStart } else { Reason::Missing };
-                self.step(node, Action::Slot { name, reserve: true }, Impact::None, reason);
-            } else if for_role_change {
+        for follower in self.followers_of(node) {
+            let reason = if was_stopped { Reason::KnownAfterStart } else { Reason::Missing };
+            self.step(node, Action::Slot { name: follower.slot_name(), reserve: true }, Impact::None, reason);
+        }
+        if for_role_change && self.topology.nodes.len() <= MOST_READY_SLOTS {
+            let fed = self.fed_slots(node);
+            let others = self.topology.nodes.values().filter(|other| other.name != node.name);
+            for name in others.map(Node::slot_name).filter(|name| !fed.contains(name)) {
                 self.step(node, Action::Slot { name, reserve: false }, Impact::None, Reason::ForRoleChange);
             }
         }
     }
 
+    fn followers_of(&self, node: &Node) -> Vec<&'a Node> {
+        self.followers.get(&node.name).cloned().unwrap_or_default()
+    }
+
+    fn fed_slots(&self, node: &Node) -> BTreeSet<String> {
+        self.followers_of(node).into_iter().map(Node::slot_name).collect()
+    }
+
     /// A slot that feeds nobody must not hold back WAL.
-    fn idle_slots(&mut self, node: &Node) {
+    fn idle_slots(&mut self, own: &BTreeSet<String>, node: &Node) {
         let seen = self.world.node(&node.name);
         let (Some(cluster), Some(_)) = (seen.cluster(), seen.sql()) else { return };
-        let own: Vec<String> = self.topology.nodes.values().map(Node::slot_name).collect();
-        let fed: Vec<String> = self
-            .topology
-            .nodes
-            .values()
-            .filter(|other| feeds(self.topology, node, other))
-            .map(Node::slot_name)
-            .collect();
+        let fed = if self.topology.replication.slots { self.fed_slots(node) } else { BTreeSet::new() };
         let idle = cluster.slots.iter().filter(|(name, slot)| {
-            let is_ours = name.starts_with("pgpair_") || own.contains(name);
-            let keeps_wal = slot.reserved || !own.contains(name);
-            slot.physical
-                && !slot.active
-                && is_ours
-                && keeps_wal
-                && !(self.topology.replication.slots && fed.contains(name))
+            let is_ours = name.starts_with("pgpair_") || own.contains(*name);
+            let keeps_wal = slot.reserved || !own.contains(*name);
+            slot.physical && !slot.active && is_ours && keeps_wal && !fed.contains(*name)
         });
         let idle: Vec<String> = idle.map(|(name, _)| name.clone()).collect();
+        if idle.is_empty() {
+            return;
+        }
         for name in idle {
             self.step(node, Action::DropSlot { name }, Impact::None, Reason::FeedsNobody);
         }
@@ -368,18 +388,24 @@ impl<'a> Draft<'a> {
                 let replaced = Some(Replaced::Cluster(found.clone()));
                 self.clone(standby, replaced, Impact::Destroy, Reason::OtherCluster(found));
             }
-            StandbyState::WithoutStandbyFiles => self.complete_copy(standby),
+            StandbyState::WithoutStandbyFiles => {
+                self.only_if_startable(standby);
+                self.complete_copy(standby);
+            }
             StandbyState::Stopped => {
+                self.only_if_startable(standby);
                 self.files(standby, Impact::None);
                 self.mark(standby);
             }
             StandbyState::Runs => {
-                let primary = self.observed.node(&self.topology.primary().name).sql();
-                if primary.is_some_and(|primary| drift::too_low(self.topology, standby, primary).is_some()) {
-                    // The primary has less by now, and that must have arrived here first.
-                    self.streaming(standby, Reason::Verification);
+                if !self.raised.contains(&standby.name) {
+                    let primary = self.observed.node(&self.topology.primary().name).sql();
+                    if primary.is_some_and(|primary| drift::too_low(self.topology, standby, primary).is_some()) {
+                        // The primary has less by now, and that must have arrived here first.
+                        self.streaming(standby);
+                    }
+                    self.files(standby, Impact::None);
                 }
-                self.files(standby, Impact::None);
                 let marked = check(&standby.name, &self.standby_files(standby), self.topology, &self.world);
                 if let Check::Blocked(_) = marked {
                     let found = "follows another upstream by its recovery.conf while it runs; stop it, and apply again";
@@ -392,11 +418,11 @@ impl<'a> Draft<'a> {
         if self.is_stuck(upstream) {
             return;
         }
-        let reason =
-            if self.observed.node(&standby.name).cluster().is_some() { Reason::Stopped } else { Reason::NoData };
+        let is_new = self.observed.node(&standby.name).cluster().is_none_or(|cluster| cluster.identity != identity);
+        let reason = if is_new { Reason::JustMade } else { Reason::Stopped };
         self.step(standby, Action::Start { role: Role::Standby }, Impact::None, reason);
-        self.streaming(standby, Reason::Verification);
-        self.tend(standby);
+        self.streaming(standby);
+        self.slots(standby);
         self.step(standby, Action::RemoveOld, Impact::None, Reason::Replaced);
     }
 
@@ -442,16 +468,20 @@ impl<'a> Draft<'a> {
             conf: desired::conf_block(self.topology, standby, &settings),
             hba: desired::hba_block(self.topology, standby),
             recovery_conf: desired::recovery_conf(self.topology, standby, None),
-            passfile: desired::passfile_entries(self.topology, standby),
+            passfile: desired::passfile_entries(self.topology),
             replaces,
         };
         self.step(standby, Action::Clone(clone), impact, reason);
     }
 }
 
-/// Whether `node` is the one that `other` streams from.
-fn feeds(topology: &Topology, node: &Node, other: &Node) -> bool {
-    other.role == Role::Standby && topology.upstream(other).name == node.name
+/// The standbys that stream from each node.
+fn followers(topology: &Topology) -> BTreeMap<&NodeName, Vec<&Node>> {
+    let mut followers: BTreeMap<&NodeName, Vec<&Node>> = BTreeMap::new();
+    for standby in topology.standbys() {
+        followers.entry(&topology.upstream(standby).name).or_default().push(standby);
+    }
+    followers
 }
 
 /// A socket folder that os_user can write, where the build's own is not one.
@@ -506,10 +536,9 @@ fn diff_of(topology: &Topology, seen: &NodeObserved, action: &Action) -> Vec<Fil
         before: redact::hba_text(before),
         after: redact::hba_text(after),
     };
-    let passfile = |entries: &[PassfileEntry]| {
-        let lines = entries.iter().map(|entry| {
-            format!("{}:{}:{}:{}:{}\n", entry.host, entry.port, entry.database, entry.user, crate::pg::secret::HIDDEN)
-        });
+    let passfile_lines = |entries: &[PassfileEntry]| {
+        let lines =
+            entries.iter().map(|entry| passfile::line(&entry.database, &entry.user, &Secret::new(HIDDEN.to_owned())));
         let after: String = lines.collect();
         (!after.is_empty()).then(|| FileDiff { file: desired::PASSFILE.into(), before: String::new(), after })
     };
@@ -525,11 +554,11 @@ fn diff_of(topology: &Topology, seen: &NodeObserved, action: &Action) -> Vec<Fil
     match action {
         Action::CreatePrimary(create) => {
             let files = [conf("", &create.conf.text()), hba("", &create.hba.text())];
-            files.into_iter().chain(passfile(&create.passfile)).collect()
+            files.into_iter().chain(passfile_lines(&create.passfile)).collect()
         }
         Action::Clone(clone) => {
             let mut files = vec![conf("", &clone.conf.text()), hba("", &clone.hba.text())];
-            files.extend(passfile(&clone.passfile));
+            files.extend(passfile_lines(&clone.passfile));
             files.push(standby_files(None, clone.recovery_conf.as_ref()));
             files
         }
@@ -550,7 +579,7 @@ fn diff_of(topology: &Topology, seen: &NodeObserved, action: &Action) -> Vec<Fil
             let after = block::put_before_rules(before, block).ok();
             after.filter(|after| after != before).map(|after| hba(before, &after)).into_iter().collect()
         }
-        Action::Passfile { entries } => passfile(entries).into_iter().collect(),
+        Action::Passfile { entries } => passfile_lines(entries).into_iter().collect(),
         Action::Start { .. }
         | Action::ReplicationRole(_)
         | Action::Slot { .. }

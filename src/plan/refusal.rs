@@ -159,7 +159,7 @@ impl Refusal {
     pub fn remedy(&self) -> String {
         match self {
             Self::NotSupported { .. } => "take it out of the topology, or do that part by hand".into(),
-            Self::OutOfReach { .. } => "make its files readable for the servers' OS user, or run pgpair as that user or root".into(),
+            Self::OutOfReach { .. } => "make its files readable for the servers' OS user, and run pgpair as that user or root".into(),
             Self::NoAnswer { .. } => "see the server's log; try again when it answers".into(),
             Self::TwoPrimaries { .. } => {
                 "nothing is changed while two nodes accept writes: decide which one is right, stop the other by hand, and plan again".into()

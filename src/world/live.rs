@@ -87,6 +87,21 @@ impl Live {
         self
     }
 
+    /// Sees that every password of the topology can be had, before anything is judged or begun that rests on one.
+    ///
+    /// # Errors
+    ///
+    /// [`Failure`] that names the first one which can't.
+    pub async fn check_secrets(&self) -> Result<(), Failure> {
+        let passwords =
+            [("admin", &self.topology.admin.password), ("replication", &self.topology.replication.password)];
+        for (key, reference) in passwords {
+            let found = self.secrets.get_optional(reference.as_ref()).await;
+            found.map_err(|error| no_secret(format!("`{key}.password`: {error}"), error))?;
+        }
+        Ok(())
+    }
+
     async fn site(&self, name: &NodeName) -> Result<Site<'_>, Failure> {
         let node = self.topology.nodes.get(name);
         let node = node.ok_or_else(|| Failure::new(format!("the topology has no node `{name}`")))?;
@@ -224,11 +239,7 @@ impl Site<'_> {
     }
 
     fn bad_secret(&self, error: SecretError) -> Failure {
-        let failure = self.failure(&error).with_output(error.output);
-        match error.remedy {
-            Some(remedy) => failure.with_remedy(remedy),
-            None => failure,
-        }
+        no_secret(format!("node `{}`: {error}", self.node.name), error)
     }
 
     fn not_run(&self, error: &RunError) -> Failure {
@@ -236,5 +247,13 @@ impl Site<'_> {
             RunError::Interrupted { .. } => Failure::interrupted(),
             RunError::Start { .. } | RunError::Timeout { .. } | RunError::Wait { .. } => self.failure(error),
         }
+    }
+}
+
+fn no_secret(message: String, error: SecretError) -> Failure {
+    let failure = Failure::new(message).with_output(error.output);
+    match error.remedy {
+        Some(remedy) => failure.with_remedy(remedy),
+        None => failure,
     }
 }

@@ -249,8 +249,12 @@ fn try_lock_folder(folder: &Path) -> io::Result<Try> {
     }
 }
 
+/// Whether no lock file can be made: it may not, or a file is where a folder should be.
 fn is_write_denied(error: &io::Error) -> bool {
-    [io::ErrorKind::PermissionDenied, io::ErrorKind::ReadOnlyFilesystem].contains(&error.kind())
+    use io::ErrorKind::NotADirectory;
+    use io::ErrorKind::PermissionDenied;
+    use io::ErrorKind::ReadOnlyFilesystem;
+    [PermissionDenied, ReadOnlyFilesystem, NotADirectory].contains(&error.kind())
 }
 
 /// Whether an open file is the one that the path leads to.

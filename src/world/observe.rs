@@ -203,17 +203,19 @@ impl Local {
             data_dir: node.data_dir.clone(),
             config_dir: node.config_dir.clone(),
             owner: (seat.uid(), seat.user().to_owned()),
-            passfile: passfile_text(topology, node, passwords),
+            passfile: passfile_text(topology, passwords),
             root_makes_parents: rustix::process::geteuid().is_root(),
         };
+        let (found, running) = seat.blocking(move || files_and_server(&expected)).await;
         let (host, port) = (node.host.clone(), node.port);
-        let look = move || {
-            let (found, running) = files_and_server(&expected);
-            let is_own = running.known().is_some_and(|running| running.port == Some(port));
-            let port_taken = if is_own { Reading::Absent } else { ports::taken(&host, port) };
-            Self { found, running, port_taken }
+        let port_taken = if running.known().is_some_and(|running| running.port == Some(port)) {
+            Reading::Absent
+        } else {
+            // With our own rights: the node's user sees only whether a port is taken, root also by whom.
+            let own = Seat::of(None).unwrap_or_else(|_| Arc::clone(seat));
+            own.blocking(move || ports::taken(&host, port)).await
         };
-        seat.blocking(look).await
+        Self { found, running, port_taken }
     }
 }
 
@@ -243,11 +245,10 @@ fn files_and_server(expected: &place::Expected) -> (Found, Reading<Running>) {
     }
 }
 
-fn passfile_text(topology: &Topology, node: &Node, passwords: &Passwords) -> Result<String, String> {
+fn passfile_text(topology: &Topology, passwords: &Passwords) -> Result<String, String> {
     let Some(password) = passwords.replication.as_ref().map_err(Clone::clone)? else { return Ok(String::new()) };
-    let entries = desired::passfile_entries(topology, node);
-    let lines =
-        entries.iter().map(|entry| passfile::line(&entry.host, entry.port, &entry.database, &entry.user, password));
+    let entries = desired::passfile_entries(topology);
+    let lines = entries.iter().map(|entry| passfile::line(&entry.database, &entry.user, password));
     Ok(lines.collect())
 }
 

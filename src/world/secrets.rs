@@ -83,7 +83,10 @@ impl Secrets {
         let path = Path::new(&self.base_dir).join(path);
         let seat = own_seat()?;
         seat.blocking(move || {
-            let unreadable = |error: std::io::Error| refused(format!("`{}`: {error}", path.display()));
+            let unreadable = |error: std::io::Error| {
+                let remedy = "write the password to that file, readable for whoever runs pgpair, or correct its path";
+                refused(format!("it can't be read: {error}")).with_remedy(remedy.to_owned())
+            };
             let found = std::fs::metadata(&path).map_err(unreadable)?;
             // As libpq: a passfile that others can read is not read at all.
             if found.is_file() && found.mode() & 0o077 != 0 {
@@ -133,7 +136,7 @@ fn fit(mut bytes: Vec<u8>) -> Result<Secret, SecretError> {
     }
     let text = String::from_utf8(bytes).map_err(|_| refused("it is not UTF-8 text"))?;
     if text.is_empty() {
-        return Err(refused("it is empty"));
+        return Err(refused("it is empty").with_remedy("put the password there".to_owned()));
     }
     if text.contains(['\0', '\n', '\r']) {
         return Err(refused("it has a line break or a NUL in it, which a passfile can't hold"));

@@ -3,6 +3,8 @@
 //! Run as root, servers and their files belong to user `postgres`, as PostgreSQL refuses to run as root; else to
 //! whoever runs the tests. Whatever was started is stopped when a [`Workspace`] is dropped, also in a panic.
 
+#![allow(dead_code, reason = "each test binary uses its own part of this")]
+
 use std::fs;
 use std::net::TcpListener;
 use std::os::unix::fs::PermissionsExt;
@@ -42,7 +44,7 @@ pub(crate) struct Ran {
 }
 
 impl Ran {
-    fn of(output: &Output) -> Self {
+    pub(crate) fn of(output: &Output) -> Self {
         let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
         Self { code: output.status.code(), stdout: text(&output.stdout), stderr: text(&output.stderr) }
     }

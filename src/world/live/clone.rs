@@ -114,12 +114,7 @@ impl Site<'_> {
         }
         let mut passfile = None;
         if self.topology().replication.password.is_some() {
-            let entry = PassfileEntry {
-                host: clone.host.clone(),
-                port: clone.port,
-                database: "replication".to_owned(),
-                user: clone.user.clone(),
-            };
+            let entry = PassfileEntry { database: "replication".to_owned(), user: clone.user.clone() };
             let text = self.passfile_text(&[entry]).await?;
             let file = self.private_temp(text).await?;
             let path = file.path().to_string_lossy().into_owned();
@@ -133,15 +128,7 @@ impl Site<'_> {
         if output.status.success() {
             return Ok(());
         }
-        let lines = output.stderr_lines();
-        let is_full = lines.iter().any(|line| line.contains("No space left on device"));
-        let what = if is_full {
-            format!("no space was left for the copy of {}", clone.source)
-        } else {
-            format!("pg_basebackup from {} ended with {}", clone.source, output.ending())
-        };
-        let failure = self.failure(what).with_output(lines);
-        Err(if is_full { failure.with_remedy("free space on that file system") } else { failure })
+        Err(self.not_made(&format!("pg_basebackup from {}", clone.source), &output))
     }
 
     /// Waits for the copy's end, and tells meanwhile how far it is.

@@ -143,8 +143,7 @@ impl Site<'_> {
 
     pub(super) async fn passfile_text(&self, entries: &[PassfileEntry]) -> Result<String, Failure> {
         let password = self.replication_password().await?;
-        let line =
-            |entry: &PassfileEntry| passfile::line(&entry.host, entry.port, &entry.database, &entry.user, &password);
+        let line = |entry: &PassfileEntry| passfile::line(&entry.database, &entry.user, &password);
         Ok(entries.iter().map(line).collect())
     }
 

@@ -24,6 +24,7 @@ use crate::world::files::PRIVATE;
 use crate::world::live::Site;
 use crate::world::live::server::Life;
 use crate::world::process::Command;
+use crate::world::process::Output;
 
 impl Site<'_> {
     pub(super) async fn create_primary(&self, create: &CreatePrimary) -> Result<(), Failure> {
@@ -61,10 +62,22 @@ impl Site<'_> {
         drop(pwfile);
         let output = output.map_err(|error| self.not_run(&error))?;
         if !output.status.success() {
-            let failure = self.failure(format!("initdb ended with {}", output.ending()));
-            return Err(failure.with_output(output.lines()));
+            return Err(self.not_made("initdb", &output));
         }
         self.write_configuration(&new, &create.conf, &create.hba, &create.passfile).await
+    }
+
+    /// Says how a program that makes a data directory has failed, in its own words.
+    pub(super) fn not_made(&self, program: &str, output: &Output) -> Failure {
+        let lines = output.stderr_lines();
+        let failure = if lines.iter().any(|line| line.contains("No space left on device")) {
+            self.failure(format!("no space was left for {program} in `{}`", self.folder().display()))
+                .with_remedy("free space on that file system, and apply again")
+        } else {
+            self.failure(format!("{program} ended with {}", output.ending()))
+                .with_remedy("nothing of it was left: remove the cause, and apply again")
+        };
+        failure.with_output(lines)
     }
 
     /// Writes pgpair's parts of the configuration into a data directory that no server runs on.

@@ -201,7 +201,6 @@ impl Site<'_> {
             .with_server_environment()
             .dir(&data_dir)
             .timeout(self.live.timeout);
-        #[expect(clippy::disallowed_methods, reason = "log files have times, and this is `world`")]
         let since = SystemTime::now();
         let output = command.output(&self.seat).await.map_err(|error| self.not_run(&error))?;
         if !output.status.success() {

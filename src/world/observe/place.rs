@@ -26,6 +26,7 @@ use crate::observed::Slot;
 use crate::pg::conf;
 use crate::pg::conf::ConfFile;
 use crate::pg::conf::ConfFiles;
+use crate::pg::conf::ConfValues;
 use crate::pg::control::BadControl;
 use crate::pg::control::Control;
 use crate::pg::control::SIZE;
@@ -109,7 +110,7 @@ impl Look<'_> {
     fn data_dir(&mut self) -> Result<DataDir, String> {
         let metadata = match fs::metadata(self.dir) {
             Ok(metadata) => metadata,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            Err(error) if is_nothing(&error) => {
                 let dangling = fs::symlink_metadata(self.dir).is_ok();
                 return Ok(if dangling {
                     DataDir::Foreign("a symbolic link to nothing".into())
@@ -122,7 +123,11 @@ impl Look<'_> {
         if !metadata.is_dir() {
             return Ok(DataDir::Foreign("not a directory".into()));
         }
-        let names = names_in(self.dir)?;
+        let names = names_in(self.dir).map_err(|why| {
+            let (uid, user) = &self.expected.owner;
+            let owner = metadata.uid();
+            if owner == *uid { why } else { format!("{why}; it belongs to user number {owner}, not to {user}") }
+        })?;
         if names.is_empty() {
             return Ok(DataDir::Empty);
         }
@@ -270,7 +275,7 @@ impl Look<'_> {
     /// Refuses a configuration that leads to other files than those which were read here.
     fn follows_no_other_files(&self, conf: &ConfFiles) -> Result<(), String> {
         // A syntax error is the planner's to tell.
-        let Ok(values) = conf.values() else { return Ok(()) };
+        let Ok(ConfValues { values, .. }) = conf.read() else { return Ok(()) };
         let hba = self.conf_path("pg_hba.conf").display().to_string();
         for (name, ours) in [("hba_file", &hba), ("data_directory", &self.expected.data_dir)] {
             if let Some(placed) = values.get(name).filter(|placed| !same_file(&placed.value, ours)) {
@@ -324,10 +329,10 @@ impl Look<'_> {
             return Some(format!("{} is a mount point and can't be renamed", self.dir.display()));
         }
         let existing = parent.ancestors().find(|ancestor| ancestor.exists())?;
-        if existing != parent && self.expected.root_makes_parents {
-            return None;
-        }
         let why = if existing.is_dir() {
+            if existing != parent && self.expected.root_makes_parents {
+                return None;
+            }
             rustix::fs::access(existing, Access::WRITE_OK | Access::EXEC_OK).err()?.to_string()
         } else {
             "not a directory".to_owned()
@@ -405,9 +410,14 @@ fn read_text(path: &Path) -> Result<Option<Text>, String> {
 fn exists(path: &Path) -> Result<bool, String> {
     match fs::symlink_metadata(path) {
         Ok(_) => Ok(true),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+        Err(error) if is_nothing(&error) => Ok(false),
         Err(error) => Err(cant_read(path, &error)),
     }
+}
+
+/// Whether there is nothing at a path; below a file there can't be anything.
+fn is_nothing(error: &io::Error) -> bool {
+    [io::ErrorKind::NotFound, io::ErrorKind::NotADirectory].contains(&error.kind())
 }
 
 fn names_in(dir: &Path) -> Result<Vec<String>, String> {
@@ -528,8 +538,12 @@ mod tests {
     #[test]
     fn where_the_parent_is_a_file_nothing_can_be_made() {
         let (_keep, data) = folder(&[("file", "")]);
-        let why = look_at(&data.join("file/below")).place.expect_err("out of reach");
-        assert!(why.ends_with("can't be read: Not a directory (os error 20)"), "{why}");
+        for below in ["file/below", "file/further/below"] {
+            let place = look_at(&data.join(below)).place.expect("a place");
+            assert!(matches!(place.data_dir, DataDir::Absent));
+            let why = place.not_writable.expect("a reason");
+            assert!(why.ends_with("file: not a directory"), "{why}");
+        }
     }
 
     fn conf_of(data: &Path) -> Result<ConfFiles, String> {
@@ -555,7 +569,7 @@ mod tests {
         assert_eq!(paths(&conf.main.includes[0]), ["conf.d/10.conf", "conf.d/9.conf"], "in the order of bytes");
         assert_eq!(paths(&conf.main.includes[1]), [""; 0]);
         assert_eq!(conf.main.includes[2][0].includes[0][0].path, "more/y.conf", "relative to the including file");
-        let values = conf.values().expect("good files");
+        let values = conf.read().expect("good files").values;
         assert_eq!((values["port"].value.as_str(), values["work_mem"].value.as_str()), ("9", "2MB"));
     }
 
