@@ -201,10 +201,10 @@ impl Findings {
     #[must_use]
     pub fn text(&self, fancy: bool) -> String {
         let handler = GraphicalReportHandler::new_themed(GraphicalTheme::unicode()).with_width(100);
+        let source = harmless(&without_secrets(&self.text));
         let mut all = String::new();
         for diagnostic in &self.diagnostics {
-            let source = harmless(&without_secrets(&self.text));
-            let shown = Shown { diagnostic, source: NamedSource::new(visible(&self.name), source) };
+            let shown = Shown { diagnostic, source: NamedSource::new(visible(&self.name), source.clone()) };
             let mut text = String::new();
             if fancy && handler.render_report(&mut text, &shown).is_ok() {
                 all.push_str(&text);

@@ -17,6 +17,7 @@ pub mod pg {
     pub mod control;
     pub mod guc;
     pub mod hba;
+    pub mod history;
     pub mod lsn;
     pub mod passfile;
     pub mod scram;

@@ -3,6 +3,7 @@
 //! Plain data, already validated: every reference resolves, there is exactly one primary, and every value
 //! is one that PostgreSQL of that version can read. `topology/` has the way from YAML to here.
 
+use std::collections::HashMap;
 use std::fmt;
 
 use indexmap::IndexMap;
@@ -12,6 +13,7 @@ use crate::pg::version::Major;
 use crate::topology::diagnostic::Diagnostic;
 use crate::topology::diagnostic::Report;
 use crate::topology::model::Draft;
+use crate::topology::spans::Yaml;
 
 pub mod advice;
 pub mod diagnostic;
@@ -42,14 +44,30 @@ pub fn parse_with_advice(
     base_dir: &str,
 ) -> Result<(Topology, Vec<Diagnostic>), Vec<Diagnostic>> {
     let mut report = Report::on(file);
-    let draft = spans::read(source, &mut report).and_then(|yaml| Draft::of(&yaml, &mut report));
+    let yaml = spans::read(source, &mut report);
+    let draft = yaml.as_ref().and_then(|yaml| Draft::of(yaml, &mut report));
     let topology = draft.clone().and_then(|draft| validate::topology(draft, base_dir, &mut report));
     match topology.zip(draft) {
         Some((topology, draft)) if report.is_empty() => {
             let advice = advice::advice(&topology, &draft, file);
             Ok((topology, advice))
         }
-        Some(_) | None => Err(report.into_diagnostics()),
+        Some(_) | None => {
+            let mut diagnostics = report.into_diagnostics();
+            hide_secrets(&mut diagnostics, yaml.as_ref());
+            Err(diagnostics)
+        }
+    }
+}
+
+/// Hides what may be a literal secret: a password in the wrong place is judged, and quoted, as what belongs there.
+fn hide_secrets(diagnostics: &mut [Diagnostic], yaml: Option<&Yaml>) {
+    let secrets = yaml.into_iter().flat_map(Yaml::secrets);
+    let by_place: HashMap<usize, &str> = secrets.filter_map(|yaml| Some((yaml.span.offset, yaml.as_text()?))).collect();
+    for diagnostic in diagnostics {
+        if let Some(secret) = diagnostic.span.and_then(|span| by_place.get(&span.offset)) {
+            diagnostic.hide(secret);
+        }
     }
 }
 

@@ -69,7 +69,9 @@ fn lex(line: &str) -> Result<Option<(&str, String)>, NotASetting> {
     if rest.is_empty() || rest.starts_with('#') {
         return Ok(None);
     }
-    let name = &rest[..qualified_name(rest).ok_or(NotASetting)?];
+    // The lexer takes the longest token: `a-5` is one word, and no name.
+    let len = qualified_name(rest).filter(|len| *len == unquoted(rest)).ok_or(NotASetting)?;
+    let name = &rest[..len];
     let mut rest = skip_blanks(&rest[name.len()..]);
     if let Some(after) = rest.strip_prefix('=') {
         rest = skip_blanks(after);
@@ -116,12 +118,17 @@ fn lex_value(text: &str) -> Result<(String, &str), NotASetting> {
     Ok((text[..len].to_owned(), &text[len..]))
 }
 
+/// Returns how much at the start an unquoted text would take.
+fn unquoted(text: &str) -> usize {
+    span(text, |c| is_letter_or_digit(c) || "-._:/".contains(c))
+}
+
 /// Returns the length of an unquoted word. Two words with one dot are a qualified name to the lexer, and no value.
 fn bare_word(text: &str) -> Option<usize> {
     if !text.starts_with(is_letter) {
         return None;
     }
-    let len = span(text, |c| is_letter_or_digit(c) || "-._:/".contains(c));
+    let len = unquoted(text);
     let is_qualified = qualified_name(text) == Some(len) && text[..len].contains('.');
     (!is_qualified).then_some(len)
 }
@@ -162,7 +169,11 @@ fn unquote(body: &str) -> Result<(String, &str), NotASetting> {
                 value.push(b'\'');
                 at += 1;
             }
-            b'\'' => return Ok((String::from_utf8_lossy(&value).into_owned(), &body[at..])),
+            b'\'' => {
+                // `\0` ends the text in C.
+                let value = value.split(|byte| *byte == 0).next().unwrap_or_default();
+                return Ok((String::from_utf8_lossy(value).into_owned(), &body[at..]));
+            }
             b'\\' => {
                 let escaped = *bytes.get(at).ok_or(NotASetting)?;
                 at += 1;
@@ -344,6 +355,7 @@ mod tests {
             (r"a = 'a\'b'", "a'b"),
             (r"a = '\n\\\101\x41'", "\n\\Ax41"),
             (r"a = '\303\244'", "ä"),
+            (r"a = 'b\0c'", "b"),
             ("a = ''", ""),
             ("my.par = x", "x"),
         ];
@@ -379,6 +391,9 @@ mod tests {
             "a.b.c = x",
             "my.1x = x",
             "my.a-b = x",
+            "a-5",
+            "a.5",
+            "a.",
             "\u{feff}# comment",
         ];
         for line in bad {
@@ -401,6 +416,15 @@ mod tests {
         assert_eq!(values["port"].file, "conf.d/x.conf");
         assert_eq!(values["port"].value, "2");
         assert_eq!(values["work_mem"].origin, Origin::Auto);
+    }
+
+    #[test]
+    fn the_line_straight_after_the_block_stands_after_it() {
+        let text = "port = 1\n# BEGIN pgpair orders/a 0\nport = 2\n# END pgpair\nwork_mem = 1MB\n";
+        let files = ConfFiles { main: file("postgresql.conf", text, vec![]), auto: None };
+        let ConfValues { values, elsewhere, .. } = files.read().expect("a good file");
+        assert_eq!((values["port"].origin, values["work_mem"].origin), (Origin::Block, Origin::After));
+        assert_eq!(elsewhere["port"].origin, Origin::Before);
     }
 
     #[test]

@@ -43,12 +43,14 @@ impl Conninfo {
         self.to_string()
     }
 
-    /// Returns the text with the password hidden.
+    /// Returns the text with its secrets hidden.
+    ///
+    /// Also those that libpq would not read as such: `application_name= password=x` is one pair.
     #[must_use]
     pub fn redacted(&self) -> String {
         let mut shown = self.clone();
         for (key, value) in &mut shown.pairs {
-            if ["password", "sslpassword"].contains(&key.as_str()) {
+            if is_secret(key) || may_hold_secret(value) {
                 HIDDEN.clone_into(value);
             }
         }
@@ -60,7 +62,7 @@ impl Conninfo {
     ///
     /// # Errors
     ///
-    /// [`BadConninfo`] where libpq would refuse the text. Keys are not checked.
+    /// [`BadConninfo`] where libpq would refuse the text, and for a URI. Keys may be any word.
     pub fn parse(text: &str) -> Result<Self, BadConninfo> {
         let mut conninfo = Self::new();
         let mut chars = text.chars().peekable();
@@ -78,6 +80,10 @@ impl Conninfo {
             if key.is_empty() || chars.next() != Some('=') {
                 return Err(BadConninfo("a key without `=`"));
             }
+            // Such as the beginning of a URI, password and all.
+            if !key.chars().all(|c| c.is_ascii_alphanumeric() || c == '_') {
+                return Err(BadConninfo("a key that is no word"));
+            }
             while chars.next_if(is_blank).is_some() {}
             let mut value = String::new();
             let quoted = chars.next_if_eq(&'\'').is_some();
@@ -93,6 +99,23 @@ impl Conninfo {
             conninfo.set(&key, &value);
         }
     }
+}
+
+/// What names a secret: a password, or what 18 takes in its place.
+const SECRETS: [&str; 4] = ["password", "oauth_client_secret", "scram_client_key", "scram_server_key"];
+
+fn is_secret(key: &str) -> bool {
+    let key = key.to_ascii_lowercase();
+    SECRETS.iter().any(|name| key.ends_with(name))
+}
+
+/// Whether a text, whatever it is, gives a password as a connection string does.
+#[must_use]
+pub fn may_hold_secret(text: &str) -> bool {
+    let text = text.to_ascii_lowercase();
+    let is_given = |name: &str| text.split(name).skip(1).any(|rest| rest.trim_start().starts_with('='));
+    let is_uri = ["postgres://", "postgresql://"].iter().any(|scheme| text.contains(scheme));
+    is_uri || SECRETS.iter().any(|name| is_given(name))
 }
 
 impl fmt::Display for Conninfo {
@@ -135,6 +158,19 @@ mod tests {
     fn a_password_is_hidden() {
         let conninfo = Conninfo::parse("host=h password=hunter2 user=u").expect("good");
         assert_eq!(conninfo.redacted(), "host=h password='(secret)' user=u");
+    }
+
+    #[test]
+    fn a_password_that_libpq_would_not_take_for_one_is_hidden_too() {
+        for text in ["application_name= password=hunter2", "PASSWORD=hunter2", "scram_client_key=hunter2"] {
+            let shown = Conninfo::parse(text).expect("good").redacted();
+            assert!(shown.ends_with("='(secret)'"), "{shown}");
+        }
+        for uri in ["postgresql://u:hunter2@h/db?sslmode=require", " postgres://u@h/?password=hunter2"] {
+            assert!(Conninfo::parse(uri).is_err(), "{uri}");
+        }
+        let path = "passfile='/etc/my passwords/x'";
+        assert_eq!(Conninfo::parse(path).expect("good").redacted(), path);
     }
 
     proptest! {

@@ -402,9 +402,13 @@ pub fn same(major: Major, name: &str, a: &str, b: &str) -> bool {
     let Some(row) = row(major, name) else { return a == b };
     let (name, kind) = (row.guc.name, &row.guc.kind);
     let dialect = major.dialect();
+    // `log_connections` is a list in 18 and a boolean before.
+    if *kind == Kind::String {
+        return a == b || list::meaning(name, a).is_some_and(|meaning| list::meaning(name, b) == Some(meaning));
+    }
     match (value::read(&dialect, kind, a), value::read(&dialect, kind, b)) {
         (Some(a), Some(b)) => value::same(a, b),
-        _ => a == b || list::meaning(name, a).is_some_and(|meaning| list::meaning(name, b) == Some(meaning)),
+        _ => a == b,
     }
 }
 
@@ -533,6 +537,13 @@ mod tests {
                 }
             }
         }
+    }
+
+    #[test]
+    fn a_value_that_is_refused_is_the_same_as_no_good_one() {
+        assert!(check(major(17), "log_connections", "on ").is_err());
+        assert!(!same(major(17), "log_connections", "on", "on "));
+        assert!(same(major(18), "log_connections", "on", "on "));
     }
 
     #[test]

@@ -69,8 +69,8 @@ pub fn line(rule: &NewRule) -> Result<String, Unwritable> {
         format!("{:<15}", list(&rule.databases)),
         format!("{:<15}", list(&rule.users)),
     ];
-    columns.push(format!("{:<18}", rule.address.as_deref().unwrap_or_default()));
-    columns.push(rule.method.clone());
+    columns.push(format!("{:<18}", rule.address.as_deref().map(quoted).unwrap_or_default()));
+    columns.push(quoted(&rule.method));
     columns.extend(rule.options.iter().map(|(name, value)| quoted(&format!("{name}={value}"))));
     let line = columns.join(" ");
     if line.contains(['\n', '\r', '\0']) { Err(Unwritable) } else { Ok(line.trim_end().to_owned()) }
@@ -98,7 +98,7 @@ pub fn parse(text: &str) -> Result<Vec<Rule>, BadRule> {
 
 fn read_rule(line: usize, text: &str) -> Result<Option<Rule>, BadRule> {
     let bad = |what| BadRule { line, what };
-    let mut columns = columns(text).ok_or_else(|| bad("a quote is not closed"))?.into_iter();
+    let mut columns = columns(text).into_iter();
     let Some(kind) = columns.next() else { return Ok(None) };
     let single = |column: Option<Vec<Word>>, what| match column.as_deref() {
         Some([word]) => Ok(word.text.clone()),
@@ -113,9 +113,9 @@ fn read_rule(line: usize, text: &str) -> Result<Option<Rule>, BadRule> {
     let mut address = None;
     if kind != "local" {
         let mut given = single(columns.next(), "no address")?;
-        if given.parse::<IpAddr>().is_ok() {
+        if let Ok(ip) = given.parse() {
             let mask = single(columns.next(), "an address without a mask")?;
-            let length = mask_length(&mask).ok_or_else(|| bad("not a mask"))?;
+            let length = mask_length(ip, &mask).ok_or_else(|| bad("not a mask of the address before it"))?;
             given = format!("{given}/{length}");
         }
         address = Some(given);
@@ -126,32 +126,29 @@ fn read_rule(line: usize, text: &str) -> Result<Option<Rule>, BadRule> {
     Ok(Some(Rule { line, kind, databases, users, address, method, options }))
 }
 
-/// Splits a line into its columns, each a list; none where a quote is left open.
-fn columns(line: &str) -> Option<Vec<Vec<Word>>> {
+/// Splits a line into its columns, each a list. An open quote ends with the line.
+fn columns(line: &str) -> Vec<Vec<Word>> {
     let mut columns: Vec<Vec<Word>> = Vec::new();
+    let is_blank = |c: char| [' ', '\t', '\r'].contains(&c);
     let mut chars = line.chars().peekable();
     // After a comma the list goes on, also behind blanks.
     let mut list_goes_on = false;
     loop {
-        while chars.next_if(|c| c.is_ascii_whitespace()).is_some() {}
-        match chars.peek() {
-            None | Some('#') => return Some(columns),
-            Some(_) => {}
-        }
-        let mut word = Word { text: String::new(), quoted: false };
+        // A comma with no word before it says nothing.
+        while chars.next_if(|&c| is_blank(c) || c == ',').is_some() {}
+        let first = match chars.peek() {
+            None | Some('#') => return columns,
+            Some(&first) => first,
+        };
+        // A quote within a word keeps blanks together, and a keyword a keyword.
+        let mut word = Word { text: String::new(), quoted: first == '"' };
         let mut in_quotes = false;
-        while let Some(c) = chars.next_if(|&c| in_quotes || !(c.is_ascii_whitespace() || c == ',' || c == '#')) {
+        while let Some(c) = chars.next_if(|&c| in_quotes || !(is_blank(c) || c == ',' || c == '#')) {
             match c {
                 '"' if in_quotes && chars.next_if_eq(&'"').is_some() => word.text.push('"'),
-                '"' => {
-                    in_quotes = !in_quotes;
-                    word.quoted = true;
-                }
+                '"' => in_quotes = !in_quotes,
                 c => word.text.push(c),
             }
-        }
-        if in_quotes {
-            return None;
         }
         match columns.last_mut() {
             Some(list) if list_goes_on => list.push(word),
@@ -161,12 +158,13 @@ fn columns(line: &str) -> Option<Vec<Vec<Word>>> {
     }
 }
 
-fn mask_length(mask: &str) -> Option<u32> {
-    let (bits, ones) = match mask.parse().ok()? {
+fn mask_length(address: IpAddr, mask: &str) -> Option<u32> {
+    let mask: IpAddr = mask.parse().ok()?;
+    let (bits, ones) = match mask {
         IpAddr::V4(mask) => (mask.to_bits().leading_ones(), mask.to_bits().count_ones()),
         IpAddr::V6(mask) => (mask.to_bits().leading_ones(), mask.to_bits().count_ones()),
     };
-    (bits == ones).then_some(bits)
+    (bits == ones && mask.is_ipv4() == address.is_ipv4()).then_some(bits)
 }
 
 /// Whether the connections that `wanted` describes are decided as it says: the first rule that covers all of them
@@ -249,11 +247,38 @@ mod tests {
         assert!(rule.databases[1].quoted);
         assert_eq!(rule.address.as_deref(), Some("10.0.0.1/8"));
         assert_eq!(rule.options, ["ldapserver=a b"]);
-        for bad in
-            ["HOST all all all trust", "host all all", "local all", "host \"a all", "host all all 10.0.0.1 trust"]
-        {
+        for bad in [
+            "HOST all all all trust",
+            "host all all",
+            "local all",
+            "host \"a all",
+            "host all all 10.0.0.1 trust",
+            "host all all 10.0.0.1 ffff:: trust",
+        ] {
             assert!(parse(bad).is_err(), "{bad}");
         }
+    }
+
+    /// Tried on a server of 15 (`pg_hba_file_rules`).
+    #[test]
+    fn commas_blanks_and_quotes_count_as_they_do_to_the_server() {
+        for (text, database, user, method) in [
+            ("local ,a b trust", "a", "b", "trust"),
+            ("local a ,b trust,", "a", "b", "trust"),
+            ("local a,,b c trust", "a|b", "c", "trust"),
+            ("local a, b c trust", "a|b", "c", "trust"),
+            ("local a b \"trust", "a", "b", "trust"),
+            ("local a\"\"b \"\" trust#", "ab", "", "trust"),
+            ("local a\"b c\"d b trust\r", "ab cd", "b", "trust"),
+        ] {
+            let rule = one(text);
+            let words = |words: &[Word]| words.iter().map(|word| word.text.as_str()).collect::<Vec<_>>().join("|");
+            assert_eq!((words(&rule.databases), words(&rule.users)), (database.into(), user.into()), "{text}");
+            assert_eq!(rule.method, method, "{text}");
+        }
+        assert_eq!(parse(" ,\t,, # none"), Ok(vec![]));
+        let quoted = |text| one(text).databases[0].quoted;
+        assert!(quoted("local \"a\"ll b trust") && !quoted("local a\"ll\" b trust"));
     }
 
     #[test]
@@ -278,7 +303,7 @@ mod tests {
             kind: "host".into(),
             databases: vec!["a b".into(), "all".into()],
             users: vec!["x\"y".into()],
-            address: Some("all".into()),
+            address: Some(String::new()),
             method: "ldap".into(),
             options: vec![("ldapprefix".into(), "cn=a, b".into())],
         };
@@ -286,6 +311,7 @@ mod tests {
         assert_eq!(read.databases[0].text, "a b");
         assert!(!read.databases[1].quoted);
         assert_eq!(read.users[0].text, "x\"y");
+        assert_eq!((read.address.as_deref(), read.method.as_str()), (Some(""), "ldap"));
         assert_eq!(read.options, ["ldapprefix=cn=a, b"]);
         assert_eq!(line(&NewRule { method: "a\nb".into(), ..rule }), Err(Unwritable));
     }

@@ -1,26 +1,37 @@
 //! Hides what is secret in the texts of configuration files, before anything is made of them that people see.
 
 use crate::pg::conf;
+use crate::pg::conninfo;
 use crate::pg::conninfo::Conninfo;
 use crate::pg::hba;
 use crate::pg::secret::HIDDEN;
 use crate::topology::Topology;
 
-/// Returns the text of a postgresql.conf or recovery.conf with its secrets hidden.
+/// Returns the text of a postgresql.conf or recovery.conf with its secrets hidden, line by line.
 ///
 /// Passwords of connection strings, the command that gives a TLS passphrase, and the value of every command that
-/// the topology does not itself contain.
+/// the topology does not itself contain. What is commented out, or no setting at all, is no less secret.
 #[must_use]
 pub fn conf_text(text: &str, topology: &Topology) -> String {
-    let entries = conf::parse(text).entries;
-    let mut lines: Vec<String> = text.split('\n').map(str::to_owned).collect();
-    for entry in entries {
+    text.split('\n').map(|line| conf_line(line, topology)).collect::<Vec<_>>().join("\n")
+}
+
+fn conf_line(line: &str, topology: &Topology) -> String {
+    let (mark, body) = line.split_at(line.find(|c| !"# \t".contains(c)).unwrap_or(line.len()));
+    if let Some(entry) = conf::parse(body).entries.first() {
         let shown = setting(&entry.name, &entry.value, topology);
         if shown != entry.value {
-            lines[entry.line - 1] = format!("{} = '{}'", entry.name, shown.replace('\'', "''"));
+            return format!("{mark}{} = '{}'", entry.name, shown.replace('\'', "''"));
+        }
+    } else {
+        // The server would refuse the line, or it is only talked of: a comment may be prose on a command.
+        let name =
+            body.split(|c: char| !c.is_alphanumeric() && c != '_').next().unwrap_or_default().to_ascii_lowercase();
+        if name == "ssl_passphrase_command" || (name.ends_with("_command") && !mark.contains('#')) {
+            return format!("{mark}{HIDDEN}");
         }
     }
-    lines.join("\n")
+    if conninfo::may_hold_secret(line) { format!("{mark}{HIDDEN}") } else { line.to_owned() }
 }
 
 /// Returns the value of a setting as it may be shown.
@@ -45,20 +56,63 @@ const SECRET_OPTIONS: [&str; 3] = ["ldapbindpasswd", "radiussecrets", "radiussec
 #[must_use]
 pub fn hba_text(text: &str) -> String {
     let shown = text.split('\n').map(|line| {
-        let is_secret = |option: &String| SECRET_OPTIONS.iter().any(|name| option.starts_with(&format!("{name}=")));
-        match hba::parse(line) {
-            Ok(rules) if !rules.iter().any(|rule| rule.options.iter().any(is_secret)) => line.to_owned(),
-            // Also a line that can't be read, if the name of a secret is in it.
-            Ok(_) => hide_line(line),
-            Err(_) if SECRET_OPTIONS.iter().any(|name| line.contains(name)) => hide_line(line),
-            Err(_) => line.to_owned(),
-        }
+        let is_named = |text: &str| SECRET_OPTIONS.iter().any(|name| text.contains(name));
+        // A quote within the name of an option does not make it another one.
+        let is_read = hba::parse(line)
+            .is_ok_and(|rules| rules.iter().flat_map(|rule| &rule.options).any(|option| is_named(option)));
+        if is_read || is_named(line) { hide_line(line) } else { line.to_owned() }
     });
     shown.collect::<Vec<_>>().join("\n")
 }
 
-/// Keeps the words before the first secret.
+/// Keeps what stands before the first secret, and before quotes, which could hide its name.
 fn hide_line(line: &str) -> String {
-    let at = SECRET_OPTIONS.iter().filter_map(|name| line.find(name)).min().unwrap_or(0);
+    let at = SECRET_OPTIONS.into_iter().chain(["\""]).filter_map(|name| line.find(name)).min().unwrap_or(0);
     format!("{}{HIDDEN}", &line[..at])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn topology() -> Topology {
+        let source = include_bytes!("../../topologies/demo.yaml");
+        crate::topology::parse(source, "demo.yaml", "/topologies").expect("a good topology")
+    }
+
+    #[test]
+    fn a_secret_is_hidden_also_where_the_server_does_not_read_it() {
+        for line in [
+            "primary_conninfo = 'host=h password=hunter2'",
+            "#primary_conninfo = 'host=h password=hunter2'",
+            "\t# primary_conninfo 'postgresql://u:hunter2@h/'",
+            "primary_conninfo = 'host=h password=hunter2' and more",
+            "port = 1 # password = hunter2",
+            "ssl_passphrase_command = 'echo hunter2",
+            "# restore_command = 'scp hunter2@h'",
+            "restore_command = 'scp hunter2@h' x",
+            "my.conninfo = 'password=hunter2'",
+        ] {
+            let text = format!("a = 1\n{line}\nb = 2");
+            let shown = conf_text(&text, &topology());
+            assert!(!shown.contains("hunter2") && shown.contains(HIDDEN), "{shown}");
+            assert!(shown.starts_with("a = 1\n") && shown.ends_with("\nb = 2"), "{shown}");
+        }
+        for line in [
+            "host all all all ldap ldapbindpasswd=hunter2",
+            "#host all all all ldap ldapbindpasswd=hunter2",
+            "host all all all ldap ldap\"bindpasswd=hunter2\" ldapbindpasswd=x",
+        ] {
+            assert!(!hba_text(line).contains("hunter2"), "{line}");
+        }
+    }
+
+    #[test]
+    fn what_is_no_secret_stays_as_it_is() {
+        let text =
+            "#password_encryption = scram-sha-256\t# scram-sha-256 or md5\n\n  port = 1\r\n# archive_command is run";
+        assert_eq!(conf_text(text, &topology()), text);
+        let text = "# local ldap\nhost all all all ldap ldapserver=a\n";
+        assert_eq!(hba_text(text), text);
+    }
 }

@@ -2,6 +2,10 @@
 
 use std::fmt;
 
+use crate::pg::secret::HIDDEN;
+use crate::topology::spans;
+use crate::topology::spans::Yaml;
+
 /// A place in a topology file.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Span {
@@ -54,6 +58,14 @@ impl Diagnostic {
     pub fn help(&mut self, help: impl Into<String>) -> &mut Self {
         self.help = Some(help.into());
         self
+    }
+
+    /// Hides a secret where it is quoted.
+    pub fn hide(&mut self, secret: &str) {
+        let quoted = format!("`{secret}`");
+        for text in std::iter::once(&mut self.message).chain(&mut self.help) {
+            *text = text.replace(&quoted, HIDDEN);
+        }
     }
 
     /// Adds another place.
@@ -162,6 +174,19 @@ pub fn may_be_secret(key: &str) -> bool {
 /// covered, byte for byte, so that places stay right.
 #[must_use]
 pub fn without_secrets(source: &str) -> String {
+    let mut shown = without_secret_lines(source);
+    let tree = spans::read(source.as_bytes(), &mut Report::on(""));
+    for Span { offset, len, .. } in tree.iter().flat_map(Yaml::secrets).map(|yaml| yaml.span) {
+        let place = offset..offset + len;
+        let mut covered = String::with_capacity(len);
+        cover(&source[place.clone()], &mut covered);
+        shown.replace_range(place, &covered);
+    }
+    shown
+}
+
+/// Covers by the look of the lines: a file with a mistake in it may be no YAML.
+fn without_secret_lines(source: &str) -> String {
     let mut shown = String::with_capacity(source.len());
     // What stands deeper than a key of a secret belongs to it.
     let mut secret_above: Option<usize> = None;
@@ -264,6 +289,9 @@ mod tests {
         for kept in ["a: 1\npassword: ", "  d: 1\n", "p: { file: ./p }\npassword: { file: ./p }\n", "x: 'a=b password="]
         {
             assert!(shown.contains(kept), "{shown}");
+        }
+        for odd in ["? password\n: hunter2\n", "{a: 1,\npassword:\nhunter2}\n", "password file: hunter2\n"] {
+            assert!(!without_secrets(odd).contains("hunter2"), "{odd}");
         }
     }
 

@@ -59,6 +59,29 @@ impl Yaml {
         }
     }
 
+    /// Returns the scalars that may be literal secrets.
+    #[must_use]
+    pub fn secrets(&self) -> Vec<&Self> {
+        let mut found = Vec::new();
+        self.find_secrets(false, &mut found);
+        found
+    }
+
+    fn find_secrets<'y>(&'y self, is_secret: bool, found: &mut Vec<&'y Self>) {
+        match &self.value {
+            Value::Scalar { .. } if is_secret && !self.is_null() => found.push(self),
+            Value::Scalar { .. } | Value::Refused => {}
+            Value::List(items) => items.iter().for_each(|item| item.find_secrets(is_secret, found)),
+            Value::Map(entries) => {
+                for Entry { key, value, .. } in entries {
+                    // Where a secret is to be found is none.
+                    let is_place = ["env", "file", "command"].contains(&key.as_str());
+                    value.find_secrets(may_be_secret(key) || (is_secret && !is_place), found);
+                }
+            }
+        }
+    }
+
     /// Returns the value under `key`, if this is a map that has it.
     #[must_use]
     pub fn get(&self, key: &str) -> Option<&Self> {
@@ -431,7 +454,8 @@ impl<'s> Places<'s> {
     }
 
     /// The same for a parser that sees only `text`, which begins at `offset`.
-    fn skipping(self, offset: usize, text: &str) -> Self {
+    fn skipping(mut self, offset: usize, text: &str) -> Self {
+        self.lines[0] = offset;
         let characters = text.char_indices().map(|(index, _)| offset + index);
         Self { characters: characters.chain(std::iter::once(offset + text.len())).collect(), ..self }
     }
@@ -514,6 +538,15 @@ mod tests {
             }
             Value::Scalar { .. } | Value::Refused => {}
         }
+    }
+
+    #[test]
+    fn a_mistake_on_the_line_of_a_byte_order_mark_is_found_where_it_stands() {
+        let source = "\u{feff}port: a: b\n";
+        let mut report = Report::on("t.yaml");
+        read(source.as_bytes(), &mut report);
+        let Span { offset, len, column, .. } = report.into_diagnostics()[0].span.expect("a place");
+        assert_eq!((&source[offset..offset + len], column), ("a: b", 7));
     }
 
     #[test]

@@ -26,7 +26,7 @@ impl Yaml {
         }
     }
 
-    pub(super) fn as_text(&self) -> Option<&str> {
+    pub(in crate::topology) fn as_text(&self) -> Option<&str> {
         match &self.value {
             Value::Scalar { text, .. } => Some(text),
             Value::List(_) | Value::Map(_) | Value::Refused => None,
