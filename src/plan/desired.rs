@@ -56,6 +56,35 @@ pub fn settings(topology: &Topology, node: &Node) -> IndexMap<String, String> {
     settings
 }
 
+/// Settings of 12 and later that make a standby stop, or promote itself, at some point of its recovery. They have no
+/// effect on a primary, and a clone inherits them.
+const RECOVERY_ENDS: [&str; 8] = [
+    "recovery_target",
+    "recovery_target_action",
+    "recovery_target_lsn",
+    "recovery_target_name",
+    "recovery_target_time",
+    "recovery_target_timeline",
+    "recovery_target_xid",
+    "promote_trigger_file",
+];
+
+/// Returns the settings of a standby of 12 and later that must stand against what `found` says of the end of recovery.
+///
+/// In 10 and 11 they are lines of recovery.conf, and see to by [`recovery_conf`].
+#[must_use]
+pub fn endless_recovery(topology: &Topology, found: impl Fn(&str) -> Vec<String>) -> IndexMap<String, String> {
+    let major = topology.postgresql.version;
+    let ends = RECOVERY_ENDS.into_iter().filter(|_| standby_mode(topology) == StandbyMode::SignalFile);
+    ends.filter(|name| guc::known(major, name).is_ok())
+        .filter_map(|name| {
+            let default = guc::boot(major, name).unwrap_or_default();
+            let differs = found(name).iter().any(|value| value != default);
+            differs.then(|| (name.to_owned(), default.to_owned()))
+        })
+        .collect()
+}
+
 /// Returns the defaults that a node gets when pgpair creates it, where the topology does not say otherwise.
 ///
 /// `socket_dir` is a folder for the Unix socket, given where the build's own can't be used.

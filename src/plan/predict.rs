@@ -132,7 +132,7 @@ fn passfile(entries: &[PassfileEntry]) -> Passfile {
 fn cloned(observed: &mut Observed, node: &Node, clone: &CloneFrom) {
     let Some(source) = observed.node(&clone.source).cluster().cloned() else { return };
     let Some(place) = observed.node_mut(&node.name).place.known_mut() else { return };
-    place.old = clone.replaces.is_some() && matches!(place.data_dir, DataDir::Cluster(_) | DataDir::Unfinished(_));
+    place.old |= clone.replaces.is_some() && matches!(place.data_dir, DataDir::Cluster(_) | DataDir::Unfinished(_));
     place.new = false;
     let mut cluster = Cluster {
         markers: Markers { backup_label: true, ..Markers::default() },
