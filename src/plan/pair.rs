@@ -150,8 +150,10 @@ fn with_primary_data(topology: &Topology, observed: &Observed, cluster: &Cluster
                 return moved("was last written by a standby, and its standby files are gone");
             }
             // A copy that never ran gets its standby files before anything starts.
-            let unfinished =
-                |other: &NodeObserved| other.server.is_absent() && other.cluster().is_some_and(needs_standby_files);
+            let unfinished = |other: &NodeObserved| {
+                let copy = other.cluster().filter(|copy| comes_up_as(&copy.markers, copy.major) == Role::Primary);
+                other.server.is_absent() && copy.is_some_and(needs_standby_files)
+            };
             match others_are_safe(topology, observed, |other| !unfinished(other)) {
                 Ok(()) => PairState::PrimaryStopped,
                 Err(refusal) => PairState::Doubtful(refusal),

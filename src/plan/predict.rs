@@ -77,7 +77,10 @@ pub fn predict(node: &NodeName, action: &Action, topology: &Topology, observed: 
                 cluster.passfile = Passfile::Right;
             }
         }
-        Action::Start { .. } => started(observed.node_mut(node), spec),
+        Action::Start { .. } => {
+            started(observed.node_mut(node), spec);
+            roles_arrive(observed, spec, topology.upstream(spec));
+        }
         Action::ReplicationRole(wanted) => role_made(observed, node, wanted),
         Action::Slot { name, reserve } => {
             if let Some(cluster) = observed.node_mut(node).cluster_mut() {
@@ -222,7 +225,8 @@ fn setting(value: &str, name: &str, major: Major) -> Setting {
 /// A primary writes the values it starts with to pg_control and to the WAL.
 fn take_floors(cluster: &mut Cluster, values: &BTreeMap<String, String>) {
     for (name, _) in cluster.major.dialect().control.floors {
-        let number = values.get(*name).and_then(|value| guc::integer(cluster.major, name, value));
+        let value = values.get(*name).map(String::as_str).or_else(|| guc::boot(cluster.major, name));
+        let number = value.and_then(|value| guc::integer(cluster.major, name, value));
         if let Some(number) = number.and_then(|number| u32::try_from(number).ok()) {
             cluster.floors.insert((*name).to_owned(), number);
         }
@@ -245,8 +249,11 @@ fn started(seen: &mut NodeObserved, node: &Node) {
     }
     let major = cluster.major;
     let timeline = cluster.timeline.max(cluster.newest_history.unwrap_or(cluster.timeline));
-    let settings =
-        file_values(cluster).iter().map(|(name, value)| (name.clone(), setting(value, name, major))).collect();
+    let values = file_values(cluster);
+    if role == Role::Primary {
+        take_floors(cluster, &values);
+    }
+    let settings = values.iter().map(|(name, value)| (name.clone(), setting(value, name, major))).collect();
     seen.server = Reading::Known(Server {
         pid: 0,
         started: 0,
@@ -268,6 +275,19 @@ fn started(seen: &mut NodeObserved, node: &Node) {
     });
 }
 
+/// A standby has the roles that its upstream has.
+fn roles_arrive(observed: &mut Observed, node: &Node, upstream: &Node) {
+    let Some(source) = observed.node(&upstream.name).cluster() else { return };
+    let (identity, role) = (source.identity.clone(), source.replication_role.clone());
+    let seen = observed.node_mut(&node.name);
+    if seen.sql().is_some_and(|sql| sql.in_recovery)
+        && role.unknown().is_none()
+        && let Some(cluster) = seen.cluster_mut().filter(|cluster| cluster.identity == identity)
+    {
+        cluster.replication_role = role;
+    }
+}
+
 /// The role is made on the primary, and arrives on every standby that streams.
 fn role_made(observed: &mut Observed, node: &NodeName, wanted: &WantedRole) {
     let Some(cluster) = observed.node_mut(node).cluster_mut() else { return };
@@ -282,7 +302,10 @@ fn role_made(observed: &mut Observed, node: &NodeName, wanted: &WantedRole) {
         } else {
             before.as_ref().map_or(Verifier::None, |role| role.verifier)
         },
-        rewind_grants: wanted.rewind_grants || before.is_some_and(|role| role.rewind_grants),
+        // In 10 everybody may execute these functions, which then ask for a superuser.
+        rewind_grants: wanted.rewind_grants
+            || before.is_some_and(|role| role.rewind_grants)
+            || !cluster.major.dialect().rewind_by_grants,
     };
     let identity = cluster.identity.clone();
     for seen in observed.nodes.values_mut().filter(|seen| seen.sql().is_some()) {
