@@ -348,3 +348,19 @@ fn a_clone_of_a_primary_with_a_leftover_recovery_target_never_promotes_itself() 
     assert_eq!(pair.sql("b", "show recovery_target_time"), "");
     pair.replicates();
 }
+
+#[test]
+fn a_clone_does_not_take_over_what_alter_system_says_of_its_source() {
+    let pair = Workspace::new(NEW);
+    pair.usual_topology();
+    pair.apply().exits(0);
+    pair.pg_ctl("b", &["stop"]).exits(0);
+    fs::remove_dir_all(pair.data_dir("b")).expect("our folder");
+    // What `pg_basebackup -R` and a promotion leave on a primary, harmless there.
+    pair.sql("a", "alter system set primary_conninfo = 'host=nowhere'");
+    pair.sql("a", "alter system set work_mem = '5MB'");
+    pair.apply().exits(0);
+    pair.in_sync();
+    pair.replicates();
+    assert_eq!(pair.sql("b", "show work_mem"), "5MB");
+}

@@ -85,6 +85,14 @@ pub fn endless_recovery(topology: &Topology, found: impl Fn(&str) -> Vec<String>
         .collect()
 }
 
+/// Returns the postgresql.auto.conf of a clone: that of its source without what the clone's own block says, over which
+/// it would win, and without an end of recovery.
+#[must_use]
+pub fn auto_conf_of_clone(text: &str, block: &Block) -> String {
+    let own: Vec<String> = conf::parse(&block.lines.join("\n")).entries.into_iter().map(|entry| entry.name).collect();
+    conf::without(text, |name| own.iter().any(|own| own == name) || RECOVERY_ENDS.contains(&name))
+}
+
 /// Returns the defaults that a node gets when pgpair creates it, where the topology does not say otherwise.
 ///
 /// `socket_dir` is a folder for the Unix socket, given where the build's own can't be used.
@@ -186,18 +194,12 @@ pub fn recovery_conf(topology: &Topology, standby: &Node, existing: Option<&str>
             settings.insert(name, value);
         }
     }
-    let existing = existing.unwrap_or_default();
-    let mut text = String::new();
     // With the setting itself, whatever would promote by itself or stop recovery goes.
     let ours =
         |name: &str| settings.contains_key(name) || name.starts_with("recovery_target") || name == "trigger_file";
-    let replaced: Vec<usize> =
-        conf::parse(existing).entries.iter().filter(|entry| ours(&entry.name)).map(|entry| entry.line).collect();
-    for (index, line) in existing.lines().enumerate() {
-        if !replaced.contains(&(index + 1)) {
-            text.push_str(line);
-            text.push('\n');
-        }
+    let mut text = conf::without(existing.unwrap_or_default(), ours);
+    if !text.is_empty() && !text.ends_with('\n') {
+        text.push('\n');
     }
     for (name, value) in &settings {
         text.push_str(&line(name, value));

@@ -40,6 +40,7 @@ use crate::plan::Effect;
 use crate::plan::PassfileEntry;
 use crate::plan::WantedRole;
 use crate::plan::check::file_values;
+use crate::plan::desired;
 use crate::topology::Node;
 use crate::topology::NodeName;
 use crate::topology::Role;
@@ -148,6 +149,9 @@ fn cloned(observed: &mut Observed, node: &Node, clone: &CloneFrom) {
         ..source
     };
     put_conf_block(&mut cluster, Some(&clone.conf));
+    if let Some(auto) = &mut cluster.conf.auto {
+        auto.text = desired::auto_conf_of_clone(&auto.text, &clone.conf);
+    }
     cluster.hba = block::put_before_rules(&cluster.hba, &clone.hba).unwrap_or_else(|_| clone.hba.text());
     mark(&mut cluster.markers, clone.recovery_conf.as_ref());
     place.data_dir = DataDir::Cluster(Box::new(cluster));

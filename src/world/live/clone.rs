@@ -175,8 +175,12 @@ impl Site<'_> {
     }
 
     async fn make_standby(&self, clone: &CloneFrom) -> Result<(), Failure> {
-        let new = self.new_dir();
+        let (new, block) = (self.new_dir(), clone.conf.clone());
         self.on_files(move || {
+            let auto = Path::new(&new).join("postgresql.auto.conf");
+            if let Some(text) = files::read_text(&auto)? {
+                files::replace(&auto, desired::auto_conf_of_clone(&text, &block).as_bytes(), None)?;
+            }
             for name in NOT_OURS {
                 files::remove(Path::new(&new).join(name))?;
             }

@@ -162,9 +162,11 @@ impl Site<'_> {
             None => ("standby.signal", ""),
         };
         let (path, text) = (format!("{dir}/{name}"), text.to_owned());
-        let promote = format!("{dir}/promote");
+        let promoting = ["promote", "recovery.signal"].map(|name| format!("{dir}/{name}"));
         self.on_files(move || {
-            files::remove(promote)?;
+            for path in promoting {
+                files::remove(path)?;
+            }
             files::replace(path, text.as_bytes(), Some(PRIVATE))
         })
         .await

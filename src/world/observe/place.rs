@@ -325,6 +325,12 @@ impl Look<'_> {
     /// Says why the data directory can't be made here, or renamed.
     fn not_writable(&self) -> Option<String> {
         let parent = self.dir.parent()?;
+        if fs::symlink_metadata(self.dir).is_ok_and(|metadata| metadata.is_symlink()) {
+            return Some(format!(
+                "{} is a symbolic link, which can't be replaced: let `data_dir` be what it leads to",
+                self.dir.display()
+            ));
+        }
         if exists(self.dir).unwrap_or(false) && mounts::is_mount_point(&self.expected.data_dir) {
             return Some(format!("{} is a mount point and can't be renamed", self.dir.display()));
         }
