@@ -325,6 +325,17 @@ async fn a_running_server_takes_a_new_configuration_or_keeps_the_old_one() {
     pair.done("a", configure(&["max_connections = '77'"], &text, Effect::Restart)).await;
     assert_eq!(pair.sql("a", "SHOW max_connections"), "77");
 
+    let text = pair.read("a", "postgresql.conf");
+    let without = Action::Configure(Configure {
+        block: None,
+        before: Digest::of(&text),
+        effect: Effect::AtStart,
+        settings: Default::default(),
+    });
+    pair.done("a", without).await;
+    assert!(!pair.read("a", "postgresql.conf").contains("pgpair"));
+    std::fs::write(pair.path("a", "postgresql.conf"), text).expect("written");
+
     // What no check finds beforehand.
     let text = pair.read("a", "postgresql.conf");
     let bad = configure(&["shared_preload_libraries = 'no_such_library'"], &text, Effect::Restart);

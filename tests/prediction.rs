@@ -87,7 +87,10 @@ async fn follow(pair: &Workspace, allowed: &[Allowance]) -> Observed {
         let mut predicted = seen.clone();
         predict(&step.node, &step.action, &topology, &mut predicted);
         if judged != Check::Satisfied {
-            world.perform(step, &|_| {}).await.unwrap_or_else(|failure| panic!("{}: {failure} {:?}", step.id, failure.output));
+            world
+                .perform(step, &|_| {})
+                .await
+                .unwrap_or_else(|failure| panic!("{}: {failure} {:?}", step.id, failure.output));
         }
         let start = std::time::Instant::now();
         loop {
