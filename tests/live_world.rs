@@ -325,6 +325,17 @@ async fn a_running_server_takes_a_new_configuration_or_keeps_the_old_one() {
     pair.done("a", configure(&["max_connections = '77'"], &text, Effect::Restart)).await;
     assert_eq!(pair.sql("a", "SHOW max_connections"), "77");
 
+    let text = pair.read("a", "postgresql.conf");
+    let without = Action::Configure(Configure {
+        block: None,
+        before: Digest::of(&text),
+        effect: Effect::AtStart,
+        settings: Default::default(),
+    });
+    pair.done("a", without).await;
+    assert!(!pair.read("a", "postgresql.conf").contains("pgpair"));
+    std::fs::write(pair.path("a", "postgresql.conf"), text).expect("written");
+
     // What no check finds beforehand.
     let text = pair.read("a", "postgresql.conf");
     let bad = configure(&["shared_preload_libraries = 'no_such_library'"], &text, Effect::Restart);
@@ -345,6 +356,23 @@ async fn a_running_server_takes_a_new_configuration_or_keeps_the_old_one() {
     pair.done("a", Action::DropSlot { name: "pgpair_b".to_owned() }).await;
     pair.done("a", Action::DropSlot { name: "pgpair_b".to_owned() }).await;
     assert_eq!(pair.sql("a", "SELECT count(*) FROM pg_replication_slots"), "0");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn no_verifier_gets_into_the_log_of_a_server_that_logs_every_statement() {
+    let pair = Pair::new().await;
+    pair.done("a", pair.create()).await;
+    let conf = pair.read("a", "postgresql.conf");
+    let logging = "log_statement = all\nlog_min_duration_statement = 0\nlog_transaction_sample_rate = 1\n";
+    std::fs::write(pair.path("a", "postgresql.conf"), format!("{conf}{logging}")).expect("written");
+    pair.done("a", Action::Start { role: Role::Primary }).await;
+    for _ in ["made", "changed"] {
+        pair.done("a", Action::ReplicationRole(desired::role(&pair.topology, true))).await;
+    }
+    pair.sql("a", "SELECT 'the log is on'");
+    let log = pair.read("a", "pgpair-start.log");
+    assert!(log.contains("the log is on") && !log.contains("SCRAM-SHA-256$"), "{log}");
+    assert_eq!(pair.sql("a", "SELECT rolpassword LIKE 'SCRAM-SHA-256$%' FROM pg_authid WHERE rolname ~ 'rep'"), "t");
 }
 
 /// Ends the server of `a` by a signal, and waits until it is dead, if only a zombie.

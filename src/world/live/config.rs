@@ -32,14 +32,16 @@ impl Site<'_> {
         progress: &(dyn Fn(Progress) + Sync),
     ) -> Result<(), Failure> {
         let mut replaced = None;
-        if let Some(block) = &configure.block {
-            let text = self.text_before(CONF, &configure.before).await?;
-            let new = block::put_last(&text, block).map_err(|error| self.failure(format!("`{CONF}`, {error}")))?;
-            if new != text {
-                self.try_out(&new).await?;
-                self.write(CONF, new).await?;
-                replaced = Some(text);
-            }
+        let text = self.text_before(CONF, &configure.before).await?;
+        let new = match &configure.block {
+            Some(block) => block::put_last(&text, block),
+            None => block::remove(&text),
+        };
+        let new = new.map_err(|error| self.failure(format!("`{CONF}`, {error}")))?;
+        if new != text {
+            self.try_out(&new).await?;
+            self.write(CONF, new).await?;
+            replaced = Some(text);
         }
         match configure.effect {
             Effect::AtStart => Ok(()),
