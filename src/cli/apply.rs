@@ -26,6 +26,7 @@ use crate::apply::Limits;
 use crate::apply::Outcome;
 use crate::error::Error;
 use crate::error::Exit;
+use crate::observed::Identity;
 use crate::observed::Observed;
 use crate::plan::Action;
 use crate::plan::Plan;
@@ -164,7 +165,10 @@ impl Job<'_> {
             steps: reporter.into_results(),
             remaining: Some(rest.steps.iter().map(|step| step.id.clone()).collect()),
             errors: error_of(&outcome.ended).into_iter().collect(),
-            created: cluster.map(|cluster| cluster.identity.to_string()),
+            created: cluster.and_then(|cluster| match cluster.identity {
+                Identity::Known(identifier) => Some(identifier.to_string()),
+                Identity::CreatedOn(_) => None,
+            }),
             event_log,
             ..self.report(status, shown)
         };
