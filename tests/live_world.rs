@@ -375,6 +375,39 @@ async fn no_verifier_gets_into_the_log_of_a_server_that_logs_every_statement() {
     assert_eq!(pair.sql("a", "SELECT rolpassword LIKE 'SCRAM-SHA-256$%' FROM pg_authid WHERE rolname ~ 'rep'"), "t");
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn rules_that_were_never_checked_are_taken_back_by_the_next_apply_or_start() {
+    let pair = Pair::new().await;
+    pair.primary().await;
+    let rules = pair.read("a", "pg_hba.conf");
+    let unchecked = format!("{rules}host all app 10.0.0.0/8 no-such-method\n");
+    let backup = pair.path("a", "pg_hba.conf.pgpair.bak");
+    // As a kill between the write and the check leaves it.
+    let killed = |text: &str| {
+        std::fs::write(&backup, format!("{}\n{rules}", Digest::of(&unchecked).0)).expect("written");
+        std::fs::write(pair.path("a", "pg_hba.conf"), text).expect("written");
+    };
+    killed(&unchecked);
+    pair.done("a", Action::Hba { block: pair.hba("a"), before: Digest::of(&unchecked) }).await;
+    assert!(pair.read("a", "pg_hba.conf") == rules && !backup.exists());
+
+    killed(&unchecked);
+    signal(&pair, "-INT");
+    pair.done("a", Action::Start { role: Role::Primary }).await;
+    assert!(pair.read("a", "pg_hba.conf") == rules && !backup.exists());
+
+    // Somebody's own edit stands.
+    let edited = format!("{rules}# mine\n");
+    killed(&edited);
+    pair.done("a", Action::Hba { block: pair.hba("a"), before: Digest::of(&edited) }).await;
+    assert!(pair.read("a", "pg_hba.conf") == edited && !backup.exists());
+    // Rules that were there already are not said to be taken back.
+    std::fs::write(pair.path("a", "pg_hba.conf"), &unchecked).expect("written");
+    let bad = pair.perform("a", Action::Hba { block: pair.hba("a"), before: Digest::of(&unchecked) }).await;
+    assert!(bad.expect_err("no such method").message.ends_with("the rules that `pg_hba.conf` has already"));
+    assert_eq!(pair.read("a", "pg_hba.conf"), unchecked);
+}
+
 /// Ends the server of `a` by a signal, and waits until it is dead, if only a zombie.
 fn signal(pair: &Pair, signal: &str) {
     let pid = pair.read("a", "postmaster.pid").lines().next().expect("a pid").to_owned();

@@ -182,6 +182,7 @@ impl Site<'_> {
             return Err(failure.with_remedy("use a path without quotes, `$`, backslashes and backticks"));
         }
         self.check_role(role).await?;
+        self.put_back_unchecked_rules().await?;
         let (dir, log) = (data_dir.clone(), self.file(START_LOG));
         let opened = self
             .on_files(move || {
