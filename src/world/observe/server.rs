@@ -37,7 +37,7 @@ impl PidFile {
     }
 }
 
-/// A server that was found running.
+/// A server that was found running; without a port it is only starting or stopping.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Running {
     pub pid: u32,
@@ -62,18 +62,23 @@ pub fn look(data_dir: &str) -> Reading<Running> {
         Some(PidFile { pid, single_user: true, .. }) => {
             Reading::Unknown(format!("a server in single-user mode (pid {pid}) works in {data_dir}"))
         }
-        Some(PidFile { pid, started: None, .. }) => {
-            Reading::Unknown(format!("the server of {data_dir} (pid {pid}) has only begun to start"))
-        }
-        Some(PidFile { pid, started: Some(started), port, socket_dir, .. }) => {
+        Some(PidFile { started: Some(started), port, socket_dir, pid, .. }) => {
             Reading::Known(Running { pid, started, port, socket_dir, program: process::program_of(pid) })
         }
+        Some(PidFile { pid, .. }) => Reading::Known(Running::passing(pid)),
+        // Before it has written the file, and where its children outlive it.
         None => match process::servers_on(data_dir).as_slice() {
             [] => Reading::Absent,
-            [pid, ..] => Reading::Unknown(format!(
-                "a postgres process (pid {pid}) works in {data_dir}, and postmaster.pid names no live server"
-            )),
+            [pid, ..] => Reading::Known(Running::passing(*pid)),
         },
+    }
+}
+
+impl Running {
+    /// One that is only starting or stopping: not to be asked anything.
+    #[must_use]
+    pub fn passing(pid: u32) -> Self {
+        Self { pid, started: 0, port: None, socket_dir: None, program: None }
     }
 }
 
@@ -114,6 +119,21 @@ mod tests {
             assert_eq!(look(data_dir), Reading::Absent);
         }
         assert_eq!(look("/nowhere/at/all"), Reading::Absent);
+    }
+
+    #[test]
+    fn a_server_that_has_not_written_its_postmaster_pid_yet_is_starting() {
+        let [folder, bin] = [(); 2].map(|()| tempfile::tempdir().expect("a folder"));
+        let data_dir = folder.path().to_str().expect("UTF-8");
+        let postgres = bin.path().join("postgres");
+        fs::copy("/bin/sleep", &postgres).expect("a program");
+        let mut server =
+            std::process::Command::new(&postgres).arg("60").current_dir(data_dir).spawn().expect("it runs");
+        let seen = look(data_dir);
+        fs::write(folder.path().join("postmaster.pid"), format!("{}\n", server.id())).expect("a file");
+        let begun = look(data_dir);
+        server.kill().and_then(|()| server.wait()).expect("it ends");
+        assert_eq!([seen, begun], [(); 2].map(|()| Reading::Known(Running::passing(server.id()))));
     }
 
     proptest! {
