@@ -19,6 +19,8 @@ pub struct PidFile {
     pub port: Option<u16>,
     /// The first folder of a Unix socket, made absolute; none where the server has no such socket, or not yet.
     pub socket_dir: Option<String>,
+    /// It says that it takes connections. Before, its port may still be another program's.
+    pub is_ready: bool,
 }
 
 impl PidFile {
@@ -31,9 +33,10 @@ impl PidFile {
         let started = lines.nth(1).and_then(|line| line.trim().parse().ok());
         let port = lines.next().and_then(|line| line.trim().parse().ok()).filter(|&port| port != 0);
         let socket_dir = lines.next().filter(|dir| !dir.is_empty());
+        let is_ready = lines.nth(2).is_some_and(|status| ["ready", "standby"].contains(&status));
         // The server works in its data directory, and a relative folder is relative to that.
         let absolute = |dir: &str| if dir.starts_with('/') { dir.to_owned() } else { format!("{data_dir}/{dir}") };
-        Some(Self { pid, single_user: number < 0, started, port, socket_dir: socket_dir.map(absolute) })
+        Some(Self { pid, single_user: number < 0, started, port, socket_dir: socket_dir.map(absolute), is_ready })
     }
 }
 
@@ -94,6 +97,8 @@ mod tests {
         let whole = PidFile::parse(WHOLE, "/data/a").expect("a pid");
         assert_eq!((whole.pid, whole.started, whole.port), (4711, Some(1_732_521_600), Some(5433)));
         assert_eq!(whole.socket_dir.as_deref(), Some("/run/postgresql"));
+        assert!(whole.is_ready);
+        assert!(!PidFile::parse(&WHOLE.replace("ready   ", "starting"), "/data/a").expect("a pid").is_ready);
         let begun = PidFile::parse("4711\n/data/a\n17", "/data/a").expect("a pid");
         assert_eq!((begun.port, begun.socket_dir), (None, None));
         assert_eq!(PidFile::parse("", "/data/a"), None);
