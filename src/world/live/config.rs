@@ -195,9 +195,12 @@ impl Site<'_> {
             None => ("standby.signal", ""),
         };
         let (path, text) = (format!("{dir}/{name}"), text.to_owned());
-        let promote = format!("{dir}/promote");
+        // Each of them would end the recovery: at once, or where a restore was once told to.
+        let ends = ["promote", "recovery.signal"].map(|name| format!("{dir}/{name}"));
         self.on_files(move || {
-            files::remove(promote)?;
+            for path in ends {
+                files::remove(path)?;
+            }
             files::replace(path, text.as_bytes(), Some(PRIVATE))
         })
         .await
