@@ -277,11 +277,22 @@ async fn a_pair_is_made_from_nothing_and_rows_flow() {
     assert_eq!(pair.sql("a", grants), "t");
     assert_eq!(pair.sql("a", "SELECT restart_lsn IS NOT NULL FROM pg_replication_slots"), "t");
 
-    // What must not come along.
+    // What must not come along, and what a killed run left.
     std::fs::write(pair.path("a", "promote"), "").expect("written");
+    std::fs::write(pair.path("a", ".pgpair-killed.tmp"), "secret").expect("written");
+    pair.sql("a", "ALTER SYSTEM SET primary_conninfo = 'host=elsewhere'");
+    pair.sql("a", "ALTER SYSTEM SET work_mem = '6MB'");
+    std::fs::create_dir_all(pair.root.path().join("b")).expect("made");
+    let [ours, others] = ["data", "other"].map(|name| pair.root.path().join(format!("b/.{name}.pgpair-killed.tmp")));
+    for path in [&ours, &others] {
+        std::fs::write(path, "secret").expect("written");
+    }
     pair.done("b", Action::Clone(pair.clone_of_a(None))).await;
     assert!(!pair.sibling("b", "pgpair-new").exists());
     assert!(!pair.path("b", "promote").exists() && !pair.path("b", "pgpair-start.log").exists());
+    assert!(!ours.exists() && others.exists() && !pair.path("b", ".pgpair-killed.tmp").exists());
+    let auto = pair.read("b", "postgresql.auto.conf");
+    assert!(!auto.contains("primary_conninfo") && auto.contains("work_mem = '6MB'"), "{auto}");
     let refused = pair.perform("b", Action::Start { role: Role::Primary }).await.expect_err("it is a standby");
     assert!(refused.message.contains("it would come up as a standby"), "{refused}");
     pair.done("b", Action::Start { role: Role::Standby }).await;
@@ -292,6 +303,7 @@ async fn a_pair_is_made_from_nothing_and_rows_flow() {
     // Everything once more is no harm.
     pair.done("a", Action::ReplicationRole(desired::role(&pair.topology, true))).await;
     pair.done("a", Action::Slot { name: "pgpair_b".to_owned(), reserve: true }).await;
+    assert!(!pair.path("a", ".pgpair-killed.tmp").exists());
     pair.done("b", Action::Start { role: Role::Standby }).await;
     let in_use = pair.perform("a", Action::DropSlot { name: "pgpair_b".to_owned() }).await.expect_err("active");
     assert!(in_use.message.contains("is in use"), "{in_use}");
