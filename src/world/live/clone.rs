@@ -184,7 +184,9 @@ impl Site<'_> {
             for name in NOT_OURS {
                 files::remove(Path::new(&new).join(name))?;
             }
-            files::remove_matching(&new, |name| name.ends_with(".pgpair.bak") || name.ends_with(".pgpair-trial"))?;
+            files::remove_matching(&new, |name| {
+                name.ends_with(".pgpair.bak") || name.ends_with(".pgpair-trial") || files::is_temp(name)
+            })?;
             files::set_mode(&new, 0o700)
         })
         .await?;

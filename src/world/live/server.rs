@@ -29,6 +29,8 @@ use crate::world::files::FileError;
 use crate::world::files::PRIVATE;
 use crate::world::live::Site;
 use crate::world::live::create::read_control;
+use crate::world::observe::server::PidFile;
+use crate::world::probe::process::is_lived_in;
 use crate::world::probe::process::is_server_of;
 use crate::world::process::Command;
 use crate::world::sql::Endpoint;
@@ -47,63 +49,22 @@ const SHOWN_LINES: usize = 20;
 /// SQLSTATEs that waiting does not change: password, access, database, privilege.
 const REFUSED_LOGINS: [&str; 5] = ["28P01", "28000", "3D000", "55000", "42501"];
 
-/// A running server, from its postmaster.pid.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Postmaster {
-    pub(super) pid: u32,
-    /// In seconds since the epoch.
-    started: i64,
-    port: Option<u16>,
-    socket_dir: Option<String>,
-    /// It says that it takes connections. Before, its port may still be another program's.
-    is_ready: bool,
-}
-
 /// Whether a server lives on a data directory.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Life {
-    Running(Postmaster),
+    Running(PidFile),
     /// A postmaster.pid, and no such server: it was killed.
     Stale,
     None,
 }
 
-impl Postmaster {
-    /// Reads postmaster.pid, whose lines appear one after the other while the server starts.
-    fn parse(text: &str) -> Option<Self> {
-        let mut lines = text.lines();
-        let pid = lines.next()?.trim().parse().ok()?;
-        let started = lines.nth(1).and_then(|line| line.trim().parse().ok()).unwrap_or_default();
-        let port = lines.next().and_then(|line| line.trim().parse().ok());
-        let socket_dir = lines.next().map(str::trim).filter(|dir| !dir.is_empty()).map(str::to_owned);
-        let status = lines.nth(2).map(str::trim);
-        let is_ready = ["ready", "standby"].map(Some).contains(&status);
-        Some(Self { pid, started, port, socket_dir, is_ready })
-    }
-}
-
 impl Life {
     fn of(data_dir: &str) -> Result<Self, FileError> {
         let Some(text) = files::read_text(format!("{data_dir}/postmaster.pid"))? else { return Ok(Self::None) };
-        let postmaster = Postmaster::parse(&text).filter(|postmaster| is_server_of(postmaster.pid, data_dir));
+        let postmaster = PidFile::parse(&text, data_dir).filter(|file| !file.single_user);
+        let postmaster = postmaster.filter(|postmaster| is_server_of(postmaster.pid, data_dir));
         Ok(postmaster.map_or(Self::Stale, Self::Running))
     }
-}
-
-/// Whether a process is of a server that lives in this data directory, or is about to: pg_ctl and its shell come
-/// before the server itself, with its name among their arguments.
-fn is_of_server(pid: u32, data_dir: &Path) -> bool {
-    let process = PathBuf::from(format!("/proc/{pid}"));
-    // A zombie has neither working directory nor arguments.
-    fs::read_link(process.join("cwd")).is_ok_and(|cwd| cwd == data_dir)
-        && fs::read(process.join("cmdline")).is_ok_and(|line| String::from_utf8_lossy(&line).contains("postgres"))
-}
-
-/// Whether any process of a server lives in this data directory, also one that is just being started.
-fn has_processes(data_dir: &str) -> bool {
-    let (Ok(processes), Ok(data_dir)) = (fs::read_dir("/proc"), fs::canonicalize(data_dir)) else { return false };
-    let pids = processes.flatten().filter_map(|entry| entry.file_name().to_str()?.parse().ok());
-    pids.into_iter().any(|pid| is_of_server(pid, &data_dir))
 }
 
 impl Site<'_> {
@@ -129,7 +90,7 @@ impl Site<'_> {
         }
     }
 
-    async fn open(&self, postmaster: &Postmaster, database: &str) -> Result<Result<Session, SqlError>, Failure> {
+    async fn open(&self, postmaster: &PidFile, database: &str) -> Result<Result<Session, SqlError>, Failure> {
         let endpoint = Endpoint {
             socket_dir: postmaster.socket_dir.clone(),
             port: postmaster.port.unwrap_or(self.node.port),
@@ -141,7 +102,7 @@ impl Site<'_> {
     }
 
     /// Refuses a server that only has the right port: the one of these files must be the one that answers.
-    async fn prove(&self, session: &Session, postmaster: &Postmaster) -> Result<(), Failure> {
+    async fn prove(&self, session: &Session, postmaster: &PidFile) -> Result<(), Failure> {
         let row = session
             .client()
             .query_one(
@@ -160,7 +121,7 @@ impl Site<'_> {
             })
             .await?;
         let is_same_cluster = control.is_some_and(|(control, _)| control.system_identifier.to_string() == identifier);
-        if is_same_dir && is_same_cluster && started >= postmaster.started {
+        if is_same_dir && is_same_cluster && postmaster.started.is_some_and(|begun| started >= begun) {
             return Ok(());
         }
         let what = format!("the server that answers on port {} is another one", self.node.port);
@@ -182,10 +143,11 @@ impl Site<'_> {
             return Err(failure.with_remedy("use a path without quotes, `$`, backslashes and backticks"));
         }
         self.check_role(role).await?;
+        self.put_back_unchecked_rules().await?;
         let (dir, log) = (data_dir.clone(), self.file(START_LOG));
         let opened = self
             .on_files(move || {
-                if has_processes(&dir) {
+                if is_lived_in(&dir) {
                     return Ok(None);
                 }
                 remove_stale_locks(&dir)?;
@@ -271,7 +233,7 @@ impl Site<'_> {
                 },
                 Life::Stale | Life::None => {
                     let data_dir = self.node.data_dir.clone();
-                    if !self.seat.blocking(move || has_processes(&data_dir)).await {
+                    if !self.seat.blocking(move || is_lived_in(&data_dir)).await {
                         let failure = self.failure("its server ended while it was starting");
                         return Err(failure
                             .with_output(self.last_words(since).await)
@@ -397,7 +359,7 @@ impl Site<'_> {
 fn remove_stale_locks(data_dir: &str) -> Result<(), FileError> {
     let path = format!("{data_dir}/postmaster.pid");
     let Some(text) = files::read_text(&path)? else { return Ok(()) };
-    if let Some(Postmaster { pid, port: Some(port), socket_dir: Some(dir), .. }) = Postmaster::parse(&text) {
+    if let Some(PidFile { pid, port: Some(port), socket_dir: Some(dir), .. }) = PidFile::parse(&text, data_dir) {
         let lock = format!("{dir}/.s.PGSQL.{port}.lock");
         let text = files::read_text(&lock)?.unwrap_or_default();
         let mut lines = text.lines();
@@ -442,7 +404,7 @@ fn newest_log(directory: &Path, since: SystemTime) -> io::Result<Vec<String>> {
 }
 
 /// Asks a server to stop at once and waits for its end. `false`: it is still at it.
-fn stop_fast(postmaster: &Postmaster, data_dir: &str, timeout: Duration) -> io::Result<bool> {
+fn stop_fast(postmaster: &PidFile, data_dir: &str, timeout: Duration) -> io::Result<bool> {
     let pid = i32::try_from(postmaster.pid).ok().and_then(Pid::from_raw).ok_or(io::ErrorKind::InvalidData)?;
     let process = rustix::process::pidfd_open(pid, PidfdFlags::empty())?;
     // Checked while the descriptor holds it: from here on the signal can't reach another process.
@@ -458,24 +420,6 @@ fn stop_fast(postmaster: &Postmaster, data_dir: &str, timeout: Duration) -> io::
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_postmaster_pid_that_is_still_being_written_is_read_as_far_as_it_goes() {
-        let whole = "4711\n/srv/data\n1764057600\n5433\n/run/postgresql\nlocalhost\n  5433001    32768\nready   \n";
-        let postmaster = Postmaster::parse(whole).expect("good");
-        assert_eq!((postmaster.pid, postmaster.started, postmaster.port), (4711, 1_764_057_600, Some(5433)));
-        assert_eq!(postmaster.socket_dir.as_deref(), Some("/run/postgresql"));
-        assert!(postmaster.is_ready);
-        assert!(!Postmaster::parse(&whole.replace("ready   ", "starting")).expect("good").is_ready);
-        assert_eq!(Postmaster::parse("4711\n/srv/data\n17").expect("begun").port, None);
-        assert_eq!(Postmaster::parse(""), None);
-    }
-
-    #[test]
-    fn a_process_that_only_has_the_number_is_no_server() {
-        assert!(!is_server_of(std::process::id(), "/"));
-        assert!(!has_processes("/proc"));
-    }
 
     #[test]
     fn only_the_new_lines_of_a_log_are_shown() {

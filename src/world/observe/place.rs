@@ -325,14 +325,14 @@ impl Look<'_> {
     /// Says why the data directory can't be made here, or renamed.
     fn not_writable(&self) -> Option<String> {
         let parent = self.dir.parent()?;
-        if fs::symlink_metadata(self.dir).is_ok_and(|metadata| metadata.is_symlink()) {
-            return Some(format!(
-                "{} is a symbolic link, which can't be replaced: let `data_dir` be what it leads to",
-                self.dir.display()
-            ));
-        }
         if exists(self.dir).unwrap_or(false) && mounts::is_mount_point(&self.expected.data_dir) {
             return Some(format!("{} is a mount point and can't be renamed", self.dir.display()));
+        }
+        if self.dir.is_symlink() {
+            let dir = self.dir.display();
+            return Some(format!(
+                "{dir} is a symbolic link, which can't be replaced: let data_dir be what it leads to"
+            ));
         }
         let existing = parent.ancestors().find(|ancestor| ancestor.exists())?;
         let why = if existing.is_dir() {
@@ -599,6 +599,16 @@ mod tests {
         fs::write(data.join("postgresql.conf"), b"port = 1\n# gr\xFC\xDFe\n").expect("a file");
         let why = conf_of(&data).expect_err("not UTF-8");
         assert!(why.ends_with("postgresql.conf:2 is not UTF-8: convert the file, with iconv for instance"), "{why}");
+    }
+
+    #[test]
+    fn a_data_directory_that_is_a_link_can_not_be_made_or_replaced() {
+        let (_keep, data) = folder(&[]);
+        assert_eq!(reader(&expected(&data)).not_writable(), None);
+        let link = data.with_file_name("link");
+        std::os::unix::fs::symlink(&data, &link).expect("a link");
+        let why = reader(&expected(&link)).not_writable().expect("a link");
+        assert!(why.ends_with("link is a symbolic link, which can't be replaced: let data_dir be what it leads to"));
     }
 
     #[test]
