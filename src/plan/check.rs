@@ -367,8 +367,12 @@ impl<'a> At<'a> {
         let cluster = self.cluster()?;
         match cluster.passfile {
             Passfile::Right => Ok(true),
-            Passfile::Absent | Passfile::Wrong if drift::uses_passfile(self.node, cluster) => Ok(false),
-            Passfile::Absent | Passfile::Wrong => Err(self.not_ready("has no use for a passfile of pgpair's yet")),
+            Passfile::Absent | Passfile::Wrong | Passfile::NotCompared if drift::uses_passfile(self.node, cluster) => {
+                Ok(false)
+            }
+            Passfile::Absent | Passfile::Wrong | Passfile::NotCompared => {
+                Err(self.not_ready("has no use for a passfile of pgpair's yet"))
+            }
         }
     }
 

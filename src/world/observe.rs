@@ -253,11 +253,12 @@ fn files_and_server(expected: &place::Expected) -> (Found, Reading<Running>) {
     }
 }
 
-fn passfile_text(topology: &Topology, passwords: &Passwords) -> Result<String, String> {
-    let Some(password) = passwords.replication.as_ref().map_err(Clone::clone)? else { return Ok(String::new()) };
+/// Returns what pgpair's passfile should say; none where the password can't be had.
+fn passfile_text(topology: &Topology, passwords: &Passwords) -> Option<String> {
+    let Some(password) = passwords.replication.as_ref().ok()? else { return Some(String::new()) };
     let entries = desired::passfile_entries(topology);
     let lines = entries.iter().map(|entry| passfile::line(&entry.database, &entry.user, password));
-    Ok(lines.collect())
+    Some(lines.collect())
 }
 
 /// All that a server was asked.
@@ -336,7 +337,7 @@ impl Asking<'_> {
         let name = &self.topology.replication.user;
         let verifier = async {
             match session.verifier(name).await {
-                Ok(stored) => self.judge(stored).await,
+                Ok(stored) => Ok(self.judge(stored).await),
                 Err(error) if error.is_denied() => {
                     Err(format!("the password of `{name}` is for superusers to see, which `{}` is not", endpoint.user))
                 }
@@ -377,13 +378,13 @@ impl Asking<'_> {
         }
     }
 
-    async fn judge(&self, stored: Option<Secret>) -> Result<Verifier, String> {
-        let Some(stored) = stored else { return Ok(Verifier::None) };
-        let Some(secret) = self.passwords.replication.clone()? else { return Ok(Verifier::NotCompared) };
+    async fn judge(&self, stored: Option<Secret>) -> Verifier {
+        let Some(stored) = stored else { return Verifier::None };
+        let Ok(Some(secret)) = self.passwords.replication.clone() else { return Verifier::NotCompared };
         let (auth, role) = (self.topology.replication.auth, self.topology.replication.user.clone());
         // Thousands of rounds: not on a thread that others wait for.
         let matches = self.seat.blocking(move || is_made_from(&stored, &secret, auth, &role)).await;
-        Ok(if matches { Verifier::Matches } else { Verifier::Differs })
+        if matches { Verifier::Matches } else { Verifier::Differs }
     }
 }
 

@@ -50,8 +50,8 @@ pub struct Expected {
     pub config_dir: Option<String>,
     /// The number and name of the user that the server runs as.
     pub owner: (u32, String),
-    /// The text that pgpair's passfile should have, or why that is not known.
-    pub passfile: Result<String, String>,
+    /// The text that pgpair's passfile should have, where its secret can be had.
+    pub passfile: Option<String>,
     /// Whether missing folders above the data directory are made by root, whatever the user may.
     pub root_makes_parents: bool,
 }
@@ -304,8 +304,11 @@ impl Look<'_> {
         if file.mode != 0o600 || file.owner != self.expected.owner.0 {
             return Ok(Passfile::Wrong);
         }
-        let expected = self.expected.passfile.as_ref().map_err(Clone::clone)?;
-        Ok(if file.text == *expected { Passfile::Right } else { Passfile::Wrong })
+        Ok(match &self.expected.passfile {
+            Some(expected) if file.text == *expected => Passfile::Right,
+            Some(_) => Passfile::Wrong,
+            None => Passfile::NotCompared,
+        })
     }
 
     /// Says why the server would refuse the directory: `checkDataDir` in `miscinit.c`.
@@ -465,7 +468,7 @@ mod tests {
             data_dir: data_dir.display().to_string(),
             config_dir: None,
             owner: (rustix::process::geteuid().as_raw(), "me".into()),
-            passfile: Ok("line\n".into()),
+            passfile: Some("line\n".into()),
             root_makes_parents: false,
         }
     }
@@ -626,6 +629,8 @@ mod tests {
             fs::set_permissions(&path, fs::Permissions::from_mode(mode)).expect("a mode");
             assert_eq!(judged(), Ok(right), "{text:?} {mode:o}");
         }
+        let without_secret = Expected { passfile: None, ..expected(&data) };
+        assert_eq!(reader(&without_secret).passfile(), Ok(Passfile::NotCompared), "the rest of the place is known");
     }
 
     #[test]
