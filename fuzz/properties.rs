@@ -60,6 +60,11 @@ pub const ALL: [(&str, Property); 10] = [
 /// Stands for a password that nothing may show.
 const PASSWORD: &str = "hunter2";
 
+/// Whether the password is in a text already, escaped or not: then it says nothing that a rendering shows it.
+fn shows_password(text: &str) -> bool {
+    text.replace(['\\', '\''], "").contains(PASSWORD)
+}
+
 /// A topology file is refused with reasons that point into it, or is one that a plan can rely on.
 pub fn topology(bytes: &[u8]) {
     let shown = without_secrets(&String::from_utf8_lossy(bytes));
@@ -126,7 +131,7 @@ fn is_in_place(span: Span, bytes: &[u8]) {
 
 /// A password that stands in the file itself is never shown, neither in a reason nor beside it.
 fn hides_literal_secrets(text: &str) {
-    if text.contains(PASSWORD) {
+    if shows_password(text) {
         return;
     }
     for Span { offset, len, .. } in literal_secrets(text) {
@@ -380,7 +385,7 @@ pub fn conninfo(bytes: &[u8]) {
             assert!(holds_one || shown.get(key) == hidden.get(key), "only secrets are hidden");
         }
     }
-    if text.contains(PASSWORD) || HIDDEN.contains(text.as_ref()) {
+    if shows_password(&text) {
         return;
     }
     let texts = [
@@ -410,7 +415,7 @@ pub fn redact(bytes: &[u8]) {
     for shown in show(&text) {
         assert_eq!(shown.split('\n').count(), text.split('\n').count());
     }
-    if text.contains(PASSWORD) {
+    if shows_password(&text) {
         return;
     }
     let around = text.split('\n').next().unwrap_or_default();
