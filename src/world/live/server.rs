@@ -1,5 +1,6 @@
 //! Servers: whose a running one is, starting, stopping, and reading the configuration again.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::io;
 use std::io::Read as _;
@@ -48,6 +49,17 @@ const SHOWN_LINES: usize = 20;
 
 /// SQLSTATEs that waiting does not change: password, access, database, privilege.
 const REFUSED_LOGINS: [&str; 5] = ["28P01", "28000", "3D000", "55000", "42501"];
+
+/// Files by path: when they were last written, and their length.
+type Logs = BTreeMap<PathBuf, (SystemTime, u64)>;
+
+/// The logs of a server before it was started.
+#[derive(Debug)]
+struct Begun {
+    /// The length of the one that it writes to before its own logging begins.
+    start_log: u64,
+    logs: Logs,
+}
 
 /// Whether a server lives on a data directory.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -163,13 +175,13 @@ impl Site<'_> {
             .with_server_environment()
             .dir(&data_dir)
             .timeout(self.live.timeout);
-        let since = SystemTime::now();
+        let begun = Begun { start_log: log_start, logs: self.logs().await };
         let output = command.output(&self.seat).await.map_err(|error| self.not_run(&error))?;
         if !output.status.success() {
             let failure = self.failure(format!("pg_ctl start ended with {}", output.ending()));
             return Err(failure.with_output(output.lines()));
         }
-        self.wait_until_it_answers(Some((log_start, since)), progress).await
+        self.wait_until_it_answers(Some(&begun), progress).await
     }
 
     /// Returns what a server that is started on the files would be.
@@ -209,10 +221,10 @@ impl Site<'_> {
 
     /// Waits for a connection that works: nothing less proves that a server is up.
     ///
-    /// `since`: how long its log was before it was started, and when that was.
+    /// `begun`: its logs as they were before it was started.
     async fn wait_until_it_answers(
         &self,
-        since: Option<(u64, SystemTime)>,
+        begun: Option<&Begun>,
         progress: &(dyn Fn(Progress) + Sync),
     ) -> Result<(), Failure> {
         let until = Instant::now() + self.live.timeout;
@@ -236,7 +248,7 @@ impl Site<'_> {
                     if !self.seat.blocking(move || is_lived_in(&data_dir)).await {
                         let failure = self.failure("its server ended while it was starting");
                         return Err(failure
-                            .with_output(self.last_words(since).await)
+                            .with_output(self.last_words(begun).await)
                             .with_remedy(self.where_it_logs()));
                     }
                 }
@@ -246,7 +258,7 @@ impl Site<'_> {
                 let failure = self.failure(format!("its server runs, but did not answer within {seconds} s: {last}"));
                 let remedy =
                     format!("it may still come up; {}, and apply again with a longer --timeout", self.where_it_logs());
-                return Err(failure.with_output(self.last_words(since).await).with_remedy(remedy));
+                return Err(failure.with_output(self.last_words(begun).await).with_remedy(remedy));
             }
             tokio::time::sleep(POLL).await;
         }
@@ -257,19 +269,27 @@ impl Site<'_> {
     }
 
     /// Returns what the server said since it was started: early, and where its collector writes.
-    async fn last_words(&self, since: Option<(u64, SystemTime)>) -> Vec<String> {
-        let Some((log_start, since)) = since else { return Vec::new() };
-        let log = self.file(START_LOG);
-        let mut lines = self.seat.blocking(move || tail_of(Path::new(&log), log_start)).await.unwrap_or_default();
+    async fn last_words(&self, begun: Option<&Begun>) -> Vec<String> {
+        let Some(Begun { start_log, logs }) = begun else { return Vec::new() };
+        let mut grown = vec![(PathBuf::from(self.file(START_LOG)), *start_log)];
+        grown.extend(newest_grown(logs, self.logs().await));
+        let read = move || grown.into_iter().flat_map(|(log, from)| tail_of(&log, from).unwrap_or_default()).collect();
+        self.seat.blocking(read).await
+    }
+
+    /// Returns the files that its collector writes; none where the configuration can't be read.
+    async fn logs(&self) -> Logs {
         let command = Command::new(self.program("postgres")).args(["-D", &self.node.data_dir, "-C", "log_directory"]);
-        if let Ok(output) = command.timeout(self.live.timeout).output(&self.seat).await
-            && output.status.success()
-        {
-            let directory = String::from_utf8_lossy(&output.stdout).trim().to_owned();
-            let directory = Path::new(&self.node.data_dir).join(directory);
-            lines.extend(self.seat.blocking(move || newest_log(&directory, since)).await.unwrap_or_default());
+        let output = command.timeout(self.live.timeout).output(&self.seat).await;
+        let Ok(output) = output.map(|output| output.status.success().then_some(output.stdout)) else {
+            return Logs::new();
+        };
+        let directory = String::from_utf8_lossy(&output.unwrap_or_default()).trim().to_owned();
+        if directory.is_empty() {
+            return Logs::new();
         }
-        lines
+        let directory = Path::new(&self.node.data_dir).join(directory);
+        self.seat.blocking(move || logs_in(&directory)).await.unwrap_or_default()
     }
 
     /// Restarts the running server; a primary after a checkpoint, so that the outage is short.
@@ -392,15 +412,22 @@ fn tail_of(path: &Path, start: u64) -> io::Result<Vec<String>> {
     Ok(lines[lines.len().saturating_sub(SHOWN_LINES)..].iter().map(|line| (*line).to_owned()).collect())
 }
 
-/// Returns the last lines of the newest log that was written to since then.
-fn newest_log(directory: &Path, since: SystemTime) -> io::Result<Vec<String>> {
-    let logs = fs::read_dir(directory)?
-        .flatten()
-        .filter_map(|entry| Some((entry.metadata().ok()?.modified().ok()?, entry.path())));
-    match logs.filter(|(written, _)| *written >= since).max() {
-        None => Ok(Vec::new()),
-        Some((_, path)) => tail_of(&path, 0),
-    }
+/// Looks at the files in a folder of logs.
+fn logs_in(directory: &Path) -> io::Result<Logs> {
+    let log = |entry: fs::DirEntry| {
+        let found = entry.metadata().ok()?;
+        Some((entry.path(), (found.modified().ok()?, found.len())))
+    };
+    Ok(fs::read_dir(directory)?.flatten().filter_map(log).collect())
+}
+
+/// Returns the newest log that has grown, and where what is new in it begins: what was there before may be the
+/// statements of others.
+fn newest_grown(before: &Logs, now: Logs) -> Option<(PathBuf, u64)> {
+    let (path, (_, length)) = now.into_iter().max_by_key(|(_, (written, _))| *written)?;
+    // One that has become shorter was begun anew.
+    let from = before.get(&path).map_or(0, |(_, old)| *old).min(length);
+    Some((path, from))
 }
 
 /// Asks a server to stop at once and waits for its end. `false`: it is still at it.
@@ -426,5 +453,20 @@ mod tests {
         let file = tempfile::NamedTempFile::new().expect("a file");
         fs::write(file.path(), "old\nnew 1\n\nnew 2\n").expect("written");
         assert_eq!(tail_of(file.path(), 4).expect("read"), ["new 1", "new 2"]);
+    }
+
+    #[test]
+    fn of_a_collectors_logs_only_what_the_newest_has_gained_is_shown() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let [old, log] = ["old.log", "new.log"].map(|name| folder.path().join(name));
+        fs::write(&old, "SELECT 'of others'\n").expect("written");
+        fs::write(&log, "SELECT 'of others'\n").expect("written");
+        let before = logs_in(folder.path()).expect("read");
+        fs::write(&log, "SELECT 'of others'\nFATAL: ours\n").expect("written");
+        let past = fs::File::options().append(true).open(&old).expect("a file");
+        past.set_modified(SystemTime::UNIX_EPOCH).expect("an old one");
+        let (path, from) = newest_grown(&before, logs_in(folder.path()).expect("read")).expect("a log");
+        assert_eq!((tail_of(&path, from).expect("read"), path), (vec!["FATAL: ours".to_owned()], log));
+        assert_eq!(newest_grown(&before, Logs::new()), None);
     }
 }
