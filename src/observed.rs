@@ -291,6 +291,8 @@ pub enum Passfile {
     Right,
     /// There, with another mode or other lines.
     Wrong,
+    /// There, and the topology's secret can't be had to compare its lines with.
+    NotCompared,
 }
 
 /// The replication role, its verifier judged where it was read.
@@ -314,7 +316,7 @@ pub enum Verifier {
     /// Made from the topology's secret, by the method that `auth` asks for.
     Matches,
     Differs,
-    /// The topology has no secret to compare with.
+    /// The topology has no secret to compare with, or it can't be had.
     NotCompared,
 }
 

@@ -526,6 +526,25 @@ fn a_guard_notices_what_happens_between_plan_and_step() {
 }
 
 #[test]
+fn a_primary_is_not_started_beside_its_own_standby_on_a_newer_timeline() {
+    let topology = pair(15, "trust", true);
+    let mut truth = run(&topology, &nothing(&topology), &everything(), None, "from nothing").after;
+    stop(&mut truth, &name("a"), true);
+    assert!(!plan(&topology, &truth).is_halted());
+    // It follows a server that was promoted elsewhere.
+    truth.node_mut(&name("b")).sql_mut().expect("runs").timeline = Timeline(2);
+    let halted = plan(&topology, &truth);
+    assert_eq!(halted.blocked[0].refusal.code(), "roles_moved");
+    // The same from the files of a stopped one, and of one whose disk is not there.
+    stop(&mut truth, &name("b"), true);
+    with_cluster(&mut truth, &name("b"), |cluster| cluster.newest_history = Some(Timeline(2)));
+    assert!(plan(&topology, &truth).is_halted());
+    place(&mut truth, &name("b")).data_dir = DataDir::Empty;
+    place(&mut truth, &name("b")).unmounted = Some("/pg".into());
+    assert_eq!(plan(&topology, &truth).blocked[0].refusal.code(), "unmounted");
+}
+
+#[test]
 fn nothing_that_needs_an_allowance_is_done_without_it() {
     let topology = pair(15, "scram-sha-256", true);
     for (label, start) in starting_states(&topology).into_values() {

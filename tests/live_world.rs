@@ -277,11 +277,22 @@ async fn a_pair_is_made_from_nothing_and_rows_flow() {
     assert_eq!(pair.sql("a", grants), "t");
     assert_eq!(pair.sql("a", "SELECT restart_lsn IS NOT NULL FROM pg_replication_slots"), "t");
 
-    // What must not come along.
+    // What must not come along, and what a killed run left.
     std::fs::write(pair.path("a", "promote"), "").expect("written");
+    std::fs::write(pair.path("a", ".pgpair-killed.tmp"), "secret").expect("written");
+    pair.sql("a", "ALTER SYSTEM SET primary_conninfo = 'host=elsewhere'");
+    pair.sql("a", "ALTER SYSTEM SET work_mem = '6MB'");
+    std::fs::create_dir_all(pair.root.path().join("b")).expect("made");
+    let [ours, others] = ["data", "other"].map(|name| pair.root.path().join(format!("b/.{name}.pgpair-killed.tmp")));
+    for path in [&ours, &others] {
+        std::fs::write(path, "secret").expect("written");
+    }
     pair.done("b", Action::Clone(pair.clone_of_a(None))).await;
     assert!(!pair.sibling("b", "pgpair-new").exists());
     assert!(!pair.path("b", "promote").exists() && !pair.path("b", "pgpair-start.log").exists());
+    assert!(!ours.exists() && others.exists() && !pair.path("b", ".pgpair-killed.tmp").exists());
+    let auto = pair.read("b", "postgresql.auto.conf");
+    assert!(!auto.contains("primary_conninfo") && auto.contains("work_mem = '6MB'"), "{auto}");
     let refused = pair.perform("b", Action::Start { role: Role::Primary }).await.expect_err("it is a standby");
     assert!(refused.message.contains("it would come up as a standby"), "{refused}");
     pair.done("b", Action::Start { role: Role::Standby }).await;
@@ -292,6 +303,7 @@ async fn a_pair_is_made_from_nothing_and_rows_flow() {
     // Everything once more is no harm.
     pair.done("a", Action::ReplicationRole(desired::role(&pair.topology, true))).await;
     pair.done("a", Action::Slot { name: "pgpair_b".to_owned(), reserve: true }).await;
+    assert!(!pair.path("a", ".pgpair-killed.tmp").exists());
     pair.done("b", Action::Start { role: Role::Standby }).await;
     let in_use = pair.perform("a", Action::DropSlot { name: "pgpair_b".to_owned() }).await.expect_err("active");
     assert!(in_use.message.contains("is in use"), "{in_use}");
@@ -325,6 +337,17 @@ async fn a_running_server_takes_a_new_configuration_or_keeps_the_old_one() {
     pair.done("a", configure(&["max_connections = '77'"], &text, Effect::Restart)).await;
     assert_eq!(pair.sql("a", "SHOW max_connections"), "77");
 
+    let text = pair.read("a", "postgresql.conf");
+    let without = Action::Configure(Configure {
+        block: None,
+        before: Digest::of(&text),
+        effect: Effect::AtStart,
+        settings: Default::default(),
+    });
+    pair.done("a", without).await;
+    assert!(!pair.read("a", "postgresql.conf").contains("pgpair"));
+    std::fs::write(pair.path("a", "postgresql.conf"), text).expect("written");
+
     // What no check finds beforehand.
     let text = pair.read("a", "postgresql.conf");
     let bad = configure(&["shared_preload_libraries = 'no_such_library'"], &text, Effect::Restart);
@@ -345,6 +368,56 @@ async fn a_running_server_takes_a_new_configuration_or_keeps_the_old_one() {
     pair.done("a", Action::DropSlot { name: "pgpair_b".to_owned() }).await;
     pair.done("a", Action::DropSlot { name: "pgpair_b".to_owned() }).await;
     assert_eq!(pair.sql("a", "SELECT count(*) FROM pg_replication_slots"), "0");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn no_verifier_gets_into_the_log_of_a_server_that_logs_every_statement() {
+    let pair = Pair::new().await;
+    pair.done("a", pair.create()).await;
+    let conf = pair.read("a", "postgresql.conf");
+    let logging = "log_statement = all\nlog_min_duration_statement = 0\nlog_transaction_sample_rate = 1\n";
+    std::fs::write(pair.path("a", "postgresql.conf"), format!("{conf}{logging}")).expect("written");
+    pair.done("a", Action::Start { role: Role::Primary }).await;
+    for _ in ["made", "changed"] {
+        pair.done("a", Action::ReplicationRole(desired::role(&pair.topology, true))).await;
+    }
+    pair.sql("a", "SELECT 'the log is on'");
+    let log = pair.read("a", "pgpair-start.log");
+    assert!(log.contains("the log is on") && !log.contains("SCRAM-SHA-256$"), "{log}");
+    assert_eq!(pair.sql("a", "SELECT rolpassword LIKE 'SCRAM-SHA-256$%' FROM pg_authid WHERE rolname ~ 'rep'"), "t");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn rules_that_were_never_checked_are_taken_back_by_the_next_apply_or_start() {
+    let pair = Pair::new().await;
+    pair.primary().await;
+    let rules = pair.read("a", "pg_hba.conf");
+    let unchecked = format!("{rules}host all app 10.0.0.0/8 no-such-method\n");
+    let backup = pair.path("a", "pg_hba.conf.pgpair.bak");
+    // As a kill between the write and the check leaves it.
+    let killed = |text: &str| {
+        std::fs::write(&backup, format!("{}\n{rules}", Digest::of(&unchecked).0)).expect("written");
+        std::fs::write(pair.path("a", "pg_hba.conf"), text).expect("written");
+    };
+    killed(&unchecked);
+    pair.done("a", Action::Hba { block: pair.hba("a"), before: Digest::of(&unchecked) }).await;
+    assert!(pair.read("a", "pg_hba.conf") == rules && !backup.exists());
+
+    killed(&unchecked);
+    signal(&pair, "-INT");
+    pair.done("a", Action::Start { role: Role::Primary }).await;
+    assert!(pair.read("a", "pg_hba.conf") == rules && !backup.exists());
+
+    // Somebody's own edit stands.
+    let edited = format!("{rules}# mine\n");
+    killed(&edited);
+    pair.done("a", Action::Hba { block: pair.hba("a"), before: Digest::of(&edited) }).await;
+    assert!(pair.read("a", "pg_hba.conf") == edited && !backup.exists());
+    // Rules that were there already are not said to be taken back.
+    std::fs::write(pair.path("a", "pg_hba.conf"), &unchecked).expect("written");
+    let bad = pair.perform("a", Action::Hba { block: pair.hba("a"), before: Digest::of(&unchecked) }).await;
+    assert!(bad.expect_err("no such method").message.ends_with("the rules that `pg_hba.conf` has already"));
+    assert_eq!(pair.read("a", "pg_hba.conf"), unchecked);
 }
 
 /// Ends the server of `a` by a signal, and waits until it is dead, if only a zombie.

@@ -303,3 +303,64 @@ fn a_parameter_that_needs_no_restart_is_changed_added_and_removed_by_a_reload() 
     pair.in_sync();
     assert_eq!(pair.sql("a", "show work_mem"), "4MB");
 }
+
+/// Applies a topology with every allowance but destruction, and asserts that nothing is left to do.
+#[track_caller]
+fn converges(pair: &Workspace) {
+    pair.pgpair(&["apply", "--auto-approve", "--allow", "restart,outage"]).exits(0);
+    pair.in_sync();
+    pair.replicates();
+}
+
+#[test]
+fn edits_that_touch_both_nodes_converge_at_once() {
+    let mut pair = Workspace::new(NEW);
+    let senders = "  max_wal_senders: 4\n";
+    pair.topology("auth: trust, slots: false", senders);
+    pair.apply().exits(0);
+    // A restart for which the standby needs a slot that is not there yet.
+    pair.topology("auth: trust", &format!("{senders}  max_connections: 60\n"));
+    converges(&pair);
+    assert_eq!(pair.sql("a", "select slot_name, active from pg_replication_slots"), "pgpair_b|t");
+    // Values that the server shows in another form.
+    pair.topology("auth: trust", &format!("{senders}  wal_buffers: -1\n  timezone: utc\n  archive_command: 'cd ./'\n"));
+    converges(&pair);
+    // The standby follows the primary to its new port.
+    pair.ports[0] = support::free_port();
+    pair.topology("auth: trust", senders);
+    converges(&pair);
+    // A password where none was, for the standby as well.
+    pair.usual_topology();
+    converges(&pair);
+    let hba = fs::read_to_string(pair.data_dir("a").join("pg_hba.conf")).expect("our file");
+    assert!(hba.contains("repuser         127.0.0.1/32       scram-sha-256"));
+}
+
+#[test]
+fn a_clone_of_a_primary_with_a_leftover_recovery_target_never_promotes_itself() {
+    let pair = Workspace::new(NEW);
+    pair.usual_topology();
+    pair.initdb("a");
+    pair.set("a", "recovery_target_time = '2020-01-01'\nrecovery_target_action = 'promote'");
+    pair.pgpair(&["apply", "--auto-approve", "--allow", "outage"]).exits(0);
+    pair.in_sync();
+    pair.replicates();
+    assert_eq!(pair.sql("b", "show recovery_target_time"), "");
+    pair.replicates();
+}
+
+#[test]
+fn a_clone_does_not_take_over_what_alter_system_says_of_its_source() {
+    let pair = Workspace::new(NEW);
+    pair.usual_topology();
+    pair.apply().exits(0);
+    pair.pg_ctl("b", &["stop"]).exits(0);
+    fs::remove_dir_all(pair.data_dir("b")).expect("our folder");
+    // What `pg_basebackup -R` and a promotion leave on a primary, harmless there.
+    pair.sql("a", "alter system set primary_conninfo = 'host=nowhere'");
+    pair.sql("a", "alter system set work_mem = '5MB'");
+    pair.apply().exits(0);
+    pair.in_sync();
+    pair.replicates();
+    assert_eq!(pair.sql("b", "show work_mem"), "5MB");
+}

@@ -26,7 +26,9 @@ use crate::apply::Limits;
 use crate::apply::Outcome;
 use crate::error::Error;
 use crate::error::Exit;
+use crate::observed::Identity;
 use crate::observed::Observed;
+use crate::plan::Action;
 use crate::plan::Plan;
 use crate::plan::Status;
 use crate::plan::allow;
@@ -126,6 +128,7 @@ impl Job<'_> {
             steps: Vec::new(),
             remaining: None,
             errors: Vec::new(),
+            created: None,
             event_log: None,
         }
     }
@@ -153,12 +156,19 @@ impl Job<'_> {
         let emit = |event| reporter.take(&event);
         let outcome = apply::apply(world, self.topology, &selection, &limits, &emit).await;
         // Also after a failure or an interrupt: where things stand is what must be said now.
-        let rest = planner::plan(self.topology, &world.observe().await);
+        let seen = world.observe().await;
+        let rest = planner::plan(self.topology, &seen);
+        let creates = plan.steps.iter().any(|step| matches!(step.action, Action::CreatePrimary(_)));
+        let cluster = seen.node(&self.topology.primary().name).cluster().filter(|_| creates);
         let (exit, status) = verdict(&outcome, &rest);
         let report = ApplyReport {
             steps: reporter.into_results(),
             remaining: Some(rest.steps.iter().map(|step| step.id.clone()).collect()),
             errors: error_of(&outcome.ended).into_iter().collect(),
+            created: cluster.and_then(|cluster| match cluster.identity {
+                Identity::Known(identifier) => Some(identifier.to_string()),
+                Identity::CreatedOn(_) => None,
+            }),
             event_log,
             ..self.report(status, shown)
         };

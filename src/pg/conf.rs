@@ -201,6 +201,15 @@ fn unquote(body: &str) -> Result<(String, &str), NotASetting> {
     Err(NotASetting)
 }
 
+/// Returns the text without the lines that set what `is_dropped` names; every other line stays as it was.
+#[must_use]
+pub fn without(text: &str, is_dropped: impl Fn(&str) -> bool) -> String {
+    let dropped: Vec<usize> =
+        parse(text).entries.iter().filter(|entry| is_dropped(&entry.name)).map(|entry| entry.line).collect();
+    let lines = text.split_inclusive('\n').enumerate();
+    lines.filter(|(index, _)| !dropped.contains(&(index + 1))).map(|(_, line)| line).collect()
+}
+
 /// A text that can't be written into a configuration file.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("a line break or a NUL can't stand in a configuration file")]
@@ -405,6 +414,12 @@ mod tests {
 
     fn file(path: &str, text: &str, includes: Vec<Vec<ConfFile>>) -> ConfFile {
         ConfFile { path: path.into(), text: text.into(), includes }
+    }
+
+    #[test]
+    fn lines_that_set_a_name_go_and_others_stay() {
+        let text = "# head\r\nport = 1\nPORT 2 # too\nports = 3";
+        assert_eq!(without(text, |name| name == "port"), "# head\r\nports = 3");
     }
 
     #[test]

@@ -317,7 +317,8 @@ impl<'a> At<'a> {
             Effect::Reload | Effect::Restart => {
                 let sql = self.sql()?;
                 self.keeps_the_floors()?;
-                Ok(in_file && drift::is_in_force(self.topology, self.node, &configure.settings, sql))
+                let is_read = sql.conf_loaded || configure.block.is_none();
+                Ok(in_file && is_read && drift::is_in_force(self.topology, self.node, &configure.settings, sql))
             }
         }
     }
@@ -329,9 +330,15 @@ impl<'a> At<'a> {
             return Ok(());
         };
         if self.node.role == Role::Standby {
-            return match drift::too_low(self.topology, self.node, running) {
-                Some((name, value)) => Err(self
-                    .not_ready(&format!("must not have less {name} than {}, which runs with {value}", primary.name))),
+            if let Some((name, value)) = drift::too_low(self.topology, self.node, running) {
+                let why = format!("must not have less {name} than {}, which runs with {value}", primary.name);
+                return Err(self.not_ready(&why));
+            }
+            return match drift::not_replayed(self.topology, self.node, self.cluster()?) {
+                Some((name, value)) => {
+                    Err(self
+                        .not_ready(&format!("has not replayed yet that {} has less {name} than {value}", primary.name)))
+                }
                 None => Ok(()),
             };
         }
@@ -360,8 +367,12 @@ impl<'a> At<'a> {
         let cluster = self.cluster()?;
         match cluster.passfile {
             Passfile::Right => Ok(true),
-            Passfile::Absent | Passfile::Wrong if drift::uses_passfile(self.node, cluster) => Ok(false),
-            Passfile::Absent | Passfile::Wrong => Err(self.not_ready("has no use for a passfile of pgpair's yet")),
+            Passfile::Absent | Passfile::Wrong | Passfile::NotCompared if drift::uses_passfile(self.node, cluster) => {
+                Ok(false)
+            }
+            Passfile::Absent | Passfile::Wrong | Passfile::NotCompared => {
+                Err(self.not_ready("has no use for a passfile of pgpair's yet"))
+            }
         }
     }
 
@@ -391,6 +402,11 @@ impl<'a> At<'a> {
             Role::Standby => {
                 if !self.is_marked(cluster) {
                     return Err(self.not_ready("has no standby files"));
+                }
+                if let Some((name, floor)) = drift::below_floor(cluster) {
+                    return Err(self.not_ready(&format!(
+                        "would not come up: {name} is less in its files than {floor}, with which its primary last ran"
+                    )));
                 }
                 let primary = self.observed.node(&self.topology.primary().name);
                 if !primary.cluster().is_some_and(|primary| primary.identity == cluster.identity) {
@@ -464,6 +480,12 @@ impl<'a> At<'a> {
                 && receiver.port == Some(source.node.port)
                 && receiver.timeline == from.timeline
         });
+        if drift::is_delayed(self.topology, self.node) || sql.replay_paused {
+            // It receives nothing while it holds back what it has; that it would is all that can be seen.
+            let conninfo = sql.settings.get("primary_conninfo");
+            let leads_there = conninfo.is_none_or(|now| desired::conninfo_holds(self.topology, self.node, &now.value));
+            return Ok(receives || leads_there);
+        }
         // What the upstream's parameters are now has arrived as well: then fewer of them are enough here.
         let replayed = own.floors == source.cluster()?.floors;
         Ok(receives && replayed && from.senders.iter().any(|sender| sender.state == "streaming"))

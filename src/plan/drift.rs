@@ -56,7 +56,14 @@ pub fn configuration(
 ) -> Result<Option<ConfDrift>, Refusal> {
     let bad = |problem: String| Refusal::BadConf { node: node.name.clone(), problem };
     let ConfValues { block: found, values, elsewhere } = cluster.conf.read().map_err(bad)?;
-    let wanted = desired::settings(topology, node);
+    let mut wanted = desired::settings(topology, node);
+    if node.role == Role::Standby {
+        wanted.extend(desired::endless_recovery(topology, |name| {
+            let running = sql.and_then(|sql| sql.settings.get(name)).map(|setting| setting.value.clone());
+            let in_files = elsewhere.get(name).map(|placed| placed.value.clone());
+            running.into_iter().chain(in_files).collect()
+        }));
+    }
     let comparison = Comparison { topology, node, sql, found: found.as_ref(), elsewhere: &elsewhere };
     comparison.refuse_shadowed(&wanted)?;
 
@@ -68,7 +75,10 @@ pub fn configuration(
         (Some(_), None) | (None, Some(_)) => false,
     };
     let effective = file_holds(topology, node, &settings, &values);
-    let in_force = sql.is_none_or(|sql| is_in_force(topology, node, &settings, sql));
+    let in_force = sql.is_none_or(|sql| {
+        let is_read = sql.conf_loaded || (block.is_none() && found.is_none());
+        is_read && is_in_force(topology, node, &settings, sql)
+    });
     if in_file && effective && in_force {
         return Ok(None);
     }
@@ -94,10 +104,20 @@ pub fn file_holds(
 #[must_use]
 pub fn is_in_force(topology: &Topology, node: &Node, settings: &BTreeMap<String, String>, sql: &Sql) -> bool {
     settings.iter().all(|(name, wanted)| {
-        sql.settings
-            .get(name)
-            .is_none_or(|now| !now.pending_restart && desired::value_holds(topology, node, name, wanted, &now.value))
+        sql.settings.get(name).is_none_or(|now| {
+            let holds =
+                shows_otherwise(name, wanted, now) || desired::value_holds(topology, node, name, wanted, &now.value);
+            !now.pending_restart && holds
+        })
     })
+}
+
+/// Whether a server shows a value in another form than it was given, so that only the files tell.
+fn shows_otherwise(name: &str, wanted: &str, now: &Setting) -> bool {
+    // Worked out at the start (wal_buffers -1), or not in use (archive_command without archive_mode).
+    let is_computed = now.source == "override" || now.value == "(disabled)";
+    let is_time_zone = ["timezone", "log_timezone"].contains(&name);
+    is_computed || (is_time_zone && wanted.eq_ignore_ascii_case(&now.value))
 }
 
 /// Returns a parameter that `standby` is to have lower than the running primary has it, with the primary's value.
@@ -120,6 +140,16 @@ pub fn not_replayed(topology: &Topology, standby: &Node, cluster: &Cluster) -> O
     cluster.floors.iter().find_map(|(name, floor)| {
         let wanted = guc::integer(topology.postgresql.version, name, wanted.get(name)?)?;
         (i64::from(wanted) < i64::from(*floor)).then(|| (name.clone(), *floor))
+    })
+}
+
+/// Returns a parameter that the files of a standby give less of than its primary last ran with: it would not come up.
+#[must_use]
+pub fn below_floor(cluster: &Cluster) -> Option<(String, u32)> {
+    let values = cluster.conf.read().ok()?.values;
+    cluster.floors.iter().find_map(|(name, floor)| {
+        let given = guc::integer(cluster.major, name, &values.get(name)?.value)?;
+        (i64::from(given) < i64::from(*floor)).then(|| (name.clone(), *floor))
     })
 }
 
@@ -239,8 +269,9 @@ impl Comparison<'_> {
             let in_file = values.get(name).map(|placed| placed.value.clone());
             let running = self.running(name).map(|setting| setting.value.clone());
             let holds = |now: &Option<String>| now.as_ref().is_some_and(|now| self.holds(name, wanted, now));
+            let shown = self.running(name).is_some_and(|now| shows_otherwise(name, wanted, now));
             let as_wanted = match self.sql {
-                Some(_) => (running.is_none() || holds(&running)) && (in_file.is_none() || holds(&in_file)),
+                Some(_) => (running.is_none() || shown || holds(&running)) && (in_file.is_none() || holds(&in_file)),
                 None => holds(&in_file) || (in_file.is_none() && self.holds_without_block(name, wanted)),
             };
             if !as_wanted {
@@ -317,6 +348,14 @@ pub fn owns_rules(node: &Node, cluster: &Cluster) -> bool {
 pub fn owns_conf(node: &Node, cluster: &Cluster) -> bool {
     block::find(&cluster.conf.main.text)
         .is_ok_and(|found| found.is_some_and(|found| found.block.node == node.name.as_str()))
+}
+
+/// Whether the node is to replay later than it receives.
+#[must_use]
+pub fn is_delayed(topology: &Topology, node: &Node) -> bool {
+    let name = "recovery_min_apply_delay";
+    let delay = topology.parameters_of(node).get(name).cloned();
+    delay.is_some_and(|delay| !guc::same(topology.postgresql.version, name, &delay, "0"))
 }
 
 /// Whether pgpair's passfile belongs on the node: its conninfo names it, or a role change will need it.

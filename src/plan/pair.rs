@@ -12,6 +12,7 @@ use crate::observed::Observed;
 use crate::observed::Reading;
 use crate::observed::comes_up_as;
 use crate::pg::block;
+use crate::pg::lsn::Timeline;
 use crate::plan::Refusal;
 use crate::topology::Node;
 use crate::topology::NodeName;
@@ -149,8 +150,10 @@ fn with_primary_data(topology: &Topology, observed: &Observed, cluster: &Cluster
                 return moved("was last written by a standby, and its standby files are gone");
             }
             // A copy that never ran gets its standby files before anything starts.
-            let unfinished =
-                |other: &NodeObserved| other.server.is_absent() && other.cluster().is_some_and(needs_standby_files);
+            let unfinished = |other: &NodeObserved| {
+                let copy = other.cluster().filter(|copy| comes_up_as(&copy.markers, copy.major) == Role::Primary);
+                other.server.is_absent() && copy.is_some_and(needs_standby_files)
+            };
             match others_are_safe(topology, observed, |other| !unfinished(other)) {
                 Ok(()) => PairState::PrimaryStopped,
                 Err(refusal) => PairState::Doubtful(refusal),
@@ -206,20 +209,34 @@ fn others_are_safe(
     let primary = topology.primary();
     let Some(cluster) = observed.node(&primary.name).cluster() else { return Ok(()) };
     let others = observed.nodes.iter().filter(|(name, seen)| **name != primary.name && counts(seen));
-    others.into_iter().try_for_each(|(name, seen)| is_safe(name, seen, &cluster.identity))
+    others.into_iter().try_for_each(|(name, seen)| is_safe(name, seen, cluster))
 }
 
 /// A node is safe where it was seen that it can't accept writes of this cluster.
-fn is_safe(name: &NodeName, seen: &NodeObserved, cluster: &Identity) -> Result<(), Refusal> {
+fn is_safe(name: &NodeName, seen: &NodeObserved, primary: &Cluster) -> Result<(), Refusal> {
     let moved = |found: &str| Err(Refusal::RolesMoved { node: name.clone(), found: found.to_owned() });
     let place = match &seen.place {
         Reading::Known(place) => place,
         Reading::Unknown(why) => return Err(Refusal::OutOfReach { node: name.clone(), why: why.clone() }),
         Reading::Absent => return Ok(()),
     };
-    let DataDir::Cluster(other) = &place.data_dir else { return Ok(()) };
-    if other.identity != *cluster {
+    let DataDir::Cluster(other) = &place.data_dir else {
+        // An empty folder may be an unmounted disk, with a promoted standby on it.
+        return match &place.unmounted {
+            Some(mount_point) => Err(Refusal::Unmounted { node: name.clone(), mount_point: mount_point.clone() }),
+            None if place.work => {
+                Err(Refusal::NotReady { why: format!("{name} has a data directory kept aside as `.pgpair-work`") })
+            }
+            None => Ok(()),
+        };
+    };
+    if other.identity != primary.identity {
         return Ok(());
+    }
+    let running = seen.sql().map(|sql| sql.timeline);
+    let (there, here) = (newest_timeline(other).max(running), newest_timeline(primary));
+    if there > here {
+        return moved("is on a newer timeline than the primary: another server was promoted");
     }
     match &seen.server {
         Reading::Unknown(why) => Err(Refusal::OutOfReach { node: name.clone(), why: why.clone() }),
@@ -236,6 +253,11 @@ fn is_safe(name: &NodeName, seen: &NodeObserved, cluster: &Identity) -> Result<(
         }
         Reading::Absent => Err(Refusal::FormerPrimary { node: name.clone() }),
     }
+}
+
+/// The newest timeline that a data directory knows of.
+fn newest_timeline(cluster: &Cluster) -> Option<Timeline> {
+    Some(cluster.timeline).max(cluster.newest_history)
 }
 
 /// Whether a stopped data directory without standby files is a copy or a standby, by its own files: then it must

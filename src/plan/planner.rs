@@ -102,7 +102,12 @@ impl<'a> Draft<'a> {
         let primary = self.topology.primary();
         match pair::classify(self.topology, self.observed) {
             PairState::NothingYet => self.create(primary),
-            PairState::PrimaryRuns => self.raise_standbys(),
+            PairState::PrimaryRuns => {
+                // What a standby needs of the primary is there before the standby asks for it.
+                self.replication_role(primary);
+                self.slots(primary);
+                self.raise_standbys();
+            }
             PairState::PrimaryStopped => self.revive(primary),
             PairState::Doubtful(refusal) => return self.halt(refusal),
             PairState::PrimaryUnusable(refusal) => return self.block(primary, refusal),
@@ -230,11 +235,23 @@ impl<'a> Draft<'a> {
             let runs = pair::classify_standby(self.topology, &self.world, standby, &identity) == StandbyState::Runs;
             let primary = self.world.node(&self.topology.primary().name).sql();
             if runs && primary.is_some_and(|primary| drift::too_low(self.topology, standby, primary).is_none()) {
+                let upstream = self.topology.upstream(standby).name.clone();
+                let streams = check(&standby.name, &Action::Streaming { upstream }, self.topology, &self.world);
                 self.files(standby, Impact::None);
-                self.streaming(standby);
+                // One that follows an address which the primary has yet to take is looked at in the end.
+                if streams == Check::Satisfied {
+                    self.streaming(standby);
+                }
                 self.raised.insert(standby.name.clone());
             }
         }
+    }
+
+    /// Whether a standby that was stopped is to have less of a parameter than it has replayed of its primary.
+    fn is_lowered(&self, standby: &Node) -> bool {
+        let seen = self.observed.node(&standby.name);
+        let stopped = seen.cluster().filter(|_| seen.server.is_absent());
+        stopped.is_some_and(|cluster| drift::not_replayed(self.topology, standby, cluster).is_some())
     }
 
     fn streaming(&mut self, standby: &Node) {
@@ -394,7 +411,9 @@ impl<'a> Draft<'a> {
             }
             StandbyState::Stopped => {
                 self.only_if_startable(standby);
-                self.files(standby, Impact::None);
+                if !self.is_lowered(standby) {
+                    self.files(standby, Impact::None);
+                }
                 self.mark(standby);
             }
             StandbyState::Runs => {
@@ -418,12 +437,35 @@ impl<'a> Draft<'a> {
         if self.is_stuck(upstream) {
             return;
         }
+        if let Some(refusal) = self.beyond_its_wal(standby) {
+            return self.block(standby, refusal);
+        }
         let is_new = self.observed.node(&standby.name).cluster().is_none_or(|cluster| cluster.identity != identity);
         let reason = if is_new { Reason::JustMade } else { Reason::Stopped };
         self.step(standby, Action::Start { role: Role::Standby }, Impact::None, reason);
         self.streaming(standby);
+        if self.is_lowered(standby) {
+            // It had to come up with what it had, and to replay that its primary has less now.
+            self.files(standby, Impact::None);
+            self.streaming(standby);
+        }
         self.slots(standby);
         self.step(standby, Action::RemoveOld, Impact::None, Reason::Replaced);
+    }
+
+    /// A standby that does not stream, and whose slot has lost the WAL that it needs, will never catch up.
+    fn beyond_its_wal(&self, standby: &Node) -> Option<Refusal> {
+        let upstream = self.topology.upstream(standby);
+        let seen = self.observed.node(&standby.name);
+        let is_member = seen.cluster().is_some_and(|cluster| Some(&cluster.identity) == self.identity().as_ref());
+        let streams = seen.sql().is_some_and(|sql| sql.receiver.is_some());
+        let slot = self.observed.node(&upstream.name).cluster()?.slots.get(&standby.slot_name())?;
+        let is_lost = slot.wal_status.as_deref() == Some("lost");
+        (is_member && !streams && is_lost).then(|| Refusal::BeyondWal {
+            node: standby.name.clone(),
+            upstream: upstream.name.clone(),
+            slot: standby.slot_name(),
+        })
     }
 
     fn standby_files(&self, standby: &Node) -> Action {
@@ -457,6 +499,11 @@ impl<'a> Draft<'a> {
         let seen = self.world.node(&standby.name);
         let mut settings = desired::settings(self.topology, standby);
         settings.extend(desired::defaults_of_created(self.topology, standby, socket_dir(seen)));
+        let inherited = self.world.node(&source.name).cluster().and_then(|cluster| cluster.conf.read().ok());
+        settings.extend(desired::endless_recovery(self.topology, |name| {
+            let placed = inherited.as_ref().and_then(|read| read.values.get(name));
+            placed.map(|placed| placed.value.clone()).into_iter().collect()
+        }));
         // The slot on the upstream keeps the WAL that the clone will ask for, if that is where it is cloned from.
         let slot = (self.topology.replication.slots && source.name == upstream.name).then(|| standby.slot_name());
         let clone = CloneFrom {

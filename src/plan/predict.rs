@@ -40,6 +40,7 @@ use crate::plan::Effect;
 use crate::plan::PassfileEntry;
 use crate::plan::WantedRole;
 use crate::plan::check::file_values;
+use crate::plan::desired;
 use crate::topology::Node;
 use crate::topology::NodeName;
 use crate::topology::Role;
@@ -77,7 +78,10 @@ pub fn predict(node: &NodeName, action: &Action, topology: &Topology, observed: 
                 cluster.passfile = Passfile::Right;
             }
         }
-        Action::Start { .. } => started(observed.node_mut(node), spec),
+        Action::Start { .. } => {
+            started(observed.node_mut(node), spec);
+            roles_arrive(observed, spec, topology.upstream(spec));
+        }
         Action::ReplicationRole(wanted) => role_made(observed, node, wanted),
         Action::Slot { name, reserve } => {
             if let Some(cluster) = observed.node_mut(node).cluster_mut() {
@@ -132,7 +136,7 @@ fn passfile(entries: &[PassfileEntry]) -> Passfile {
 fn cloned(observed: &mut Observed, node: &Node, clone: &CloneFrom) {
     let Some(source) = observed.node(&clone.source).cluster().cloned() else { return };
     let Some(place) = observed.node_mut(&node.name).place.known_mut() else { return };
-    place.old = clone.replaces.is_some() && matches!(place.data_dir, DataDir::Cluster(_) | DataDir::Unfinished(_));
+    place.old |= clone.replaces.is_some() && matches!(place.data_dir, DataDir::Cluster(_) | DataDir::Unfinished(_));
     place.new = false;
     let mut cluster = Cluster {
         markers: Markers { backup_label: true, ..Markers::default() },
@@ -145,6 +149,9 @@ fn cloned(observed: &mut Observed, node: &Node, clone: &CloneFrom) {
         ..source
     };
     put_conf_block(&mut cluster, Some(&clone.conf));
+    if let Some(auto) = &mut cluster.conf.auto {
+        auto.text = desired::auto_conf_of_clone(&auto.text, &clone.conf);
+    }
     cluster.hba = block::put_before_rules(&cluster.hba, &clone.hba).unwrap_or_else(|_| clone.hba.text());
     mark(&mut cluster.markers, clone.recovery_conf.as_ref());
     place.data_dir = DataDir::Cluster(Box::new(cluster));
@@ -222,7 +229,8 @@ fn setting(value: &str, name: &str, major: Major) -> Setting {
 /// A primary writes the values it starts with to pg_control and to the WAL.
 fn take_floors(cluster: &mut Cluster, values: &BTreeMap<String, String>) {
     for (name, _) in cluster.major.dialect().control.floors {
-        let number = values.get(*name).and_then(|value| guc::integer(cluster.major, name, value));
+        let value = values.get(*name).map(String::as_str).or_else(|| guc::boot(cluster.major, name));
+        let number = value.and_then(|value| guc::integer(cluster.major, name, value));
         if let Some(number) = number.and_then(|number| u32::try_from(number).ok()) {
             cluster.floors.insert((*name).to_owned(), number);
         }
@@ -245,8 +253,11 @@ fn started(seen: &mut NodeObserved, node: &Node) {
     }
     let major = cluster.major;
     let timeline = cluster.timeline.max(cluster.newest_history.unwrap_or(cluster.timeline));
-    let settings =
-        file_values(cluster).iter().map(|(name, value)| (name.clone(), setting(value, name, major))).collect();
+    let values = file_values(cluster);
+    if role == Role::Primary {
+        take_floors(cluster, &values);
+    }
+    let settings = values.iter().map(|(name, value)| (name.clone(), setting(value, name, major))).collect();
     seen.server = Reading::Known(Server {
         pid: 0,
         started: 0,
@@ -268,6 +279,19 @@ fn started(seen: &mut NodeObserved, node: &Node) {
     });
 }
 
+/// A standby has the roles that its upstream has.
+fn roles_arrive(observed: &mut Observed, node: &Node, upstream: &Node) {
+    let Some(source) = observed.node(&upstream.name).cluster() else { return };
+    let (identity, role) = (source.identity.clone(), source.replication_role.clone());
+    let seen = observed.node_mut(&node.name);
+    if seen.sql().is_some_and(|sql| sql.in_recovery)
+        && role.unknown().is_none()
+        && let Some(cluster) = seen.cluster_mut().filter(|cluster| cluster.identity == identity)
+    {
+        cluster.replication_role = role;
+    }
+}
+
 /// The role is made on the primary, and arrives on every standby that streams.
 fn role_made(observed: &mut Observed, node: &NodeName, wanted: &WantedRole) {
     let Some(cluster) = observed.node_mut(node).cluster_mut() else { return };
@@ -282,7 +306,10 @@ fn role_made(observed: &mut Observed, node: &NodeName, wanted: &WantedRole) {
         } else {
             before.as_ref().map_or(Verifier::None, |role| role.verifier)
         },
-        rewind_grants: wanted.rewind_grants || before.is_some_and(|role| role.rewind_grants),
+        // In 10 everybody may execute these functions, which then ask for a superuser.
+        rewind_grants: wanted.rewind_grants
+            || before.is_some_and(|role| role.rewind_grants)
+            || !cluster.major.dialect().rewind_by_grants,
     };
     let identity = cluster.identity.clone();
     for seen in observed.nodes.values_mut().filter(|seen| seen.sql().is_some()) {

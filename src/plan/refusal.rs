@@ -57,6 +57,8 @@ pub enum Refusal {
     FormerPrimary { node: NodeName },
     /// The node follows a server outside the topology, or nobody.
     NotAStandbyOf { node: NodeName, found: String },
+    /// The upstream no longer has the WAL that the standby needs.
+    BeyondWal { node: NodeName, upstream: NodeName, slot: String },
     /// What the step depends on is not there (any more).
     NotReady { why: String },
     /// A file was edited since the plan was made.
@@ -90,6 +92,7 @@ impl Refusal {
             Self::BadConf { .. } => "bad_configuration",
             Self::FormerPrimary { .. } => "former_primary",
             Self::NotAStandbyOf { .. } => "not_a_standby_of",
+            Self::BeyondWal { .. } => "beyond_wal",
             Self::NotReady { .. } => "not_ready",
             Self::FileChanged { .. } => "file_changed",
         }
@@ -105,7 +108,7 @@ impl Refusal {
             Self::TwoPrimaries { first, second } => {
                 format!("{first} and {second} have the same system identifier and both accept writes")
             }
-            Self::RolesMoved { node, found } => format!("the topology names {node} the primary, but {node} {found}"),
+            Self::RolesMoved { node, found } => format!("{node} {found}, which is not what the topology says of it"),
             Self::PrimaryMissing { primary, holder, holds } => {
                 format!(
                     "{primary}, the primary, has no data directory, but {holder} {holds}: no new cluster is made beside it"
@@ -149,6 +152,9 @@ impl Refusal {
                 "{node} is stopped without standby files and may have written on its own: whether it can follow the primary is not known"
             ),
             Self::NotAStandbyOf { node, found } => format!("{node} {found}"),
+            Self::BeyondWal { node, upstream, slot } => {
+                format!("{node} needs WAL that {upstream} no longer has: its slot {slot} is lost")
+            }
             Self::NotReady { why } => why.clone(),
             Self::FileChanged { node, file } => format!("{file} of {node} was edited since the plan was made"),
         }
@@ -192,6 +198,9 @@ impl Refusal {
                 "if {node} may be thrown away, move its data directory away by hand and apply again; it is then cloned"
             ),
             Self::NotAStandbyOf { .. } => "stop it by hand if it should become a standby of this cluster".into(),
+            Self::BeyondWal { node, .. } => {
+                format!("stop {node} and move its data directory away by hand, and apply again; it is then cloned")
+            }
             Self::NotReady { .. } => "plan again".into(),
             Self::FileChanged { .. } => "plan again, to see what it says now".into(),
         }

@@ -52,6 +52,8 @@ pub struct ApplyReport {
     /// Ids of the steps that the cluster still needs, by a look afterwards; absent where none was taken.
     pub remaining: Option<Vec<String>>,
     pub errors: Vec<ErrorReport>,
+    /// The system identifier of the cluster that was created.
+    pub created: Option<String>,
     pub event_log: Option<String>,
 }
 

@@ -277,6 +277,9 @@ pub fn apply(report: &ApplyReport) -> String {
     if !blocked.is_empty() {
         lines.push(format!("  left alone: {}", list(blocked)));
     }
+    if let Some(identifier) = &report.created {
+        lines.push(format!("{} is a new cluster; to pin it: system_identifier: {identifier}", report.cluster));
+    }
     if report.status == ApplyStatus::Applied {
         lines.push(format!("{} matches {}: a plan is empty now.", report.cluster, visible(&report.file)));
     }

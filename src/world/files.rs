@@ -20,6 +20,10 @@ use crate::world::user::Seat;
 /// Mode of a file that only its owner may read.
 pub const PRIVATE: u32 = 0o600;
 
+/// How the names of temporary files begin and end.
+const TEMP_PREFIX: &str = ".pgpair-";
+pub const TEMP_SUFFIX: &str = ".tmp";
+
 /// What could not be done with which file, and why.
 #[derive(Debug, thiserror::Error)]
 #[error("`{}` can't be {what}: {}", path.display(), plain(source))]
@@ -104,7 +108,7 @@ pub fn replace(path: impl AsRef<Path>, content: &[u8], mode: Option<u32>) -> Res
             Err(error) => return Err(error),
         };
         // Made with mode 0600: nobody reads a secret between its creation and its final mode.
-        let mut new = tempfile::Builder::new().prefix(".pgpair-").suffix(".tmp").tempfile_in(folder)?;
+        let mut new = tempfile::Builder::new().prefix(TEMP_PREFIX).suffix(TEMP_SUFFIX).tempfile_in(folder)?;
         new.write_all(content)?;
         if let Some(old) = &old {
             let made = new.as_file().metadata()?;
@@ -121,14 +125,20 @@ pub fn replace(path: impl AsRef<Path>, content: &[u8], mode: Option<u32>) -> Res
     write().map_err(failed("written", path))
 }
 
+/// Whether a name is of a file that [`replace`] was writing: one that is there still is of a run that was killed.
+#[must_use]
+pub fn is_temp(name: &str) -> bool {
+    name.starts_with(TEMP_PREFIX) && name.ends_with(TEMP_SUFFIX)
+}
+
 /// Makes a temporary file with mode 0600, for what a program reads from a file. It goes when it is dropped.
 ///
 /// # Errors
 ///
 /// [`FileError`] where the folder can't be written.
-pub fn private_temp(folder: &Path, content: &[u8]) -> Result<tempfile::NamedTempFile, FileError> {
+pub fn private_temp(folder: &Path, prefix: &str, content: &[u8]) -> Result<tempfile::NamedTempFile, FileError> {
     let make = || {
-        let mut file = tempfile::Builder::new().prefix(".pgpair-").suffix(".tmp").tempfile_in(folder)?;
+        let mut file = tempfile::Builder::new().prefix(prefix).suffix(TEMP_SUFFIX).tempfile_in(folder)?;
         file.write_all(content)?;
         file.flush()?;
         Ok(file)
@@ -169,14 +179,19 @@ pub fn remove_tree(path: impl AsRef<Path>) -> Result<(), FileError> {
     }
 }
 
-/// Removes the files of a folder whose names are meant.
+/// Removes the files of a folder whose names are meant; a folder that is not there has none.
 ///
 /// # Errors
 ///
 /// [`FileError`] at the first that can't be removed.
 pub fn remove_matching(folder: impl AsRef<Path>, is_meant: impl Fn(&str) -> bool) -> Result<(), FileError> {
     let folder = folder.as_ref();
-    for entry in fs::read_dir(folder).map_err(failed("looked at", folder))? {
+    let entries = match fs::read_dir(folder) {
+        Ok(entries) => entries,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        Err(error) => return Err(failed("looked at", folder)(error)),
+    };
+    for entry in entries {
         let entry = entry.map_err(failed("looked at", folder))?;
         if entry.file_name().to_str().is_some_and(&is_meant) {
             remove(entry.path())?;

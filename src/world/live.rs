@@ -24,6 +24,7 @@ use crate::topology::Topology;
 use crate::world::Failure;
 use crate::world::Progress;
 use crate::world::World;
+use crate::world::files;
 use crate::world::files::FileError;
 use crate::world::lock::Locks;
 use crate::world::observe;
@@ -150,6 +151,7 @@ impl World for Live {
             return Err(failure.with_remedy("make the folder of its data directory writable for its OS user"));
         }
         let site = self.site(&step.node).await?;
+        site.remove_temps().await?;
         match &step.action {
             Action::CreatePrimary(create) => site.create_primary(create).await,
             Action::Clone(clone) => site.clone_from(clone, progress).await,
@@ -224,6 +226,12 @@ impl Site<'_> {
         work: impl FnOnce() -> Result<T, FileError> + Send + 'static,
     ) -> Result<T, Failure> {
         self.seat.blocking(work).await.map_err(|error| self.bad_file(&error))
+    }
+
+    /// Removes what a killed run was writing in the data directory: it may be a secret. The lock says that none still is.
+    async fn remove_temps(&self) -> Result<(), Failure> {
+        let data_dir = self.node.data_dir.clone();
+        self.on_files(move || files::remove_matching(data_dir, files::is_temp)).await
     }
 
     fn failure(&self, what: impl Display) -> Failure {

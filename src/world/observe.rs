@@ -215,6 +215,15 @@ impl Local {
             let own = Seat::of(None).unwrap_or_else(|_| Arc::clone(seat));
             own.blocking(move || ports::taken(&host, port)).await
         };
+        if port_taken.known().is_some() {
+            // By the node's own server, where that was started since it was looked for.
+            let data_dir = node.data_dir.clone();
+            let now = seat.blocking(move || server::look(&data_dir)).await;
+            if let Some(started) = now.known().filter(|now| now.port == Some(port)) {
+                let running = Reading::Known(Running::passing(started.pid));
+                return Self { found, running, port_taken: Reading::Absent };
+            }
+        }
         Self { found, running, port_taken }
     }
 }
@@ -226,7 +235,7 @@ fn files_and_server(expected: &place::Expected) -> (Found, Reading<Running>) {
     let mut looks = 0;
     loop {
         looks += 1;
-        let mut found = place::look(expected);
+        let found = place::look(expected);
         let after = server::look(&expected.data_dir);
         let same_server = match (&before, &after) {
             (Reading::Known(before), Reading::Known(after)) => before.pid == after.pid,
@@ -237,19 +246,19 @@ fn files_and_server(expected: &place::Expected) -> (Found, Reading<Running>) {
             return (found, after);
         }
         if looks == LOOKS {
-            let why = "the server was starting or stopping during the look".to_owned();
-            found.place = found.place.and(Err(why.clone()));
-            return (found, Reading::Unknown(why));
+            let passing = after.known().or(before.known()).map(|running| Running::passing(running.pid));
+            return (found, passing.map_or(after, Reading::Known));
         }
         before = after;
     }
 }
 
-fn passfile_text(topology: &Topology, passwords: &Passwords) -> Result<String, String> {
-    let Some(password) = passwords.replication.as_ref().map_err(Clone::clone)? else { return Ok(String::new()) };
+/// Returns what pgpair's passfile should say; none where the password can't be had.
+fn passfile_text(topology: &Topology, passwords: &Passwords) -> Option<String> {
+    let Some(password) = passwords.replication.as_ref().ok()? else { return Some(String::new()) };
     let entries = desired::passfile_entries(topology);
     let lines = entries.iter().map(|entry| passfile::line(&entry.database, &entry.user, password));
-    Ok(lines.collect())
+    Some(lines.collect())
 }
 
 /// All that a server was asked.
@@ -306,7 +315,7 @@ impl Asking<'_> {
 
     fn endpoint(&self) -> Result<Endpoint, String> {
         let Running { port, socket_dir, .. } = self.running;
-        let Some(port) = *port else { return Err("the server has only begun to start".to_owned()) };
+        let Some(port) = *port else { return Err("it is starting or stopping".to_owned()) };
         let admin = &self.topology.admin;
         if socket_dir.is_none() && admin.sslmode >= SslMode::Require {
             let mode = admin.sslmode.as_str();
@@ -328,7 +337,7 @@ impl Asking<'_> {
         let name = &self.topology.replication.user;
         let verifier = async {
             match session.verifier(name).await {
-                Ok(stored) => self.judge(stored).await,
+                Ok(stored) => Ok(self.judge(stored).await),
                 Err(error) if error.is_denied() => {
                     Err(format!("the password of `{name}` is for superusers to see, which `{}` is not", endpoint.user))
                 }
@@ -369,13 +378,13 @@ impl Asking<'_> {
         }
     }
 
-    async fn judge(&self, stored: Option<Secret>) -> Result<Verifier, String> {
-        let Some(stored) = stored else { return Ok(Verifier::None) };
-        let Some(secret) = self.passwords.replication.clone()? else { return Ok(Verifier::NotCompared) };
+    async fn judge(&self, stored: Option<Secret>) -> Verifier {
+        let Some(stored) = stored else { return Verifier::None };
+        let Ok(Some(secret)) = self.passwords.replication.clone() else { return Verifier::NotCompared };
         let (auth, role) = (self.topology.replication.auth, self.topology.replication.user.clone());
         // Thousands of rounds: not on a thread that others wait for.
         let matches = self.seat.blocking(move || is_made_from(&stored, &secret, auth, &role)).await;
-        Ok(if matches { Verifier::Matches } else { Verifier::Differs })
+        if matches { Verifier::Matches } else { Verifier::Differs }
     }
 }
 

@@ -175,12 +175,18 @@ impl Site<'_> {
     }
 
     async fn make_standby(&self, clone: &CloneFrom) -> Result<(), Failure> {
-        let new = self.new_dir();
+        let (new, block) = (self.new_dir(), clone.conf.clone());
         self.on_files(move || {
+            let auto = Path::new(&new).join("postgresql.auto.conf");
+            if let Some(text) = files::read_text(&auto)? {
+                files::replace(&auto, desired::auto_conf_of_clone(&text, &block).as_bytes(), None)?;
+            }
             for name in NOT_OURS {
                 files::remove(Path::new(&new).join(name))?;
             }
-            files::remove_matching(&new, |name| name.ends_with(".pgpair.bak") || name.ends_with(".pgpair-trial"))?;
+            files::remove_matching(&new, |name| {
+                name.ends_with(".pgpair.bak") || name.ends_with(".pgpair-trial") || files::is_temp(name)
+            })?;
             files::set_mode(&new, 0o700)
         })
         .await?;

@@ -24,6 +24,8 @@ const CONF: &str = "postgresql.conf";
 const HBA: &str = "pg_hba.conf";
 /// The new text on trial: beside the real one, because includes are relative to it.
 const TRIAL: &str = "postgresql.conf.pgpair-trial";
+/// The rules that were in force, while new ones are not checked yet. Its first line has the digest of the latter.
+const HBA_BACKUP: &str = "pg_hba.conf.pgpair.bak";
 
 impl Site<'_> {
     pub(super) async fn configure(
@@ -32,14 +34,16 @@ impl Site<'_> {
         progress: &(dyn Fn(Progress) + Sync),
     ) -> Result<(), Failure> {
         let mut replaced = None;
-        if let Some(block) = &configure.block {
-            let text = self.text_before(CONF, &configure.before).await?;
-            let new = block::put_last(&text, block).map_err(|error| self.failure(format!("`{CONF}`, {error}")))?;
-            if new != text {
-                self.try_out(&new).await?;
-                self.write(CONF, new).await?;
-                replaced = Some(text);
-            }
+        let text = self.text_before(CONF, &configure.before).await?;
+        let new = match &configure.block {
+            Some(block) => block::put_last(&text, block),
+            None => block::remove(&text),
+        };
+        let new = new.map_err(|error| self.failure(format!("`{CONF}`, {error}")))?;
+        if new != text {
+            self.try_out(&new).await?;
+            self.write(CONF, new).await?;
+            replaced = Some(text);
         }
         match configure.effect {
             Effect::AtStart => Ok(()),
@@ -111,29 +115,58 @@ impl Site<'_> {
 
     pub(super) async fn hba(&self, block: &Block, before: &Digest) -> Result<(), Failure> {
         let text = self.text_before(HBA, before).await?;
+        let text = self.put_back_unchecked_rules().await?.unwrap_or(text);
         let new = block::put_before_rules(&text, block).map_err(|error| self.failure(format!("`{HBA}`, {error}")))?;
         let session = match self.life().await? {
             Life::Running(_) => Some(self.session().await?),
             Life::Stale | Life::None => None,
         };
-        if new != text {
+        let Some(session) = session else { return self.write(HBA, new).await };
+        let is_new = new != text;
+        if is_new {
+            let (backup, content) = (self.file(HBA_BACKUP), format!("{}\n{text}", Digest::of(&new).0));
+            self.on_files(move || files::replace(backup, content.as_bytes(), Some(PRIVATE))).await?;
             self.write(HBA, new).await?;
         }
-        let Some(session) = session else { return Ok(()) };
         // Error rows but for these: with SSL off such a rule matches nothing, and does no harm.
         let ask = "SELECT format('line %s: %s', line_number, error) FROM pg_hba_file_rules \
                    WHERE error IS NOT NULL AND error NOT LIKE '%record cannot match because%'";
         let errors = session.client().query(ask, &[]).await;
         let errors = match errors {
-            Ok(rows) if rows.is_empty() => return self.reload(&session).await,
+            Ok(rows) if rows.is_empty() => {
+                let backup = self.file(HBA_BACKUP);
+                self.on_files(move || files::remove(backup)).await?;
+                return self.reload(&session).await;
+            }
             Ok(rows) => Ok(rows.iter().map(|row| row.get::<_, String>(0)).collect::<Vec<_>>()),
             Err(error) => Err(error),
         };
-        self.write(HBA, text).await?;
+        self.put_back_unchecked_rules().await?;
         let errors =
             errors.map_err(|error| self.bad_sql("its new rules can't be checked; the old ones stay", error))?;
+        if !is_new {
+            let failure = self.failure(format!("PostgreSQL does not take the rules that `{HBA}` has already"));
+            return Err(failure.with_output(errors).with_remedy("correct them in the file, or in the topology"));
+        }
         let failure = self.failure(format!("PostgreSQL does not take the new `{HBA}`; the old one is back"));
         Err(failure.with_output(errors).with_remedy("correct the rule in the topology"))
+    }
+
+    /// Puts the old rules back where pgpair wrote new ones and was killed before the server had checked them, unless
+    /// somebody edited the file since. Returns the text that was put back.
+    pub(super) async fn put_back_unchecked_rules(&self) -> Result<Option<String>, Failure> {
+        let (path, backup) = (self.file(HBA), self.file(HBA_BACKUP));
+        self.on_files(move || {
+            let Some(kept) = files::read_text(&backup)? else { return Ok(None) };
+            let now = Digest::of(&files::read_text(&path)?.unwrap_or_default());
+            let old = kept.split_once('\n').filter(|(successor, _)| *successor == now.0).map(|(_, old)| old.to_owned());
+            if let Some(old) = &old {
+                files::replace(path, old.as_bytes(), None)?;
+            }
+            files::remove(backup)?;
+            Ok(old)
+        })
+        .await
     }
 
     pub(super) async fn passfile(&self, entries: &[PassfileEntry]) -> Result<(), Failure> {
@@ -162,9 +195,12 @@ impl Site<'_> {
             None => ("standby.signal", ""),
         };
         let (path, text) = (format!("{dir}/{name}"), text.to_owned());
-        let promote = format!("{dir}/promote");
+        // Each of them would end the recovery: at once, or where a restore was once told to.
+        let ends = ["promote", "recovery.signal"].map(|name| format!("{dir}/{name}"));
         self.on_files(move || {
-            files::remove(promote)?;
+            for path in ends {
+                files::remove(path)?;
+            }
             files::replace(path, text.as_bytes(), Some(PRIVATE))
         })
         .await

@@ -127,8 +127,13 @@ impl Site<'_> {
             return Err(failure.with_remedy("let `data_dir` be a folder inside it"));
         }
         self.check_place(replaces).await?;
-        let new = self.new_dir();
-        self.on_files(move || files::remove_tree(new)).await
+        // What a killed run left: half a data directory, and files with a secret.
+        let (new, parent, prefix) = (self.new_dir(), self.folder(), self.temp_prefix());
+        self.on_files(move || {
+            files::remove_matching(parent, |name| name.starts_with(&prefix) && name.ends_with(files::TEMP_SUFFIX))?;
+            files::remove_tree(new)
+        })
+        .await
     }
 
     /// Refuses unless what is at the place is exactly what the plan said would be replaced.
@@ -178,8 +183,14 @@ impl Site<'_> {
 
     /// Makes a file that only the node's user can read, for a program that takes a secret from a file.
     pub(super) async fn private_temp(&self, text: String) -> Result<tempfile::NamedTempFile, Failure> {
-        let folder = self.folder();
-        self.on_files(move || files::private_temp(&folder, text.as_bytes())).await
+        let (folder, prefix) = (self.folder(), self.temp_prefix());
+        self.on_files(move || files::private_temp(&folder, &prefix, text.as_bytes())).await
+    }
+
+    /// How the names of temporary files beside the data directory begin: those of other nodes may be there too.
+    fn temp_prefix(&self) -> String {
+        let name = Path::new(&self.node.data_dir).file_name().unwrap_or_default();
+        format!(".{}.pgpair-", name.to_string_lossy())
     }
 
     /// The folder that the data directory is in.

@@ -22,9 +22,16 @@ const REWIND_DATABASE: &str = "postgres";
 /// As long as PostgreSQL's own.
 const SALT_LENGTH: usize = 16;
 
-/// Nothing of it is to be in the server's log, and it waits for no standby: that may be what it makes possible.
-const QUIETLY: &str = "BEGIN; SET LOCAL log_statement = 'none'; SET LOCAL log_min_duration_statement = -1; \
-                       SET LOCAL log_min_error_statement = 'panic'; SET LOCAL synchronous_commit = 'local'; ";
+/// Nothing of the session's next statements is to be in the server's log, and none waits for a standby: that may be
+/// what it makes possible.
+///
+/// A message of its own, before any transaction: `log_statement` is judged when a message arrives,
+/// `log_transaction_sample_rate` (12 and later) when a transaction begins.
+const QUIETLY: &str = "SELECT set_config(name, quiet, false) FROM pg_catalog.pg_settings JOIN (VALUES \
+                       ('log_statement', 'none'), ('log_min_duration_statement', '-1'), \
+                       ('log_min_duration_sample', '-1'), ('log_transaction_sample_rate', '0'), \
+                       ('log_min_error_statement', 'panic'), ('synchronous_commit', 'local')) \
+                       AS quietly (name, quiet) USING (name)";
 
 impl Site<'_> {
     pub(super) async fn replication_role(&self, wanted: &WantedRole) -> Result<(), Failure> {
@@ -53,8 +60,10 @@ impl Site<'_> {
     }
 
     async fn run_quietly(&self, session: &Session, statement: &str, what: &str) -> Result<(), Failure> {
-        let all = format!("{QUIETLY}{statement}; COMMIT");
-        session.client().batch_execute(&all).await.map_err(|error| self.bad_sql(what, error))
+        for message in [QUIETLY, statement] {
+            session.client().batch_execute(message).await.map_err(|error| self.bad_sql(what, error))?;
+        }
+        Ok(())
     }
 
     /// Returns what the server stores of the replication password.

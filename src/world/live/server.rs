@@ -1,5 +1,6 @@
 //! Servers: whose a running one is, starting, stopping, and reading the configuration again.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::io;
 use std::io::Read as _;
@@ -29,6 +30,8 @@ use crate::world::files::FileError;
 use crate::world::files::PRIVATE;
 use crate::world::live::Site;
 use crate::world::live::create::read_control;
+use crate::world::observe::server::PidFile;
+use crate::world::probe::process::is_lived_in;
 use crate::world::probe::process::is_server_of;
 use crate::world::process::Command;
 use crate::world::sql::Endpoint;
@@ -47,63 +50,33 @@ const SHOWN_LINES: usize = 20;
 /// SQLSTATEs that waiting does not change: password, access, database, privilege.
 const REFUSED_LOGINS: [&str; 5] = ["28P01", "28000", "3D000", "55000", "42501"];
 
-/// A running server, from its postmaster.pid.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Postmaster {
-    pub(super) pid: u32,
-    /// In seconds since the epoch.
-    started: i64,
-    port: Option<u16>,
-    socket_dir: Option<String>,
-    /// It says that it takes connections. Before, its port may still be another program's.
-    is_ready: bool,
+/// Files by path: when they were last written, and their length.
+type Logs = BTreeMap<PathBuf, (SystemTime, u64)>;
+
+/// The logs of a server before it was started.
+#[derive(Debug)]
+struct Begun {
+    /// The length of the one that it writes to before its own logging begins.
+    start_log: u64,
+    logs: Logs,
 }
 
 /// Whether a server lives on a data directory.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Life {
-    Running(Postmaster),
+    Running(PidFile),
     /// A postmaster.pid, and no such server: it was killed.
     Stale,
     None,
 }
 
-impl Postmaster {
-    /// Reads postmaster.pid, whose lines appear one after the other while the server starts.
-    fn parse(text: &str) -> Option<Self> {
-        let mut lines = text.lines();
-        let pid = lines.next()?.trim().parse().ok()?;
-        let started = lines.nth(1).and_then(|line| line.trim().parse().ok()).unwrap_or_default();
-        let port = lines.next().and_then(|line| line.trim().parse().ok());
-        let socket_dir = lines.next().map(str::trim).filter(|dir| !dir.is_empty()).map(str::to_owned);
-        let status = lines.nth(2).map(str::trim);
-        let is_ready = ["ready", "standby"].map(Some).contains(&status);
-        Some(Self { pid, started, port, socket_dir, is_ready })
-    }
-}
-
 impl Life {
     fn of(data_dir: &str) -> Result<Self, FileError> {
         let Some(text) = files::read_text(format!("{data_dir}/postmaster.pid"))? else { return Ok(Self::None) };
-        let postmaster = Postmaster::parse(&text).filter(|postmaster| is_server_of(postmaster.pid, data_dir));
+        let postmaster = PidFile::parse(&text, data_dir).filter(|file| !file.single_user);
+        let postmaster = postmaster.filter(|postmaster| is_server_of(postmaster.pid, data_dir));
         Ok(postmaster.map_or(Self::Stale, Self::Running))
     }
-}
-
-/// Whether a process is of a server that lives in this data directory, or is about to: pg_ctl and its shell come
-/// before the server itself, with its name among their arguments.
-fn is_of_server(pid: u32, data_dir: &Path) -> bool {
-    let process = PathBuf::from(format!("/proc/{pid}"));
-    // A zombie has neither working directory nor arguments.
-    fs::read_link(process.join("cwd")).is_ok_and(|cwd| cwd == data_dir)
-        && fs::read(process.join("cmdline")).is_ok_and(|line| String::from_utf8_lossy(&line).contains("postgres"))
-}
-
-/// Whether any process of a server lives in this data directory, also one that is just being started.
-fn has_processes(data_dir: &str) -> bool {
-    let (Ok(processes), Ok(data_dir)) = (fs::read_dir("/proc"), fs::canonicalize(data_dir)) else { return false };
-    let pids = processes.flatten().filter_map(|entry| entry.file_name().to_str()?.parse().ok());
-    pids.into_iter().any(|pid| is_of_server(pid, &data_dir))
 }
 
 impl Site<'_> {
@@ -129,7 +102,7 @@ impl Site<'_> {
         }
     }
 
-    async fn open(&self, postmaster: &Postmaster, database: &str) -> Result<Result<Session, SqlError>, Failure> {
+    async fn open(&self, postmaster: &PidFile, database: &str) -> Result<Result<Session, SqlError>, Failure> {
         let endpoint = Endpoint {
             socket_dir: postmaster.socket_dir.clone(),
             port: postmaster.port.unwrap_or(self.node.port),
@@ -141,7 +114,7 @@ impl Site<'_> {
     }
 
     /// Refuses a server that only has the right port: the one of these files must be the one that answers.
-    async fn prove(&self, session: &Session, postmaster: &Postmaster) -> Result<(), Failure> {
+    async fn prove(&self, session: &Session, postmaster: &PidFile) -> Result<(), Failure> {
         let row = session
             .client()
             .query_one(
@@ -160,7 +133,7 @@ impl Site<'_> {
             })
             .await?;
         let is_same_cluster = control.is_some_and(|(control, _)| control.system_identifier.to_string() == identifier);
-        if is_same_dir && is_same_cluster && started >= postmaster.started {
+        if is_same_dir && is_same_cluster && postmaster.started.is_some_and(|begun| started >= begun) {
             return Ok(());
         }
         let what = format!("the server that answers on port {} is another one", self.node.port);
@@ -182,10 +155,11 @@ impl Site<'_> {
             return Err(failure.with_remedy("use a path without quotes, `$`, backslashes and backticks"));
         }
         self.check_role(role).await?;
+        self.put_back_unchecked_rules().await?;
         let (dir, log) = (data_dir.clone(), self.file(START_LOG));
         let opened = self
             .on_files(move || {
-                if has_processes(&dir) {
+                if is_lived_in(&dir) {
                     return Ok(None);
                 }
                 remove_stale_locks(&dir)?;
@@ -201,13 +175,13 @@ impl Site<'_> {
             .with_server_environment()
             .dir(&data_dir)
             .timeout(self.live.timeout);
-        let since = SystemTime::now();
+        let begun = Begun { start_log: log_start, logs: self.logs().await };
         let output = command.output(&self.seat).await.map_err(|error| self.not_run(&error))?;
         if !output.status.success() {
             let failure = self.failure(format!("pg_ctl start ended with {}", output.ending()));
             return Err(failure.with_output(output.lines()));
         }
-        self.wait_until_it_answers(Some((log_start, since)), progress).await
+        self.wait_until_it_answers(Some(&begun), progress).await
     }
 
     /// Returns what a server that is started on the files would be.
@@ -247,10 +221,10 @@ impl Site<'_> {
 
     /// Waits for a connection that works: nothing less proves that a server is up.
     ///
-    /// `since`: how long its log was before it was started, and when that was.
+    /// `begun`: its logs as they were before it was started.
     async fn wait_until_it_answers(
         &self,
-        since: Option<(u64, SystemTime)>,
+        begun: Option<&Begun>,
         progress: &(dyn Fn(Progress) + Sync),
     ) -> Result<(), Failure> {
         let until = Instant::now() + self.live.timeout;
@@ -271,10 +245,10 @@ impl Site<'_> {
                 },
                 Life::Stale | Life::None => {
                     let data_dir = self.node.data_dir.clone();
-                    if !self.seat.blocking(move || has_processes(&data_dir)).await {
+                    if !self.seat.blocking(move || is_lived_in(&data_dir)).await {
                         let failure = self.failure("its server ended while it was starting");
                         return Err(failure
-                            .with_output(self.last_words(since).await)
+                            .with_output(self.last_words(begun).await)
                             .with_remedy(self.where_it_logs()));
                     }
                 }
@@ -284,7 +258,7 @@ impl Site<'_> {
                 let failure = self.failure(format!("its server runs, but did not answer within {seconds} s: {last}"));
                 let remedy =
                     format!("it may still come up; {}, and apply again with a longer --timeout", self.where_it_logs());
-                return Err(failure.with_output(self.last_words(since).await).with_remedy(remedy));
+                return Err(failure.with_output(self.last_words(begun).await).with_remedy(remedy));
             }
             tokio::time::sleep(POLL).await;
         }
@@ -295,19 +269,27 @@ impl Site<'_> {
     }
 
     /// Returns what the server said since it was started: early, and where its collector writes.
-    async fn last_words(&self, since: Option<(u64, SystemTime)>) -> Vec<String> {
-        let Some((log_start, since)) = since else { return Vec::new() };
-        let log = self.file(START_LOG);
-        let mut lines = self.seat.blocking(move || tail_of(Path::new(&log), log_start)).await.unwrap_or_default();
+    async fn last_words(&self, begun: Option<&Begun>) -> Vec<String> {
+        let Some(Begun { start_log, logs }) = begun else { return Vec::new() };
+        let mut grown = vec![(PathBuf::from(self.file(START_LOG)), *start_log)];
+        grown.extend(newest_grown(logs, self.logs().await));
+        let read = move || grown.into_iter().flat_map(|(log, from)| tail_of(&log, from).unwrap_or_default()).collect();
+        self.seat.blocking(read).await
+    }
+
+    /// Returns the files that its collector writes; none where the configuration can't be read.
+    async fn logs(&self) -> Logs {
         let command = Command::new(self.program("postgres")).args(["-D", &self.node.data_dir, "-C", "log_directory"]);
-        if let Ok(output) = command.timeout(self.live.timeout).output(&self.seat).await
-            && output.status.success()
-        {
-            let directory = String::from_utf8_lossy(&output.stdout).trim().to_owned();
-            let directory = Path::new(&self.node.data_dir).join(directory);
-            lines.extend(self.seat.blocking(move || newest_log(&directory, since)).await.unwrap_or_default());
+        let output = command.timeout(self.live.timeout).output(&self.seat).await;
+        let Ok(output) = output.map(|output| output.status.success().then_some(output.stdout)) else {
+            return Logs::new();
+        };
+        let directory = String::from_utf8_lossy(&output.unwrap_or_default()).trim().to_owned();
+        if directory.is_empty() {
+            return Logs::new();
         }
-        lines
+        let directory = Path::new(&self.node.data_dir).join(directory);
+        self.seat.blocking(move || logs_in(&directory)).await.unwrap_or_default()
     }
 
     /// Restarts the running server; a primary after a checkpoint, so that the outage is short.
@@ -397,7 +379,7 @@ impl Site<'_> {
 fn remove_stale_locks(data_dir: &str) -> Result<(), FileError> {
     let path = format!("{data_dir}/postmaster.pid");
     let Some(text) = files::read_text(&path)? else { return Ok(()) };
-    if let Some(Postmaster { pid, port: Some(port), socket_dir: Some(dir), .. }) = Postmaster::parse(&text) {
+    if let Some(PidFile { pid, port: Some(port), socket_dir: Some(dir), .. }) = PidFile::parse(&text, data_dir) {
         let lock = format!("{dir}/.s.PGSQL.{port}.lock");
         let text = files::read_text(&lock)?.unwrap_or_default();
         let mut lines = text.lines();
@@ -430,19 +412,26 @@ fn tail_of(path: &Path, start: u64) -> io::Result<Vec<String>> {
     Ok(lines[lines.len().saturating_sub(SHOWN_LINES)..].iter().map(|line| (*line).to_owned()).collect())
 }
 
-/// Returns the last lines of the newest log that was written to since then.
-fn newest_log(directory: &Path, since: SystemTime) -> io::Result<Vec<String>> {
-    let logs = fs::read_dir(directory)?
-        .flatten()
-        .filter_map(|entry| Some((entry.metadata().ok()?.modified().ok()?, entry.path())));
-    match logs.filter(|(written, _)| *written >= since).max() {
-        None => Ok(Vec::new()),
-        Some((_, path)) => tail_of(&path, 0),
-    }
+/// Looks at the files in a folder of logs.
+fn logs_in(directory: &Path) -> io::Result<Logs> {
+    let log = |entry: fs::DirEntry| {
+        let found = entry.metadata().ok()?;
+        Some((entry.path(), (found.modified().ok()?, found.len())))
+    };
+    Ok(fs::read_dir(directory)?.flatten().filter_map(log).collect())
+}
+
+/// Returns the newest log that has grown, and where what is new in it begins: what was there before may be the
+/// statements of others.
+fn newest_grown(before: &Logs, now: Logs) -> Option<(PathBuf, u64)> {
+    let (path, (_, length)) = now.into_iter().max_by_key(|(_, (written, _))| *written)?;
+    // One that has become shorter was begun anew.
+    let from = before.get(&path).map_or(0, |(_, old)| *old).min(length);
+    Some((path, from))
 }
 
 /// Asks a server to stop at once and waits for its end. `false`: it is still at it.
-fn stop_fast(postmaster: &Postmaster, data_dir: &str, timeout: Duration) -> io::Result<bool> {
+fn stop_fast(postmaster: &PidFile, data_dir: &str, timeout: Duration) -> io::Result<bool> {
     let pid = i32::try_from(postmaster.pid).ok().and_then(Pid::from_raw).ok_or(io::ErrorKind::InvalidData)?;
     let process = rustix::process::pidfd_open(pid, PidfdFlags::empty())?;
     // Checked while the descriptor holds it: from here on the signal can't reach another process.
@@ -460,27 +449,24 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_postmaster_pid_that_is_still_being_written_is_read_as_far_as_it_goes() {
-        let whole = "4711\n/srv/data\n1764057600\n5433\n/run/postgresql\nlocalhost\n  5433001    32768\nready   \n";
-        let postmaster = Postmaster::parse(whole).expect("good");
-        assert_eq!((postmaster.pid, postmaster.started, postmaster.port), (4711, 1_764_057_600, Some(5433)));
-        assert_eq!(postmaster.socket_dir.as_deref(), Some("/run/postgresql"));
-        assert!(postmaster.is_ready);
-        assert!(!Postmaster::parse(&whole.replace("ready   ", "starting")).expect("good").is_ready);
-        assert_eq!(Postmaster::parse("4711\n/srv/data\n17").expect("begun").port, None);
-        assert_eq!(Postmaster::parse(""), None);
-    }
-
-    #[test]
-    fn a_process_that_only_has_the_number_is_no_server() {
-        assert!(!is_server_of(std::process::id(), "/"));
-        assert!(!has_processes("/proc"));
-    }
-
-    #[test]
     fn only_the_new_lines_of_a_log_are_shown() {
         let file = tempfile::NamedTempFile::new().expect("a file");
         fs::write(file.path(), "old\nnew 1\n\nnew 2\n").expect("written");
         assert_eq!(tail_of(file.path(), 4).expect("read"), ["new 1", "new 2"]);
+    }
+
+    #[test]
+    fn of_a_collectors_logs_only_what_the_newest_has_gained_is_shown() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let [old, log] = ["old.log", "new.log"].map(|name| folder.path().join(name));
+        fs::write(&old, "SELECT 'of others'\n").expect("written");
+        fs::write(&log, "SELECT 'of others'\n").expect("written");
+        let before = logs_in(folder.path()).expect("read");
+        fs::write(&log, "SELECT 'of others'\nFATAL: ours\n").expect("written");
+        let past = fs::File::options().append(true).open(&old).expect("a file");
+        past.set_modified(SystemTime::UNIX_EPOCH).expect("an old one");
+        let (path, from) = newest_grown(&before, logs_in(folder.path()).expect("read")).expect("a log");
+        assert_eq!((tail_of(&path, from).expect("read"), path), (vec!["FATAL: ours".to_owned()], log));
+        assert_eq!(newest_grown(&before, Logs::new()), None);
     }
 }

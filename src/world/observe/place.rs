@@ -50,8 +50,8 @@ pub struct Expected {
     pub config_dir: Option<String>,
     /// The number and name of the user that the server runs as.
     pub owner: (u32, String),
-    /// The text that pgpair's passfile should have, or why that is not known.
-    pub passfile: Result<String, String>,
+    /// The text that pgpair's passfile should have, where its secret can be had.
+    pub passfile: Option<String>,
     /// Whether missing folders above the data directory are made by root, whatever the user may.
     pub root_makes_parents: bool,
 }
@@ -304,8 +304,11 @@ impl Look<'_> {
         if file.mode != 0o600 || file.owner != self.expected.owner.0 {
             return Ok(Passfile::Wrong);
         }
-        let expected = self.expected.passfile.as_ref().map_err(Clone::clone)?;
-        Ok(if file.text == *expected { Passfile::Right } else { Passfile::Wrong })
+        Ok(match &self.expected.passfile {
+            Some(expected) if file.text == *expected => Passfile::Right,
+            Some(_) => Passfile::Wrong,
+            None => Passfile::NotCompared,
+        })
     }
 
     /// Says why the server would refuse the directory: `checkDataDir` in `miscinit.c`.
@@ -327,6 +330,12 @@ impl Look<'_> {
         let parent = self.dir.parent()?;
         if exists(self.dir).unwrap_or(false) && mounts::is_mount_point(&self.expected.data_dir) {
             return Some(format!("{} is a mount point and can't be renamed", self.dir.display()));
+        }
+        if self.dir.is_symlink() {
+            let dir = self.dir.display();
+            return Some(format!(
+                "{dir} is a symbolic link, which can't be replaced: let data_dir be what it leads to"
+            ));
         }
         let existing = parent.ancestors().find(|ancestor| ancestor.exists())?;
         let why = if existing.is_dir() {
@@ -459,7 +468,7 @@ mod tests {
             data_dir: data_dir.display().to_string(),
             config_dir: None,
             owner: (rustix::process::geteuid().as_raw(), "me".into()),
-            passfile: Ok("line\n".into()),
+            passfile: Some("line\n".into()),
             root_makes_parents: false,
         }
     }
@@ -596,6 +605,16 @@ mod tests {
     }
 
     #[test]
+    fn a_data_directory_that_is_a_link_can_not_be_made_or_replaced() {
+        let (_keep, data) = folder(&[]);
+        assert_eq!(reader(&expected(&data)).not_writable(), None);
+        let link = data.with_file_name("link");
+        std::os::unix::fs::symlink(&data, &link).expect("a link");
+        let why = reader(&expected(&link)).not_writable().expect("a link");
+        assert!(why.ends_with("link is a symbolic link, which can't be replaced: let data_dir be what it leads to"));
+    }
+
+    #[test]
     fn a_passfile_is_right_only_with_its_lines_and_mode() {
         let (_keep, data) = folder(&[]);
         let judged = || reader(&expected(&data)).passfile();
@@ -610,6 +629,8 @@ mod tests {
             fs::set_permissions(&path, fs::Permissions::from_mode(mode)).expect("a mode");
             assert_eq!(judged(), Ok(right), "{text:?} {mode:o}");
         }
+        let without_secret = Expected { passfile: None, ..expected(&data) };
+        assert_eq!(reader(&without_secret).passfile(), Ok(Passfile::NotCompared), "the rest of the place is known");
     }
 
     #[test]

@@ -19,6 +19,8 @@ pub struct PidFile {
     pub port: Option<u16>,
     /// The first folder of a Unix socket, made absolute; none where the server has no such socket, or not yet.
     pub socket_dir: Option<String>,
+    /// It says that it takes connections. Before, its port may still be another program's.
+    pub is_ready: bool,
 }
 
 impl PidFile {
@@ -31,13 +33,14 @@ impl PidFile {
         let started = lines.nth(1).and_then(|line| line.trim().parse().ok());
         let port = lines.next().and_then(|line| line.trim().parse().ok()).filter(|&port| port != 0);
         let socket_dir = lines.next().filter(|dir| !dir.is_empty());
+        let is_ready = lines.nth(2).is_some_and(|status| ["ready", "standby"].contains(&status));
         // The server works in its data directory, and a relative folder is relative to that.
         let absolute = |dir: &str| if dir.starts_with('/') { dir.to_owned() } else { format!("{data_dir}/{dir}") };
-        Some(Self { pid, single_user: number < 0, started, port, socket_dir: socket_dir.map(absolute) })
+        Some(Self { pid, single_user: number < 0, started, port, socket_dir: socket_dir.map(absolute), is_ready })
     }
 }
 
-/// A server that was found running.
+/// A server that was found running; without a port it is only starting or stopping.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Running {
     pub pid: u32,
@@ -62,18 +65,23 @@ pub fn look(data_dir: &str) -> Reading<Running> {
         Some(PidFile { pid, single_user: true, .. }) => {
             Reading::Unknown(format!("a server in single-user mode (pid {pid}) works in {data_dir}"))
         }
-        Some(PidFile { pid, started: None, .. }) => {
-            Reading::Unknown(format!("the server of {data_dir} (pid {pid}) has only begun to start"))
-        }
-        Some(PidFile { pid, started: Some(started), port, socket_dir, .. }) => {
+        Some(PidFile { started: Some(started), port, socket_dir, pid, .. }) => {
             Reading::Known(Running { pid, started, port, socket_dir, program: process::program_of(pid) })
         }
+        Some(PidFile { pid, .. }) => Reading::Known(Running::passing(pid)),
+        // Before it has written the file, and where its children outlive it.
         None => match process::servers_on(data_dir).as_slice() {
             [] => Reading::Absent,
-            [pid, ..] => Reading::Unknown(format!(
-                "a postgres process (pid {pid}) works in {data_dir}, and postmaster.pid names no live server"
-            )),
+            [pid, ..] => Reading::Known(Running::passing(*pid)),
         },
+    }
+}
+
+impl Running {
+    /// One that is only starting or stopping: not to be asked anything.
+    #[must_use]
+    pub fn passing(pid: u32) -> Self {
+        Self { pid, started: 0, port: None, socket_dir: None, program: None }
     }
 }
 
@@ -89,6 +97,8 @@ mod tests {
         let whole = PidFile::parse(WHOLE, "/data/a").expect("a pid");
         assert_eq!((whole.pid, whole.started, whole.port), (4711, Some(1_732_521_600), Some(5433)));
         assert_eq!(whole.socket_dir.as_deref(), Some("/run/postgresql"));
+        assert!(whole.is_ready);
+        assert!(!PidFile::parse(&WHOLE.replace("ready   ", "starting"), "/data/a").expect("a pid").is_ready);
         let begun = PidFile::parse("4711\n/data/a\n17", "/data/a").expect("a pid");
         assert_eq!((begun.port, begun.socket_dir), (None, None));
         assert_eq!(PidFile::parse("", "/data/a"), None);
@@ -114,6 +124,21 @@ mod tests {
             assert_eq!(look(data_dir), Reading::Absent);
         }
         assert_eq!(look("/nowhere/at/all"), Reading::Absent);
+    }
+
+    #[test]
+    fn a_server_that_has_not_written_its_postmaster_pid_yet_is_starting() {
+        let [folder, bin] = [(); 2].map(|()| tempfile::tempdir().expect("a folder"));
+        let data_dir = folder.path().to_str().expect("UTF-8");
+        let postgres = bin.path().join("postgres");
+        fs::copy("/bin/sleep", &postgres).expect("a program");
+        let mut server =
+            std::process::Command::new(&postgres).arg("60").current_dir(data_dir).spawn().expect("it runs");
+        let seen = look(data_dir);
+        fs::write(folder.path().join("postmaster.pid"), format!("{}\n", server.id())).expect("a file");
+        let begun = look(data_dir);
+        server.kill().and_then(|()| server.wait()).expect("it ends");
+        assert_eq!([seen, begun], [(); 2].map(|()| Reading::Known(Running::passing(server.id()))));
     }
 
     proptest! {

@@ -72,6 +72,22 @@ pub fn servers_on(data_dir: &str) -> Vec<u32> {
     pids().filter(of_it).collect()
 }
 
+/// Whether any server lives in a data directory, or is about to: pg_ctl works there before the server itself does.
+#[must_use]
+pub fn is_lived_in(data_dir: &str) -> bool {
+    let of_it = |pid: &u32| works_in(*pid, data_dir) == Some(true) && is_alive(*pid);
+    Path::new(data_dir).is_dir() && pids().filter(of_it).any(|pid| is_postgres(pid) || is_launcher(pid))
+}
+
+/// Whether a process is pg_ctl, or the shell that it starts to become the server.
+fn is_launcher(pid: u32) -> bool {
+    let arguments = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+    let mut arguments = arguments.split(|&byte| byte == 0);
+    program_of(pid).is_some_and(|path| path.ends_with("/pg_ctl"))
+        || (arguments.next(), arguments.next()) == (Some(b"/bin/sh"), Some(b"-c"))
+            && arguments.next().is_some_and(|command| command.starts_with(b"exec \""))
+}
+
 /// Returns the process that holds what this link of its open files leads to, where that can be seen.
 #[must_use]
 pub fn holder_of(target: &str) -> Option<Process> {
@@ -94,6 +110,26 @@ mod tests {
     use super::*;
     use std::process::Command;
     use std::process::Stdio;
+
+    #[test]
+    fn a_program_that_only_reads_a_servers_files_does_not_live_there_and_pg_ctls_shell_does() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let data_dir = folder.path().to_str().expect("UTF-8");
+        let lives = |program: &str, arguments: &[&str]| {
+            let mut command = Command::new(program);
+            command.args(arguments).stdin(Stdio::null()).stderr(Stdio::null()).current_dir(data_dir);
+            let mut child = command.spawn().expect("it runs");
+            let lives = is_lived_in(data_dir);
+            child.kill().and_then(|()| child.wait()).expect("it ends");
+            lives
+        };
+        fs::write(folder.path().join("postgresql.conf"), "").expect("a file");
+        assert!(!lives("tail", &["-f", "postgresql.conf"]));
+        // The shell waits for a writer before it becomes the other program.
+        assert!(Command::new("mkfifo").arg(folder.path().join("pipe")).status().expect("mkfifo runs").success());
+        assert!(lives("/bin/sh", &["-c", "exec \"/bin/true\" < pipe"]));
+        assert!(!is_lived_in(data_dir));
+    }
 
     #[test]
     fn a_zombie_and_a_stranger_are_no_servers() {

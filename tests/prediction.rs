@@ -1,0 +1,136 @@
+//! The simulated world is honest: after every step on real servers, what is seen is what was predicted.
+
+mod support;
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use pgpair::observed::DataDir;
+use pgpair::observed::NodeObserved;
+use pgpair::observed::Observed;
+use pgpair::observed::Reading;
+use pgpair::pg::block;
+use pgpair::plan::Status;
+use pgpair::plan::allow;
+use pgpair::plan::allow::Allowance;
+use pgpair::plan::check::Check;
+use pgpair::plan::check::check;
+use pgpair::plan::planner::plan;
+use pgpair::plan::predict::predict;
+use pgpair::topology;
+use pgpair::topology::Topology;
+use pgpair::world::World;
+use pgpair::world::live::Live;
+use pgpair::world::live::LiveOptions;
+use pgpair::world::lock::Locks;
+use pgpair::world::process::use_guard_program;
+
+use support::Version;
+use support::Workspace;
+
+/// What a prediction promises of one node. Texts of files are promised as far as pgpair's blocks go.
+fn facts(topology: &Topology, seen: &NodeObserved) -> BTreeMap<String, String> {
+    let mut facts = BTreeMap::new();
+    let mut fact = |name: &str, value: String| facts.insert(name.to_owned(), value);
+    let Reading::Known(place) = &seen.place else { return BTreeMap::from([("place".into(), "unknown".into())]) };
+    fact("left over", format!("new {} work {} old {}", place.new, place.work, place.old));
+    let kind = match &place.data_dir {
+        DataDir::Absent | DataDir::Empty => "none",
+        DataDir::Unfinished(_) => "unfinished",
+        DataDir::Foreign(_) => "foreign",
+        DataDir::Cluster(_) => "cluster",
+    };
+    fact("data directory", kind.to_owned());
+    if let Some(cluster) = seen.cluster() {
+        let markers = &cluster.markers;
+        fact("standby files", format!("{} {}", markers.standby_signal, markers.recovery_conf.is_some()));
+        fact("ran", markers.postmaster_opts.to_string());
+        fact("state was a standby's", cluster.state.was_standby().to_string());
+        for (file, text) in [("postgresql.conf", &cluster.conf.main.text), ("pg_hba.conf", &cluster.hba)] {
+            fact(file, format!("{:?}", block::find(text).ok().flatten().map(|found| (found.block, found.intact))));
+        }
+        fact("passfile", format!("{:?}", cluster.passfile));
+        fact("access", format!("{:?}", cluster.wrong_access));
+    }
+    if let (Some(cluster), Some(sql)) = (seen.cluster(), seen.sql()) {
+        fact("role", format!("{:?}", cluster.replication_role.known()));
+        fact("slots", format!("{:?}", cluster.slots.keys().collect::<Vec<_>>()));
+        fact("in recovery", sql.in_recovery.to_string());
+        fact("timeline", sql.timeline.to_string());
+        fact("read", format!("{} {}", sql.hba_loaded, sql.conf_loaded));
+        for name in topology.parameters.keys() {
+            fact(name, sql.settings.get(name).map_or("absent".into(), |setting| setting.pending_restart.to_string()));
+        }
+    }
+    fact("server", seen.server.known().is_some().to_string());
+    facts
+}
+
+async fn follow(pair: &Workspace, allowed: &[Allowance]) -> Observed {
+    let source = std::fs::read(pair.path("pgpair.yaml")).expect("our file");
+    let folder = pair.path("").to_string_lossy().trim_end_matches('/').to_owned();
+    let topology = Arc::new(topology::parse(&source, "pgpair.yaml", &folder).expect("a good topology"));
+    let (_never, interrupt) = tokio::sync::watch::channel(false);
+    let timeout = Duration::from_secs(60);
+    let options = LiveOptions { base_dir: folder, timeout, interrupt: interrupt.clone() };
+    let locks = Locks::acquire(&topology, timeout, interrupt).await.expect("nobody else is here");
+    let world = Live::new(topology.clone(), options).await.expect("a world").with_locks(locks);
+
+    let mut seen = world.observe().await;
+    let plan = plan(&topology, &seen);
+    let selection = allow::select(&plan, &topology, &seen, &allowed.iter().cloned().collect());
+    assert_eq!(selection.left_out.len(), 0);
+    for step in selection.chosen {
+        let judged = check(&step.node, &step.action, &topology, &seen);
+        let mut predicted = seen.clone();
+        predict(&step.node, &step.action, &topology, &mut predicted);
+        if judged != Check::Satisfied {
+            world
+                .perform(step, &|_| {})
+                .await
+                .unwrap_or_else(|failure| panic!("{}: {failure} {:?}", step.id, failure.output));
+        }
+        let start = std::time::Instant::now();
+        loop {
+            seen = world.observe().await;
+            if check(&step.node, &step.action, &topology, &seen) == Check::Satisfied {
+                break;
+            }
+            assert!(start.elapsed() < timeout, "{} is not satisfied", step.id);
+        }
+        for name in topology.nodes.keys() {
+            let (expected, found) = (facts(&topology, predicted.node(name)), facts(&topology, seen.node(name)));
+            assert_eq!(expected, found, "after {}, of {name}", step.id);
+        }
+    }
+    assert_eq!(pgpair::plan::planner::plan(&topology, &seen).status(), Status::Clean);
+    seen
+}
+
+fn what_is_predicted_is_seen(version: Version) {
+    use_guard_program(PathBuf::from(env!("CARGO_BIN_EXE_pgpair")));
+    let runtime = tokio::runtime::Runtime::new().expect("a runtime");
+    let pair = Workspace::new(version);
+    let with = |parameters: &str| {
+        let auth = "auth: scram-sha-256, password: { file: repuser.secret }, connection_limit: 5";
+        pair.topology(auth, &format!("  max_wal_senders: 4\n{parameters}"));
+    };
+    with("  work_mem: 8MB\n");
+    runtime.block_on(follow(&pair, &[]));
+    with("  work_mem: 16MB\n  max_connections: 55\n");
+    runtime.block_on(follow(&pair, &[Allowance::Restart, Allowance::Outage]));
+    with("  max_connections: 45\n");
+    runtime.block_on(follow(&pair, &[Allowance::Restart, Allowance::Outage]));
+}
+
+#[test]
+fn each_step_on_servers_of_15_leaves_what_was_predicted() {
+    what_is_predicted_is_seen(Version(15));
+}
+
+#[test]
+fn each_step_on_servers_of_10_leaves_what_was_predicted() {
+    what_is_predicted_is_seen(Version(10));
+}
