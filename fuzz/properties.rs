@@ -212,6 +212,16 @@ pub fn conf(bytes: &[u8]) {
         }
     }
     assert_eq!(conf::parse(&lines.join("\n")), parsed, "rewritten");
+    if let Some(gone) = parsed.entries.first().map(|entry| &entry.name) {
+        let rest = conf::parse(&conf::without(&text, |name| name == gone));
+        assert_eq!(rest.errors.len(), parsed.errors.len());
+        let said = |entries: &[conf::Entry]| {
+            let kept = entries.iter().filter(|entry| entry.name != *gone);
+            kept.map(|entry| (entry.name.clone(), entry.value.clone())).collect::<Vec<_>>()
+        };
+        assert_eq!(said(&rest.entries), said(&parsed.entries), "without `{gone}`");
+        assert_eq!(rest.entries.len(), said(&rest.entries).len(), "`{gone}` is gone");
+    }
 }
 
 /// The files of a node: what an include says counts where it stands, the last line wins, and each value names its
