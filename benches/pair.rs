@@ -13,18 +13,11 @@ use std::process::Command;
 use std::time::Duration;
 use std::time::Instant;
 
-use pgpair::observed::Binaries;
-use pgpair::observed::DataDir;
-use pgpair::observed::NodeObserved;
-use pgpair::observed::Observed;
-use pgpair::observed::Place;
-use pgpair::observed::Program;
-use pgpair::observed::Reading;
 use pgpair::plan::Status;
 use pgpair::plan::planner::plan;
 use pgpair::plan::predict::predict;
 use pgpair::topology;
-use pgpair::topology::Topology;
+use pgpair::world::sim::nothing;
 
 use support::Version;
 use support::Workspace;
@@ -160,24 +153,4 @@ fn of_thousand_nodes(kind: &str, addresses: &str, budget: &str) {
     }
     let times = Times::of(5, || timed(|| assert_eq!(plan(&topology, &healthy).status(), Status::Clean)));
     times.row(&format!("planning 1,000 nodes in sync{kind}"), budget);
-}
-
-fn nothing(topology: &Topology) -> Observed {
-    let version = topology.postgresql.version;
-    let binaries = Binaries {
-        bin_dir: "/pg/bin".into(),
-        version: version.to_string(),
-        major: version,
-        basebackup: Reading::Known(Program { path: "/pg/bin/pg_basebackup".into(), major: 18 }),
-        socket_dir: None,
-    };
-    let place =
-        Place { data_dir: DataDir::Absent, not_writable: None, new: false, work: false, old: false, unmounted: None };
-    let node = NodeObserved {
-        binaries: Reading::Known(binaries),
-        place: Reading::Known(place),
-        server: Reading::Absent,
-        port_taken: Reading::Absent,
-    };
-    Observed { nodes: topology.nodes.keys().map(|name| (name.clone(), node.clone())).collect() }
 }

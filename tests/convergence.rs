@@ -11,16 +11,13 @@
 use std::collections::BTreeMap;
 use std::collections::BTreeSet;
 
-use pgpair::observed::Binaries;
 use pgpair::observed::Cluster;
 use pgpair::observed::DataDir;
 use pgpair::observed::Identity;
 use pgpair::observed::Markers;
-use pgpair::observed::NodeObserved;
 use pgpair::observed::Observed;
 use pgpair::observed::Passfile;
 use pgpair::observed::Place;
-use pgpair::observed::Program;
 use pgpair::observed::Reading;
 use pgpair::observed::Server;
 use pgpair::observed::Slot;
@@ -48,6 +45,8 @@ use pgpair::world::World;
 use pgpair::world::sim::Crash;
 use pgpair::world::sim::Moment;
 use pgpair::world::sim::Sim;
+use pgpair::world::sim::empty_place;
+use pgpair::world::sim::nothing;
 
 fn pair(version: u32, auth: &str, slots: bool) -> Topology {
     let password = if auth == "trust" { "" } else { ", password: { env: SECRET }" };
@@ -62,27 +61,6 @@ fn pair(version: u32, auth: &str, slots: bool) -> Topology {
 
 fn name(node: &str) -> NodeName {
     NodeName::new(node)
-}
-
-/// Two nodes with binaries and nothing else.
-fn nothing(topology: &Topology) -> Observed {
-    let version = topology.postgresql.version;
-    let binaries = Binaries {
-        bin_dir: "/pg/bin".into(),
-        version: version.to_string(),
-        major: version,
-        basebackup: Reading::Known(Program { path: "/pg/bin/pg_basebackup".into(), major: 18 }),
-        socket_dir: None,
-    };
-    let place =
-        Place { data_dir: DataDir::Absent, not_writable: None, new: false, work: false, old: false, unmounted: None };
-    let node = NodeObserved {
-        binaries: Reading::Known(binaries),
-        place: Reading::Known(place),
-        server: Reading::Absent,
-        port_taken: Reading::Absent,
-    };
-    Observed { nodes: topology.nodes.keys().map(|name| (name.clone(), node.clone())).collect() }
 }
 
 /// What goes wrong at a node, between two runs of pgpair.
@@ -125,10 +103,6 @@ fn place<'a>(observed: &'a mut Observed, node: &NodeName) -> &'a mut Place {
         seen.server = Reading::Absent;
     }
     seen.place.known_mut().expect("just made")
-}
-
-fn empty_place() -> Place {
-    Place { data_dir: DataDir::Absent, not_writable: None, new: false, work: false, old: false, unmounted: None }
 }
 
 /// A data directory straight from an initdb by hand.

@@ -2,7 +2,6 @@
 
 use std::collections::BTreeSet;
 use std::path::PathBuf;
-use std::sync::Arc;
 use std::time::Duration;
 
 use clap::Args;
@@ -13,12 +12,12 @@ use super::TopologyFile;
 use super::allowance;
 use super::duration;
 use super::event_log::EventLog;
-use super::interrupt;
 use super::interrupt::Interrupt;
 use super::interrupt::unless_interrupted;
 use super::progress::Reporter;
 use super::question;
 use super::source;
+use super::source::Reached;
 use super::ui::Ui;
 use crate::apply;
 use crate::apply::Ended;
@@ -46,8 +45,6 @@ use crate::report::text;
 use crate::topology::NodeName;
 use crate::topology::Topology;
 use crate::world::World;
-use crate::world::live::Live;
-use crate::world::live::LiveOptions;
 use crate::world::lock::Locks;
 
 #[derive(Debug, Args)]
@@ -71,16 +68,11 @@ pub(super) struct Arguments {
 }
 
 pub(super) async fn run(arguments: Arguments, ui: &Ui) -> Result<Exit, Error> {
-    let source = source::load(&arguments.topology.name())?;
-    let interrupt = interrupt::listen()?;
-    let topology = Arc::new(source.topology);
-    let options =
-        LiveOptions { base_dir: source.base_dir, timeout: arguments.timeouts.timeout, interrupt: interrupt.clone() };
-    let world = Live::new(topology.clone(), options).await?;
+    let Reached { name, topology, world, interrupt } = source::reach(&arguments.topology, &arguments.timeouts).await?;
     unless_interrupted(&interrupt, world.check_secrets()).await??;
     let locks = Locks::acquire(&topology, arguments.lock_timeout, interrupt.clone()).await?;
     let world = world.with_locks(locks);
-    let job = Job { topology: &topology, file: &source.name, arguments: &arguments, ui, interrupt };
+    let job = Job { topology: &topology, file: &name, arguments: &arguments, ui, interrupt };
     job.run(&world).await
 }
 

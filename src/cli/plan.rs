@@ -1,15 +1,13 @@
 //! `pgpair plan`: observe, compare, and show what would be done. Changes nothing.
 
-use std::sync::Arc;
-
 use clap::Args;
 
 use super::Format;
 use super::Timeouts;
 use super::TopologyFile;
-use super::interrupt;
 use super::interrupt::unless_interrupted;
 use super::source;
+use super::source::Reached;
 use super::ui::Ui;
 use crate::error::Error;
 use crate::error::Exit;
@@ -19,8 +17,6 @@ use crate::report::PlanReport;
 use crate::report::json;
 use crate::report::text;
 use crate::world::World as _;
-use crate::world::live::Live;
-use crate::world::live::LiveOptions;
 
 #[derive(Debug, Args)]
 pub(super) struct Arguments {
@@ -34,18 +30,13 @@ pub(super) struct Arguments {
 }
 
 pub(super) async fn run(arguments: &Arguments, ui: &Ui) -> Result<Exit, Error> {
-    let source = source::load(&arguments.topology.name())?;
-    let interrupt = interrupt::listen()?;
-    let topology = Arc::new(source.topology);
-    let options =
-        LiveOptions { base_dir: source.base_dir, timeout: arguments.timeouts.timeout, interrupt: interrupt.clone() };
-    let world = Live::new(topology.clone(), options).await?;
+    let Reached { name, topology, world, interrupt } = source::reach(&arguments.topology, &arguments.timeouts).await?;
     unless_interrupted(&interrupt, world.check_secrets()).await??;
     let observed = unless_interrupted(&interrupt, world.observe()).await?;
     let plan = plan(&topology, &observed);
     let report = PlanReport::of(&topology, &observed, &plan);
     ui.result(&match ui.format {
-        Format::Text => text::plan(&report, &source.name),
+        Format::Text => text::plan(&report, &name),
         Format::Json => json::plan(&report),
     })?;
     Ok(match report.status {

@@ -3,11 +3,18 @@
 use std::io;
 use std::io::Read as _;
 use std::path::Path;
+use std::sync::Arc;
 
+use super::Timeouts;
+use super::TopologyFile;
+use super::interrupt;
+use super::interrupt::Interrupt;
 use crate::error::Error;
 use crate::error::Findings;
 use crate::topology;
 use crate::topology::Topology;
+use crate::world::live::Live;
+use crate::world::live::LiveOptions;
 
 /// A topology and where it came from.
 pub(super) struct Source {
@@ -18,6 +25,25 @@ pub(super) struct Source {
     pub(super) topology: Topology,
     /// What is legal and unwise in it.
     pub(super) advice: Findings,
+}
+
+/// A topology, and the way to its nodes.
+pub(super) struct Reached {
+    /// The file, as the user wrote it.
+    pub(super) name: String,
+    pub(super) topology: Arc<Topology>,
+    pub(super) world: Live,
+    pub(super) interrupt: Interrupt,
+}
+
+/// Loads a topology for a command that looks at its nodes, and begins to listen for signals. Nothing is reached yet.
+pub(super) async fn reach(file: &TopologyFile, timeouts: &Timeouts) -> Result<Reached, Error> {
+    let source = load(&file.name())?;
+    let interrupt = interrupt::listen()?;
+    let topology = Arc::new(source.topology);
+    let options = LiveOptions { base_dir: source.base_dir, timeout: timeouts.timeout, interrupt: interrupt.clone() };
+    let world = Live::new(topology.clone(), options).await?;
+    Ok(Reached { name: source.name, topology, world, interrupt })
 }
 
 /// Reads and validates a topology; `-` is standard input, whose relative paths start in the current folder.

@@ -1,15 +1,13 @@
 //! `pgpair status`: one look at every node, and what is wrong with it. Changes nothing.
 
-use std::sync::Arc;
-
 use clap::Args;
 
 use super::Format;
 use super::Timeouts;
 use super::TopologyFile;
-use super::interrupt;
 use super::interrupt::unless_interrupted;
 use super::source;
+use super::source::Reached;
 use super::ui::Ui;
 use crate::error::Error;
 use crate::error::Exit;
@@ -18,8 +16,6 @@ use crate::report::status::Health;
 use crate::report::status::StatusReport;
 use crate::report::text;
 use crate::world::World as _;
-use crate::world::live::Live;
-use crate::world::live::LiveOptions;
 
 #[derive(Debug, Args)]
 pub(super) struct Arguments {
@@ -33,12 +29,7 @@ pub(super) struct Arguments {
 }
 
 pub(super) async fn run(arguments: &Arguments, ui: &Ui) -> Result<Exit, Error> {
-    let source = source::load(&arguments.topology.name())?;
-    let interrupt = interrupt::listen()?;
-    let topology = Arc::new(source.topology);
-    let options =
-        LiveOptions { base_dir: source.base_dir, timeout: arguments.timeouts.timeout, interrupt: interrupt.clone() };
-    let world = Live::new(topology.clone(), options).await?;
+    let Reached { topology, world, interrupt, .. } = source::reach(&arguments.topology, &arguments.timeouts).await?;
     let observed = unless_interrupted(&interrupt, world.observe()).await?;
     let report = StatusReport::of(&topology, &observed, arguments.max_lag);
     ui.result(&match ui.format {

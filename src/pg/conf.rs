@@ -8,6 +8,7 @@ use std::collections::BTreeMap;
 use serde::Serialize;
 
 use crate::pg::block;
+use crate::pg::block::Block;
 use crate::pg::block::Found;
 
 /// One setting, or an `include` directive, as the server reads it.
@@ -199,6 +200,13 @@ fn unquote(body: &str) -> Result<(String, &str), NotASetting> {
         }
     }
     Err(NotASetting)
+}
+
+/// Returns what the lines of a block set.
+#[must_use]
+pub fn set_by(block: &Block) -> BTreeMap<String, String> {
+    let entries = parse(&block.lines.join("\n")).entries;
+    entries.into_iter().map(|entry| (entry.name, entry.value)).collect()
 }
 
 /// Returns the text without the lines that set what `is_dropped` names; every other line stays as it was.

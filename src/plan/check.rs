@@ -20,6 +20,7 @@ use crate::observed::Verifier;
 use crate::observed::comes_up_as;
 use crate::pg::block;
 use crate::pg::block::Block;
+use crate::pg::version::StandbyMode;
 use crate::plan::Action;
 use crate::plan::CloneFrom;
 use crate::plan::Configure;
@@ -287,12 +288,13 @@ impl<'a> At<'a> {
 
     /// The standby files are there, and say what the topology says (10, 11: recovery.conf is the whole of it).
     fn is_marked(&self, cluster: &Cluster) -> bool {
-        let recovery_conf_holds = desired::recovery_conf(self.topology, self.node, None).is_none()
-            || cluster
-                .markers
-                .recovery_conf
-                .as_deref()
-                .is_some_and(|text| desired::recovery_conf_holds(self.topology, self.node, text));
+        let recovery_conf_holds = match self.topology.postgresql.version.dialect().standby_mode {
+            StandbyMode::SignalFile => true,
+            StandbyMode::RecoveryConf => {
+                let text = cluster.markers.recovery_conf.as_deref();
+                text.is_some_and(|text| desired::recovery_conf_holds(self.topology, self.node, text))
+            }
+        };
         comes_up_as(&cluster.markers, cluster.major) == Role::Standby && recovery_conf_holds
     }
 

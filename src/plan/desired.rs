@@ -30,7 +30,7 @@ use crate::topology::Topology;
 pub const PASSFILE: &str = "pgpair.pass";
 
 /// The database that pg_rewind connects to, and that its pg_hba.conf rule is for.
-const REWIND_DATABASE: &str = "postgres";
+pub const REWIND_DATABASE: &str = "postgres";
 
 /// Defaults that pgpair gives to the nodes it creates; in a block they stay derived.
 pub const DERIVED_DEFAULTS: [&str; 3] = ["listen_addresses", "cluster_name", "unix_socket_directories"];
@@ -89,8 +89,8 @@ pub fn endless_recovery(topology: &Topology, found: impl Fn(&str) -> Vec<String>
 /// it would win, and without an end of recovery.
 #[must_use]
 pub fn auto_conf_of_clone(text: &str, block: &Block) -> String {
-    let own: Vec<String> = conf::parse(&block.lines.join("\n")).entries.into_iter().map(|entry| entry.name).collect();
-    conf::without(text, |name| own.iter().any(|own| own == name) || RECOVERY_ENDS.contains(&name))
+    let own = conf::set_by(block);
+    conf::without(text, |name| own.contains_key(name) || RECOVERY_ENDS.contains(&name))
 }
 
 /// Returns the defaults that a node gets when pgpair creates it, where the topology does not say otherwise.

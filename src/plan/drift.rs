@@ -137,18 +137,19 @@ pub fn too_high(topology: &Topology, primary: &Node, standby: &Sql) -> Option<(&
 #[must_use]
 pub fn not_replayed(topology: &Topology, standby: &Node, cluster: &Cluster) -> Option<(String, u32)> {
     let wanted = desired::settings(topology, standby);
-    cluster.floors.iter().find_map(|(name, floor)| {
-        let wanted = guc::integer(topology.postgresql.version, name, wanted.get(name)?)?;
-        (i64::from(wanted) < i64::from(*floor)).then(|| (name.clone(), *floor))
-    })
+    under_floor(cluster, |name| wanted.get(name).map(String::as_str))
 }
 
 /// Returns a parameter that the files of a standby give less of than its primary last ran with: it would not come up.
 #[must_use]
 pub fn below_floor(cluster: &Cluster) -> Option<(String, u32)> {
     let values = cluster.conf.read().ok()?.values;
+    under_floor(cluster, |name| values.get(name).map(|placed| placed.value.as_str()))
+}
+
+fn under_floor<'a>(cluster: &Cluster, value_of: impl Fn(&str) -> Option<&'a str>) -> Option<(String, u32)> {
     cluster.floors.iter().find_map(|(name, floor)| {
-        let given = guc::integer(cluster.major, name, &values.get(name)?.value)?;
+        let given = guc::integer(cluster.major, name, value_of(name)?)?;
         (i64::from(given) < i64::from(*floor)).then(|| (name.clone(), *floor))
     })
 }
@@ -181,6 +182,11 @@ struct Comparison<'a> {
 impl Comparison<'_> {
     fn holds(&self, name: &str, wanted: &str, found: &str) -> bool {
         desired::value_holds(self.topology, self.node, name, wanted, found)
+    }
+
+    /// What the block sets that is there.
+    fn set_by_block(&self) -> BTreeMap<String, String> {
+        self.found.map(|found| conf::set_by(&found.block)).unwrap_or_default()
     }
 
     fn running(&self, name: &str) -> Option<&Setting> {
@@ -228,7 +234,7 @@ impl Comparison<'_> {
 
     /// Returns the block as it must be. Equal in effect to the one that is there: that one.
     fn block(&self, wanted: &IndexMap<String, String>) -> Option<Block> {
-        let found: BTreeMap<String, String> = self.found.map(entries_of).unwrap_or_default();
+        let found = self.set_by_block();
         let is_own = self.found.is_some_and(|found| found.block.node == self.node.name.as_str());
         let socket_dir = found.get("unix_socket_directories").map(String::as_str);
         let mut lines = IndexMap::new();
@@ -279,9 +285,9 @@ impl Comparison<'_> {
                 differences.push(Difference { name: name.clone(), now, then: Some(wanted.clone()) });
             }
         }
-        let kept = block.map(|block| conf::parse(&block.lines.join("\n")).entries).unwrap_or_default();
-        for (name, value) in self.found.map(entries_of).unwrap_or_default() {
-            if !settings.contains_key(&name) && !kept.iter().any(|entry| entry.name == name) {
+        let kept = block.map(conf::set_by).unwrap_or_default();
+        for (name, value) in self.set_by_block() {
+            if !settings.contains_key(&name) && !kept.contains_key(&name) {
                 let then = self.elsewhere.get(&name).map(|placed| placed.value.clone());
                 differences.push(Difference { name, now: Some(value), then });
             }
@@ -301,15 +307,10 @@ impl Comparison<'_> {
             let context = running
                 .map(|setting| setting.context)
                 .or_else(|| guc::context(self.topology.postgresql.version, &difference.name));
-            !unchanged && context == Some(Context::Postmaster)
+            !unchanged && context.is_some_and(Context::needs_restart)
         });
         if needs_restart { Effect::Restart } else { Effect::Reload }
     }
-}
-
-fn entries_of(found: &Found) -> BTreeMap<String, String> {
-    let entries = conf::parse(&found.block.lines.join("\n")).entries;
-    entries.into_iter().map(|entry| (entry.name, entry.value)).collect()
 }
 
 /// Compares pg_hba.conf with the topology; returns the block that it must have, where it differs.
@@ -340,14 +341,17 @@ pub fn has_rules(text: &str, block: &Block) -> bool {
 /// Whether the node's pg_hba.conf is pgpair's own: then what a future role change needs is kept there too.
 #[must_use]
 pub fn owns_rules(node: &Node, cluster: &Cluster) -> bool {
-    block::find(&cluster.hba).is_ok_and(|found| found.is_some_and(|found| found.block.node == node.name.as_str()))
+    has_block_of(node, &cluster.hba)
 }
 
 /// Whether postgresql.conf has a block of this node.
 #[must_use]
 pub fn owns_conf(node: &Node, cluster: &Cluster) -> bool {
-    block::find(&cluster.conf.main.text)
-        .is_ok_and(|found| found.is_some_and(|found| found.block.node == node.name.as_str()))
+    has_block_of(node, &cluster.conf.main.text)
+}
+
+fn has_block_of(node: &Node, text: &str) -> bool {
+    block::find(text).is_ok_and(|found| found.is_some_and(|found| found.block.node == node.name.as_str()))
 }
 
 /// Whether the node is to replay later than it receives.

@@ -32,6 +32,7 @@ use crate::pg::passfile;
 use crate::pg::scram;
 use crate::pg::secret::Secret;
 use crate::plan::desired;
+use crate::plan::desired::REWIND_DATABASE;
 use crate::topology::Node;
 use crate::topology::ReplicationAuth;
 use crate::topology::SslMode;
@@ -59,9 +60,6 @@ use server::Running;
 
 /// How often a node's files are read while its server comes or goes under the look.
 const LOOKS: usize = 3;
-
-/// The database whose functions pg_rewind reads through.
-const REWIND_DATABASE: &str = "postgres";
 
 /// Parameters that are asked for on every node, whatever the topology says: those that a standby must have as high
 /// as its primary, that make or break replication, and that decide where a standby recovers to.
@@ -407,7 +405,7 @@ fn concerned(topology: &Topology, node: &Node, cluster: Option<&Cluster>) -> Vec
     if let Some(cluster) = cluster
         && let Ok(Some(found)) = block::find(&cluster.conf.main.text)
     {
-        names.extend(conf::parse(&found.block.lines.join("\n")).entries.into_iter().map(|entry| entry.name));
+        names.extend(conf::set_by(&found.block).into_keys());
     }
     names.into_iter().collect()
 }

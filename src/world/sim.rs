@@ -8,12 +8,16 @@ use std::sync::Mutex;
 use std::sync::MutexGuard;
 use std::sync::PoisonError;
 
+use crate::observed::Binaries;
 use crate::observed::DataDir;
 use crate::observed::NodeObserved;
 use crate::observed::Observed;
+use crate::observed::Place;
+use crate::observed::Program;
 use crate::observed::Reading;
 use crate::observed::comes_up_as;
 use crate::pg::block;
+use crate::pg::version::Major;
 use crate::plan::Action;
 use crate::plan::Effect;
 use crate::plan::Step;
@@ -105,6 +109,32 @@ impl Sim {
         }
         truth
     }
+}
+
+/// Returns what a look at nodes finds that have programs and nothing else.
+#[must_use]
+pub fn nothing(topology: &Topology) -> Observed {
+    let version = topology.postgresql.version;
+    let binaries = Binaries {
+        bin_dir: "/pg/bin".into(),
+        version: version.to_string(),
+        major: version,
+        basebackup: Reading::Known(Program { path: "/pg/bin/pg_basebackup".into(), major: Major::NEWEST.number() }),
+        socket_dir: None,
+    };
+    let node = NodeObserved {
+        binaries: Reading::Known(binaries),
+        place: Reading::Known(empty_place()),
+        server: Reading::Absent,
+        port_taken: Reading::Absent,
+    };
+    Observed { nodes: topology.nodes.keys().map(|name| (name.clone(), node.clone())).collect() }
+}
+
+/// Returns a place with nothing in it.
+#[must_use]
+pub fn empty_place() -> Place {
+    Place { data_dir: DataDir::Absent, not_writable: None, new: false, work: false, old: false, unmounted: None }
 }
 
 impl World for Sim {

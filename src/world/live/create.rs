@@ -4,6 +4,7 @@
 //! makes it safe to start is in it. So no service can start half of one, and what a killed run left is known by
 //! its name.
 
+use std::io;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
 use std::path::PathBuf;
@@ -23,6 +24,7 @@ use crate::world::files::FileError;
 use crate::world::files::PRIVATE;
 use crate::world::live::Site;
 use crate::world::live::server::Life;
+use crate::world::observe::place;
 use crate::world::process::Command;
 use crate::world::process::Output;
 
@@ -254,12 +256,9 @@ impl Found {
 pub(super) fn read_control(dir: &str) -> Result<Option<(Control, Major)>, FileError> {
     let Some(version) = files::read(format!("{dir}/PG_VERSION"))? else { return Ok(None) };
     let Ok(major) = String::from_utf8_lossy(&version).parse::<Major>() else { return Ok(None) };
-    // A running server writes the file in place, so that one read can be torn.
-    for _ in 0..5 {
-        let Some(bytes) = files::read(format!("{dir}/global/pg_control"))? else { return Ok(None) };
-        if let Ok(control) = Control::parse(&bytes, major) {
-            return Ok(Some((control, major)));
-        }
+    match place::read_control(Path::new(dir), major) {
+        Ok(control) => Ok(control.ok().map(|control| (control, major))),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(source) => Err(FileError { what: "read", path: PathBuf::from(format!("{dir}/global/pg_control")), source }),
     }
-    Ok(None)
 }

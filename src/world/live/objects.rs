@@ -5,19 +5,19 @@ use std::io::Read as _;
 
 use crate::pg::scram;
 use crate::plan::WantedRole;
+use crate::plan::desired::REWIND_DATABASE;
 use crate::topology::ReplicationAuth;
 use crate::world::Failure;
 use crate::world::live::Site;
 use crate::world::sql::Session;
 
-/// What pg_rewind reads its source through (11 and later), and where it connects to.
+/// What pg_rewind reads its source through (11 and later).
 const REWIND_FUNCTIONS: [&str; 4] = [
     "pg_catalog.pg_ls_dir(text, boolean, boolean)",
     "pg_catalog.pg_stat_file(text, boolean)",
     "pg_catalog.pg_read_binary_file(text)",
     "pg_catalog.pg_read_binary_file(text, bigint, bigint, boolean)",
 ];
-const REWIND_DATABASE: &str = "postgres";
 
 /// As long as PostgreSQL's own.
 const SALT_LENGTH: usize = 16;

@@ -158,33 +158,13 @@ impl Look<'_> {
 
     /// Reads pg_control: it, or what is unfinished. A damaged one is neither.
     fn control(&self, major: Major) -> Result<Result<Control, String>, String> {
-        let path = self.dir.join("global/pg_control");
-        let mut reads = 0;
-        loop {
-            reads += 1;
-            let bytes = match fs::read(&path) {
-                Ok(bytes) => bytes,
-                Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Err("no global/pg_control".into())),
-                Err(error) => return Err(cant_read(&path, &error)),
-            };
-            match Control::parse(&bytes, major) {
-                Ok(control) => return Ok(Ok(control)),
-                // A clone copies it last; one that was killed leaves it short, or not there at all.
-                Err(short @ BadControl::Size(size)) if size < SIZE => return Ok(Err(short.to_string())),
-                Err(BadControl::Checksum) if reads < CONTROL_READS => {
-                    #[expect(
-                        clippy::disallowed_methods,
-                        reason = "nothing tells when the server has written the rest"
-                    )]
-                    thread::sleep(Duration::from_millis(10));
-                }
-                Err(
-                    bad @ (BadControl::Size(_)
-                    | BadControl::Version { .. }
-                    | BadControl::Checksum
-                    | BadControl::State(_)),
-                ) => return Err(format!("{}: {bad}", self.dir.display())),
-            }
+        match read_control(self.dir, major) {
+            Ok(Ok(control)) => Ok(Ok(control)),
+            // A clone copies it last; one that was killed leaves it short, or not there at all.
+            Ok(Err(short @ BadControl::Size(size))) if size < SIZE => Ok(Err(short.to_string())),
+            Ok(Err(bad)) => Err(format!("{}: {bad}", self.dir.display())),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Err("no global/pg_control".into())),
+            Err(error) => Err(cant_read(&self.dir.join("global/pg_control"), &error)),
         }
     }
 
@@ -454,6 +434,23 @@ fn is_postgresqls(name: &str) -> bool {
         "current_logfiles",
     ];
     name.starts_with("pg_") || name.starts_with("backup_label.") || OTHERS.contains(&name)
+}
+
+/// Reads pg_control of a data directory; again where the server may be writing it just then.
+///
+/// # Errors
+///
+/// Where the file can't be read. What is wrong with its content is part of the result.
+pub fn read_control(dir: &Path, major: Major) -> io::Result<Result<Control, BadControl>> {
+    for _ in 1..CONTROL_READS {
+        let control = Control::parse(&fs::read(dir.join("global/pg_control"))?, major);
+        if control != Err(BadControl::Checksum) {
+            return Ok(control);
+        }
+        #[expect(clippy::disallowed_methods, reason = "nothing tells when the server has written the rest")]
+        thread::sleep(Duration::from_millis(10));
+    }
+    Ok(Control::parse(&fs::read(dir.join("global/pg_control"))?, major))
 }
 
 #[cfg(test)]
