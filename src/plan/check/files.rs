@@ -1,0 +1,126 @@
+//! Files of a node: configuration, rules, passfile, and what makes it a standby.
+
+use crate::observed::Cluster;
+use crate::observed::Passfile;
+use crate::observed::Reading;
+use crate::observed::comes_up_as;
+use crate::pg::block;
+use crate::pg::block::Block;
+use crate::pg::version::StandbyMode;
+use crate::plan::Configure;
+use crate::plan::Digest;
+use crate::plan::Effect;
+use crate::plan::Refusal;
+use crate::plan::check::At;
+use crate::plan::check::Verdict;
+use crate::plan::desired;
+use crate::plan::drift;
+use crate::topology::Role;
+
+impl At<'_> {
+    pub(super) fn standby_files(&self) -> Verdict {
+        let cluster = self.cluster()?;
+        if self.is_marked(cluster) {
+            return Ok(true);
+        }
+        self.stopped()?;
+        Ok(false)
+    }
+
+    /// The standby files are there, and say what the topology says (10, 11: recovery.conf is the whole of it).
+    pub(super) fn is_marked(&self, cluster: &Cluster) -> bool {
+        let recovery_conf_holds = match self.topology.postgresql.version.dialect().standby_mode {
+            StandbyMode::SignalFile => true,
+            StandbyMode::RecoveryConf => {
+                let text = cluster.markers.recovery_conf.as_deref();
+                text.is_some_and(|text| desired::recovery_conf_holds(self.topology, self.node, text))
+            }
+        };
+        comes_up_as(&cluster.markers, cluster.major) == Role::Standby && recovery_conf_holds
+    }
+
+    pub(super) fn configure(&self, configure: &Configure) -> Verdict {
+        let cluster = self.cluster()?;
+        let has_block = match &configure.block {
+            Some(block) => has_block(&cluster.conf.main.text, block),
+            None => block::find(&cluster.conf.main.text) == Ok(None),
+        };
+        let values = cluster.conf.read().map_err(|problem| Refusal::BadConf { node: self.name(), problem })?.values;
+        let in_file = has_block && drift::file_holds(self.topology, self.node, &configure.settings, &values);
+        if !in_file && Digest::of(&cluster.conf.main.text) != configure.before {
+            return Err(Refusal::FileChanged { node: self.name(), file: "postgresql.conf".into() });
+        }
+        match configure.effect {
+            Effect::AtStart => {
+                if !in_file {
+                    self.stopped()?;
+                }
+                Ok(in_file)
+            }
+            Effect::Reload | Effect::Restart => {
+                let sql = self.sql()?;
+                self.keeps_the_floors()?;
+                let is_read = sql.conf_loaded || configure.block.is_none();
+                Ok(in_file && is_read && drift::is_in_force(self.topology, self.node, &configure.settings, sql))
+            }
+        }
+    }
+
+    /// No standby gets less of a parameter than the running primary has, and the primary no more than a running standby.
+    pub(super) fn keeps_the_floors(&self) -> Result<(), Refusal> {
+        let primary = self.topology.primary();
+        let Some(running) = self.observed.node(&primary.name).sql().filter(|sql| !sql.in_recovery) else {
+            return Ok(());
+        };
+        if self.node.role == Role::Standby {
+            if let Some((name, value)) = drift::too_low(self.topology, self.node, running) {
+                let why = format!("must not have less {name} than {}, which runs with {value}", primary.name);
+                return Err(self.not_ready(&why));
+            }
+            return match drift::not_replayed(self.topology, self.node, self.cluster()?) {
+                Some((name, value)) => {
+                    Err(self
+                        .not_ready(&format!("has not replayed yet that {} has less {name} than {value}", primary.name)))
+                }
+                None => Ok(()),
+            };
+        }
+        let standbys = self.topology.standbys().filter_map(|standby| {
+            let sql = self.observed.node(&standby.name).sql().filter(|sql| sql.in_recovery)?;
+            let (name, value) = drift::too_high(self.topology, self.node, sql)?;
+            Some(self.not_ready(&format!("must not have more {name} than {}, which runs with {value}", standby.name)))
+        });
+        standbys.into_iter().next().map_or(Ok(()), Err)
+    }
+
+    pub(super) fn hba(&self, block: &Block, before: &Digest) -> Verdict {
+        let cluster = self.cluster()?;
+        let in_file = drift::has_rules(&cluster.hba, block);
+        if !in_file && Digest::of(&cluster.hba) != *before {
+            return Err(Refusal::FileChanged { node: self.name(), file: "pg_hba.conf".into() });
+        }
+        match &self.seen.server {
+            Reading::Absent => Ok(in_file),
+            Reading::Known(_) => Ok(self.sql()?.hba_loaded && in_file),
+            Reading::Unknown(why) => Err(Refusal::OutOfReach { node: self.name(), why: why.clone() }),
+        }
+    }
+
+    pub(super) fn passfile(&self) -> Verdict {
+        let cluster = self.cluster()?;
+        match cluster.passfile {
+            Passfile::Right => Ok(true),
+            Passfile::Absent | Passfile::Wrong | Passfile::NotCompared if drift::uses_passfile(self.node, cluster) => {
+                Ok(false)
+            }
+            Passfile::Absent | Passfile::Wrong | Passfile::NotCompared => {
+                Err(self.not_ready("has no use for a passfile of pgpair's yet"))
+            }
+        }
+    }
+}
+
+/// Whether a file has exactly this block, unedited.
+pub(super) fn has_block(text: &str, block: &Block) -> bool {
+    block::find(text).is_ok_and(|found| found.is_some_and(|found| found.intact && found.block == *block))
+}

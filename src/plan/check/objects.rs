@@ -1,0 +1,60 @@
+//! What a server holds for its standbys: the replication role and the slots.
+
+use crate::observed::Reading;
+use crate::observed::ReplicationRole;
+use crate::observed::Verifier;
+use crate::plan::WantedRole;
+use crate::plan::check::At;
+use crate::plan::check::Verdict;
+
+impl At<'_> {
+    pub(super) fn replication_role(&self, wanted: &WantedRole) -> Verdict {
+        let done = match &self.cluster()?.replication_role {
+            Reading::Known(role) => role_is_as(role, wanted),
+            Reading::Absent | Reading::Unknown(_) => false,
+        };
+        if !done {
+            self.writes()?;
+        }
+        Ok(done)
+    }
+
+    pub(super) fn slot(&self, name: &str, reserve: bool) -> Verdict {
+        let cluster = self.cluster()?;
+        self.sql()?;
+        match cluster.slots.get(name) {
+            None => Ok(false),
+            Some(slot) if !slot.physical => {
+                Err(self.not_ready(&format!("has a logical slot {name}, and a physical one is needed")))
+            }
+            Some(slot) => Ok(!reserve || slot.reserved || slot.active),
+        }
+    }
+
+    pub(super) fn drop_slot(&self, name: &str) -> Verdict {
+        let cluster = self.cluster()?;
+        self.sql()?;
+        match cluster.slots.get(name) {
+            None => Ok(true),
+            Some(slot) if slot.active => Err(self.not_ready(&format!("has slot {name} in use"))),
+            Some(_) => Ok(false),
+        }
+    }
+}
+
+pub(super) fn can_replicate(role: &ReplicationRole) -> bool {
+    role.login && (role.replication || role.superuser)
+}
+
+/// Whether the replication role is as it should be.
+#[must_use]
+fn role_is_as(role: &ReplicationRole, wanted: &WantedRole) -> bool {
+    let password = match role.verifier {
+        Verifier::Matches => true,
+        Verifier::None | Verifier::Differs | Verifier::NotCompared => !wanted.with_password,
+    };
+    can_replicate(role)
+        && wanted.connection_limit.is_none_or(|limit| role.connection_limit == limit)
+        && password
+        && (role.rewind_grants || !wanted.rewind_grants)
+}

@@ -1,0 +1,116 @@
+//! Configuration of a node: its files, and the order in which nodes take parameters that both must agree on.
+
+use crate::plan::Action;
+use crate::plan::Configure;
+use crate::plan::Difference;
+use crate::plan::Digest;
+use crate::plan::Effect;
+use crate::plan::Impact;
+use crate::plan::Reason;
+use crate::plan::check::Check;
+use crate::plan::check::check;
+use crate::plan::desired;
+use crate::plan::drift;
+use crate::plan::pair;
+use crate::plan::pair::StandbyState;
+use crate::plan::planner::Draft;
+use crate::plan::redact;
+use crate::topology::Node;
+use crate::topology::Role;
+
+impl Draft<'_> {
+    /// postgresql.conf, pg_hba.conf and passfile. `at_start`: the impact of the start that puts a stopped node's in force.
+    pub(super) fn files(&mut self, node: &Node, at_start: Impact) {
+        if self.is_stuck(node) {
+            return;
+        }
+        let seen = self.world.node(&node.name);
+        let Some(cluster) = seen.cluster() else { return };
+        let is_running = seen.server.known().is_some();
+        match drift::configuration(self.topology, node, cluster, seen.sql()) {
+            Err(refusal) => return self.block(node, refusal),
+            Ok(None) => {}
+            Ok(Some(conf)) => {
+                let impact = match (conf.effect, node.role) {
+                    (Effect::AtStart, _) => at_start,
+                    (Effect::Reload, _) => Impact::Reload,
+                    (Effect::Restart, Role::Primary) => Impact::Outage,
+                    (Effect::Restart, Role::Standby) => Impact::Restart,
+                };
+                let before = Digest::of(&cluster.conf.main.text);
+                let reason = if conf.differences.is_empty() {
+                    Reason::NotInForce
+                } else {
+                    Reason::Differs(self.shown(conf.differences))
+                };
+                let configure = Configure { block: conf.block, before, effect: conf.effect, settings: conf.settings };
+                self.step(node, Action::Configure(configure), impact, reason);
+            }
+        }
+        let Some(cluster) = self.world.node(&node.name).cluster() else { return };
+        match drift::rules(self.topology, node, cluster) {
+            Err(refusal) => return self.block(node, refusal),
+            Ok(None) => {
+                let unread = self.world.node(&node.name).sql().is_some_and(|sql| !sql.hba_loaded);
+                let block = unread.then(|| desired::hba_block(self.topology, node));
+                if let Some(block) = block.filter(|block| drift::has_rules(&cluster.hba, block)) {
+                    let before = Digest::of(&cluster.hba);
+                    self.step(node, Action::Hba { block, before }, Impact::Reload, Reason::NotInForce);
+                }
+            }
+            Ok(Some(block)) => {
+                let impact = if is_running { Impact::Reload } else { at_start };
+                let before = Digest::of(&cluster.hba);
+                self.step(node, Action::Hba { block, before }, impact, Reason::RulesMissing);
+            }
+        }
+        self.passfile(node);
+    }
+
+    /// Differences with their secrets hidden.
+    pub(super) fn shown(&self, differences: Vec<Difference>) -> Vec<Difference> {
+        let hide = |name: &str, value: Option<String>| value.map(|value| redact::setting(name, &value, self.topology));
+        let shown = differences.into_iter().map(|Difference { name, now, then }| {
+            let (now, then) = (hide(&name, now), hide(&name, then));
+            Difference { name, now, then }
+        });
+        shown.collect()
+    }
+
+    pub(super) fn passfile(&mut self, node: &Node) {
+        let entries = desired::passfile_entries(self.topology);
+        let Some(cluster) = self.world.node(&node.name).cluster() else { return };
+        if !entries.is_empty() && drift::uses_passfile(node, cluster) {
+            let in_use = node.role == Role::Standby && drift::names_passfile(node, cluster);
+            let reason = if in_use { Reason::Missing } else { Reason::ForRoleChange };
+            self.step(node, Action::Passfile { entries }, Impact::None, reason);
+        }
+    }
+
+    /// Configures running standbys before the primary: restarts begin there, and a standby must have some parameters at
+    /// least as high as its primary at all times. One that is to have less waits until the primary has less.
+    pub(super) fn raise_standbys(&mut self) {
+        let Some(identity) = self.identity() else { return };
+        for standby in self.top_down().into_iter().rev() {
+            let runs = pair::classify_standby(self.topology, &self.world, standby, &identity) == StandbyState::Runs;
+            let primary = self.world.node(&self.topology.primary().name).sql();
+            if runs && primary.is_some_and(|primary| drift::too_low(self.topology, standby, primary).is_none()) {
+                let upstream = self.topology.upstream(standby).name.clone();
+                let streams = check(&standby.name, &Action::Streaming { upstream }, self.topology, &self.world);
+                self.files(standby, Impact::None);
+                // One that follows an address which the primary has yet to take is looked at in the end.
+                if streams == Check::Satisfied {
+                    self.streaming(standby);
+                }
+                self.raised.insert(standby.name.clone());
+            }
+        }
+    }
+
+    /// Whether a standby that was stopped is to have less of a parameter than it has replayed of its primary.
+    pub(super) fn is_lowered(&self, standby: &Node) -> bool {
+        let seen = self.observed.node(&standby.name);
+        let stopped = seen.cluster().filter(|_| seen.server.is_absent());
+        stopped.is_some_and(|cluster| drift::not_replayed(self.topology, standby, cluster).is_some())
+    }
+}

@@ -1,0 +1,78 @@
+//! The files that an action writes, before and after, as people are shown them.
+
+use crate::observed::NodeObserved;
+use crate::pg::block;
+use crate::pg::passfile;
+use crate::pg::secret::HIDDEN;
+use crate::pg::secret::Secret;
+use crate::plan::Action;
+use crate::plan::FileDiff;
+use crate::plan::PassfileEntry;
+use crate::plan::desired;
+use crate::plan::redact;
+use crate::topology::Topology;
+
+/// Returns the files that an action writes, before and after.
+pub(super) fn diff_of(topology: &Topology, seen: &NodeObserved, action: &Action) -> Vec<FileDiff> {
+    let conf = |before: &str, after: &str| FileDiff {
+        file: "postgresql.conf".into(),
+        before: redact::conf_text(before, topology),
+        after: redact::conf_text(after, topology),
+    };
+    let hba = |before: &str, after: &str| FileDiff {
+        file: "pg_hba.conf".into(),
+        before: redact::hba_text(before),
+        after: redact::hba_text(after),
+    };
+    let passfile_lines = |entries: &[PassfileEntry]| {
+        let lines =
+            entries.iter().map(|entry| passfile::line(&entry.database, &entry.user, &Secret::new(HIDDEN.to_owned())));
+        let after: String = lines.collect();
+        (!after.is_empty()).then(|| FileDiff { file: desired::PASSFILE.into(), before: String::new(), after })
+    };
+    let standby_files = |before: Option<&String>, recovery_conf: Option<&String>| match recovery_conf {
+        Some(text) => FileDiff {
+            file: "recovery.conf".into(),
+            before: redact::conf_text(before.map_or("", String::as_str), topology),
+            after: redact::conf_text(text, topology),
+        },
+        None => FileDiff { file: "standby.signal".into(), before: String::new(), after: String::new() },
+    };
+    let cluster = seen.cluster();
+    match action {
+        Action::CreatePrimary(create) => {
+            let files = [conf("", &create.conf.text()), hba("", &create.hba.text())];
+            files.into_iter().chain(passfile_lines(&create.passfile)).collect()
+        }
+        Action::Clone(clone) => {
+            let mut files = vec![conf("", &clone.conf.text()), hba("", &clone.hba.text())];
+            files.extend(passfile_lines(&clone.passfile));
+            files.push(standby_files(None, clone.recovery_conf.as_ref()));
+            files
+        }
+        Action::StandbyFiles(files) => {
+            let before = cluster.and_then(|cluster| cluster.markers.recovery_conf.as_ref());
+            vec![standby_files(before, files.recovery_conf.as_ref())]
+        }
+        Action::Configure(configure) => {
+            let before = cluster.map_or("", |cluster| cluster.conf.main.text.as_str());
+            let after = match &configure.block {
+                Some(block) => block::put_last(before, block),
+                None => block::remove(before),
+            };
+            after.ok().filter(|after| after != before).map(|after| conf(before, &after)).into_iter().collect()
+        }
+        Action::Hba { block, .. } => {
+            let before = cluster.map_or("", |cluster| cluster.hba.as_str());
+            let after = block::put_before_rules(before, block).ok();
+            after.filter(|after| after != before).map(|after| hba(before, &after)).into_iter().collect()
+        }
+        Action::Passfile { entries } => passfile_lines(entries).into_iter().collect(),
+        Action::Start { .. }
+        | Action::ReplicationRole(_)
+        | Action::Slot { .. }
+        | Action::DropSlot { .. }
+        | Action::Streaming { .. }
+        | Action::RemoveOld => Vec::new(),
+    }
+}

@@ -1,0 +1,158 @@
+//! One standby: cloned, completed, configured, started, seen streaming; by what its place holds.
+
+use crate::plan::Action;
+use crate::plan::CloneFrom;
+use crate::plan::Impact;
+use crate::plan::Reason;
+use crate::plan::Refusal;
+use crate::plan::Replaced;
+use crate::plan::StandbyFiles;
+use crate::plan::check::Check;
+use crate::plan::check::check;
+use crate::plan::desired;
+use crate::plan::drift;
+use crate::plan::pair;
+use crate::plan::pair::StandbyState;
+use crate::plan::planner::Draft;
+use crate::plan::planner::socket_dir;
+use crate::topology::Node;
+use crate::topology::Role;
+
+impl<'a> Draft<'a> {
+    pub(super) fn standby(&mut self, standby: &'a Node) {
+        let upstream = self.topology.upstream(standby);
+        let Some(identity) = self.identity() else { return };
+        match pair::classify_standby(self.topology, &self.world, standby, &identity) {
+            StandbyState::NoData => self.clone(standby, None, Impact::None, Reason::NoData),
+            StandbyState::Unfinished(found) => {
+                self.clone(standby, Some(Replaced::Unfinished), Impact::Destroy, Reason::Unfinished(found));
+            }
+            StandbyState::OtherCluster(found) => {
+                let replaced = Some(Replaced::Cluster(found.clone()));
+                self.clone(standby, replaced, Impact::Destroy, Reason::OtherCluster(found));
+            }
+            StandbyState::WithoutStandbyFiles => {
+                self.only_if_startable(standby);
+                self.complete_copy(standby);
+            }
+            StandbyState::Stopped => {
+                self.only_if_startable(standby);
+                if !self.is_lowered(standby) {
+                    self.files(standby, Impact::None);
+                }
+                self.mark(standby);
+            }
+            StandbyState::Runs => {
+                if !self.raised.contains(&standby.name) {
+                    let primary = self.observed.node(&self.topology.primary().name).sql();
+                    if primary.is_some_and(|primary| drift::too_low(self.topology, standby, primary).is_some()) {
+                        // The primary has less by now, and that must have arrived here first.
+                        self.streaming(standby);
+                    }
+                    self.files(standby, Impact::None);
+                }
+                let marked = check(&standby.name, &self.standby_files(standby), self.topology, &self.world);
+                if let Check::Blocked(_) = marked {
+                    let found = "follows another upstream by its recovery.conf while it runs; stop it, and apply again";
+                    self.block(standby, Refusal::NotAStandbyOf { node: standby.name.clone(), found: found.into() });
+                }
+            }
+            StandbyState::Unusable(refusal) => return self.block(standby, refusal),
+            StandbyState::Doubtful(refusal) => return self.halt(refusal),
+        }
+        if self.is_stuck(upstream) {
+            return;
+        }
+        if let Some(refusal) = self.beyond_its_wal(standby) {
+            return self.block(standby, refusal);
+        }
+        let is_new = self.observed.node(&standby.name).cluster().is_none_or(|cluster| cluster.identity != identity);
+        let reason = if is_new { Reason::JustMade } else { Reason::Stopped };
+        self.step(standby, Action::Start { role: Role::Standby }, Impact::None, reason);
+        self.streaming(standby);
+        if self.is_lowered(standby) {
+            // It had to come up with what it had, and to replay that its primary has less now.
+            self.files(standby, Impact::None);
+            self.streaming(standby);
+        }
+        self.slots(standby);
+        self.step(standby, Action::RemoveOld, Impact::None, Reason::Replaced);
+    }
+
+    /// A standby that does not stream, and whose slot has lost the WAL that it needs, will never catch up.
+    pub(super) fn beyond_its_wal(&self, standby: &Node) -> Option<Refusal> {
+        let upstream = self.topology.upstream(standby);
+        let seen = self.observed.node(&standby.name);
+        let is_member = seen.cluster().is_some_and(|cluster| Some(&cluster.identity) == self.identity().as_ref());
+        let streams = seen.sql().is_some_and(|sql| sql.receiver.is_some());
+        let slot = self.observed.node(&upstream.name).cluster()?.slots.get(&standby.slot_name())?;
+        let is_lost = slot.wal_status.as_deref() == Some("lost");
+        (is_member && !streams && is_lost).then(|| Refusal::BeyondWal {
+            node: standby.name.clone(),
+            upstream: upstream.name.clone(),
+            slot: standby.slot_name(),
+        })
+    }
+
+    pub(super) fn standby_files(&self, standby: &Node) -> Action {
+        let existing =
+            self.world.node(&standby.name).cluster().and_then(|cluster| cluster.markers.recovery_conf.clone());
+        let recovery_conf = desired::recovery_conf(self.topology, standby, existing.as_deref());
+        Action::StandbyFiles(StandbyFiles { recovery_conf })
+    }
+
+    /// Makes a stopped copy without standby files a standby: its configuration first, the standby files last.
+    pub(super) fn complete_copy(&mut self, standby: &Node) {
+        let Some(identity) = self.identity() else { return };
+        if pair::classify_standby(self.topology, &self.world, standby, &identity) == StandbyState::WithoutStandbyFiles {
+            self.files(standby, Impact::None);
+            self.mark(standby);
+        }
+    }
+
+    /// Puts the standby files in place, and the passfile that a recovery.conf may be the first to name.
+    pub(super) fn mark(&mut self, standby: &Node) {
+        self.step(standby, self.standby_files(standby), Impact::None, Reason::NoStandbyFiles);
+        self.passfile(standby);
+    }
+
+    pub(super) fn clone(&mut self, standby: &'a Node, replaces: Option<Replaced>, impact: Impact, reason: Reason) {
+        let source = self.source_of(standby);
+        let upstream = self.topology.upstream(standby);
+        if self.is_stuck(source) || self.is_stuck(upstream) {
+            return;
+        }
+        let seen = self.world.node(&standby.name);
+        let mut settings = desired::settings(self.topology, standby);
+        settings.extend(desired::defaults_of_created(self.topology, standby, socket_dir(seen)));
+        let inherited = self.world.node(&source.name).cluster().and_then(|cluster| cluster.conf.read().ok());
+        settings.extend(desired::endless_recovery(self.topology, |name| {
+            let placed = inherited.as_ref().and_then(|read| read.values.get(name));
+            placed.map(|placed| placed.value.clone()).into_iter().collect()
+        }));
+        // The slot on the upstream keeps the WAL that the clone will ask for, if that is where it is cloned from.
+        let slot = (self.topology.replication.slots && source.name == upstream.name).then(|| standby.slot_name());
+        let clone = CloneFrom {
+            source: source.name.clone(),
+            host: source.host.clone(),
+            port: source.port,
+            user: self.topology.replication.user.clone(),
+            slot,
+            conf: desired::conf_block(self.topology, standby, &settings),
+            hba: desired::hba_block(self.topology, standby),
+            recovery_conf: desired::recovery_conf(self.topology, standby, None),
+            passfile: desired::passfile_entries(self.topology),
+            replaces,
+        };
+        self.step(standby, Action::Clone(clone), impact, reason);
+    }
+
+    pub(super) fn source_of(&self, standby: &'a Node) -> &'a Node {
+        standby.clone_from.as_ref().map_or_else(|| self.topology.upstream(standby), |name| &self.topology.nodes[name])
+    }
+
+    pub(super) fn streaming(&mut self, standby: &Node) {
+        let upstream = self.topology.upstream(standby).name.clone();
+        self.step(standby, Action::Streaming { upstream }, Impact::None, Reason::Verification);
+    }
+}

@@ -1,0 +1,79 @@
+//! New data directories: a primary made by initdb, and clones.
+
+use crate::observed::Cluster;
+use crate::observed::DataDir;
+use crate::observed::Identity;
+use crate::observed::Markers;
+use crate::observed::NodeObserved;
+use crate::observed::Observed;
+use crate::observed::Passfile;
+use crate::observed::Reading;
+use crate::pg::block;
+use crate::pg::conf::ConfFile;
+use crate::pg::conf::ConfFiles;
+use crate::pg::control::ControlState;
+use crate::pg::lsn::Lsn;
+use crate::pg::lsn::Timeline;
+use crate::pg::version::Major;
+use crate::plan::CloneFrom;
+use crate::plan::CreatePrimary;
+use crate::plan::PassfileEntry;
+use crate::plan::desired;
+use crate::plan::predict::files::mark;
+use crate::plan::predict::files::put_conf_block;
+use crate::topology::Node;
+use std::collections::BTreeMap;
+
+pub(super) fn created(seen: &mut NodeObserved, create: &CreatePrimary, node: &Node, major: Major) {
+    let Some(place) = seen.place.known_mut() else { return };
+    place.new = false;
+    place.data_dir = DataDir::Cluster(Box::new(Cluster {
+        major,
+        identity: Identity::CreatedOn(node.name.clone()),
+        state: ControlState::ShutDown,
+        timeline: Timeline(1),
+        checkpoint: Lsn(0),
+        checksums: create.options.iter().any(|(name, _)| name == "data-checksums"),
+        wal_log_hints: false,
+        floors: BTreeMap::new(),
+        newest_history: None,
+        wrong_access: None,
+        markers: Markers::default(),
+        conf: ConfFiles {
+            main: ConfFile { path: "postgresql.conf".into(), text: create.conf.text(), includes: Vec::new() },
+            auto: None,
+        },
+        hba: create.hba.text(),
+        passfile: passfile(&create.passfile),
+        replication_role: Reading::Unknown("the server is stopped".into()),
+        slots: BTreeMap::new(),
+    }));
+}
+
+pub(super) fn passfile(entries: &[PassfileEntry]) -> Passfile {
+    if entries.is_empty() { Passfile::Absent } else { Passfile::Right }
+}
+
+pub(super) fn cloned(observed: &mut Observed, node: &Node, clone: &CloneFrom) {
+    let Some(source) = observed.node(&clone.source).cluster().cloned() else { return };
+    let Some(place) = observed.node_mut(&node.name).place.known_mut() else { return };
+    place.old |= clone.replaces.is_some() && matches!(place.data_dir, DataDir::Cluster(_) | DataDir::Unfinished(_));
+    place.new = false;
+    let mut cluster = Cluster {
+        markers: Markers { backup_label: true, ..Markers::default() },
+        // pg_control is copied as it is while the source runs.
+        state: ControlState::InProduction,
+        passfile: passfile(&clone.passfile),
+        slots: BTreeMap::new(),
+        wrong_access: None,
+        replication_role: Reading::Unknown("the server is stopped".into()),
+        ..source
+    };
+    put_conf_block(&mut cluster, Some(&clone.conf));
+    if let Some(auto) = &mut cluster.conf.auto {
+        auto.text = desired::auto_conf_of_clone(&auto.text, &clone.conf);
+    }
+    cluster.hba = block::put_before_rules(&cluster.hba, &clone.hba).unwrap_or_else(|_| clone.hba.text());
+    mark(&mut cluster.markers, clone.recovery_conf.as_ref());
+    place.data_dir = DataDir::Cluster(Box::new(cluster));
+}

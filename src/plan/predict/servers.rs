@@ -1,0 +1,132 @@
+//! Servers: what comes up, and what streams to whom.
+
+use crate::observed::NodeObserved;
+use crate::observed::Observed;
+use crate::observed::Reading;
+use crate::observed::Receiver;
+use crate::observed::Sender;
+use crate::observed::Server;
+use crate::observed::Sql;
+use crate::observed::comes_up_as;
+use crate::pg::control::ControlState;
+use crate::pg::lsn::Lsn;
+use crate::plan::check::file_values;
+use crate::plan::predict::files::setting;
+use crate::plan::predict::files::take_floors;
+use crate::topology::Node;
+use crate::topology::Role;
+
+/// A restart ends the streams of a server, in both directions.
+pub(super) fn cut_streams(observed: &mut Observed, node: &Node) {
+    let slot = node.slot_name();
+    for (name, seen) in &mut observed.nodes {
+        let is_own = *name == node.name;
+        if let Some(cluster) = seen.cluster_mut() {
+            for (_, slot) in cluster.slots.iter_mut().filter(|(name, _)| is_own || **name == slot) {
+                slot.active = false;
+            }
+        }
+        let Some(sql) = seen.sql_mut() else { continue };
+        sql.senders.retain(|sender| !is_own && sender.application_name != node.name.as_str());
+        let reads_from_it = sql
+            .receiver
+            .as_ref()
+            .is_some_and(|receiver| receiver.host.as_ref() == Some(&node.host) && receiver.port == Some(node.port));
+        if is_own || reads_from_it {
+            sql.receiver = None;
+        }
+    }
+}
+
+/// What comes up is what the files say, whatever was meant.
+pub(super) fn started(seen: &mut NodeObserved, node: &Node) {
+    let Some(cluster) = seen.cluster_mut() else { return };
+    let role = comes_up_as(&cluster.markers, cluster.major);
+    cluster.markers.postmaster_opts = true;
+    cluster.markers.backup_label = false;
+    cluster.state = match role {
+        Role::Primary => ControlState::InProduction,
+        Role::Standby => ControlState::InArchiveRecovery,
+    };
+    if cluster.replication_role.unknown().is_some() {
+        // Known once the server answers; a plan can't tell before.
+        cluster.replication_role = Reading::Absent;
+    }
+    let major = cluster.major;
+    let timeline = cluster.timeline.max(cluster.newest_history.unwrap_or(cluster.timeline));
+    let values = file_values(cluster);
+    if role == Role::Primary {
+        take_floors(cluster, &values);
+    }
+    let settings = values.iter().map(|(name, value)| (name.clone(), setting(value, name, major))).collect();
+    seen.server = Reading::Known(Server {
+        pid: 0,
+        started: 0,
+        port: Some(node.port),
+        socket_dir: None,
+        sql: Reading::Known(Sql {
+            version: major.to_string(),
+            in_recovery: role == Role::Standby,
+            timeline,
+            lsn: Lsn(0),
+            replayed: None,
+            replay_paused: false,
+            settings,
+            hba_loaded: true,
+            conf_loaded: true,
+            receiver: None,
+            senders: Vec::new(),
+        }),
+    });
+}
+
+/// A standby has the roles that its upstream has.
+pub(super) fn roles_arrive(observed: &mut Observed, node: &Node, upstream: &Node) {
+    let Some(source) = observed.node(&upstream.name).cluster() else { return };
+    let (identity, role) = (source.identity.clone(), source.replication_role.clone());
+    let seen = observed.node_mut(&node.name);
+    if seen.sql().is_some_and(|sql| sql.in_recovery)
+        && role.unknown().is_none()
+        && let Some(cluster) = seen.cluster_mut().filter(|cluster| cluster.identity == identity)
+    {
+        cluster.replication_role = role;
+    }
+}
+
+pub(super) fn streams(observed: &mut Observed, node: &Node, upstream: &Node) {
+    let source = observed.node_mut(&upstream.name);
+    let slot = node.slot_name();
+    let arrives = source.cluster().map(|cluster| (cluster.replication_role.clone(), cluster.floors.clone()));
+    if let Some(slot) = source.cluster_mut().and_then(|cluster| cluster.slots.get_mut(&slot)) {
+        slot.active = true;
+        slot.reserved = true;
+    }
+    let Some(sql) = source.sql_mut() else { return };
+    let timeline = sql.timeline;
+    sql.senders.retain(|sender| sender.application_name != node.name.as_str());
+    sql.senders.push(Sender {
+        application_name: node.name.as_str().to_owned(),
+        client_addr: None,
+        state: "streaming".into(),
+        sent: None,
+        flushed: None,
+        replayed: None,
+        sync_state: "async".into(),
+    });
+    let seen = observed.node_mut(&node.name);
+    if let Some((cluster, (role, floors))) = seen.cluster_mut().zip(arrives) {
+        cluster.replication_role = role;
+        cluster.floors = floors;
+    }
+    if let Some(sql) = seen.sql_mut() {
+        sql.timeline = timeline;
+        sql.receiver = Some(Receiver {
+            status: "streaming".into(),
+            host: Some(upstream.host.clone()),
+            port: Some(upstream.port),
+            user: None,
+            slot: Some(slot),
+            timeline,
+        });
+    }
+}
