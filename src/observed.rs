@@ -101,6 +101,8 @@ impl Observed {
                 sql.replayed = None;
                 for sender in &mut sql.senders {
                     (sender.sent, sender.flushed, sender.replayed) = (None, None, None);
+                    // It follows from who streams, and from the names in force.
+                    sender.sync_state.clear();
                 }
             }
         }

@@ -22,6 +22,7 @@ pub mod planner;
 pub mod predict;
 pub mod redact;
 pub mod refusal;
+pub mod synchronous;
 
 pub use refusal::Refusal;
 
@@ -32,6 +33,8 @@ pub struct Plan {
     pub steps: Vec<Step>,
     /// What can't be done, and why. A refusal that is not about one node alone halts the plan.
     pub blocked: Vec<Blocked>,
+    /// The steps, by their numbers from 1, between which commits wait for no standby though the topology asks for it.
+    pub asynchronous: Option<Asynchronous>,
     /// SHA-256 of the topology that was planned for.
     pub topology_digest: String,
     /// SHA-256 of the facts that the plan rests on, measures left out.
@@ -69,6 +72,15 @@ impl Plan {
     }
 }
 
+/// A span of steps in which commits are not synchronous.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub struct Asynchronous {
+    /// The step that ends the waiting, from 1.
+    pub from: usize,
+    /// The step from which commits wait again; absent: not in this plan.
+    pub to: Option<usize>,
+}
+
 /// Something that will not be done.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Blocked {
@@ -87,6 +99,8 @@ pub struct Step {
     pub impact: Impact,
     pub reason: Reason,
     pub diff: Vec<FileDiff>,
+    /// The step that this one only makes way for: without it there is no use for this one either.
+    pub only_for: Option<String>,
 }
 
 /// A file before and after, secrets hidden.
@@ -161,6 +175,8 @@ pub enum Reason {
     FeedsNobody,
     /// The replaced data directory was kept until the new standby streamed.
     Replaced,
+    /// A synchronous standby will be away for a while, and commits must not wait for it.
+    StandbyLeaves(NodeName),
 }
 
 /// A parameter whose value is not the desired one.
@@ -274,7 +290,8 @@ pub struct StandbyFiles {
 pub struct Configure {
     /// Absent: the file has no block of ours, and needs none.
     pub block: Option<Block>,
-    pub before: Digest,
+    /// The file that was planned for; absent: a step of the same plan makes it, and has its block in it.
+    pub before: Option<Digest>,
     pub effect: Effect,
     /// The values that are in force afterwards.
     pub settings: BTreeMap<String, String>,

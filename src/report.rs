@@ -18,6 +18,7 @@ use crate::observed::Slot;
 use crate::pg::control::ControlState;
 use crate::pg::lsn::Lsn;
 use crate::pg::lsn::Timeline;
+use crate::plan::Asynchronous;
 use crate::plan::Blocked;
 use crate::plan::FileDiff;
 use crate::plan::Impact;
@@ -45,6 +46,8 @@ pub struct PlanReport {
     pub summary: Summary,
     pub nodes: Vec<NodeReport>,
     pub steps: Vec<StepReport>,
+    /// The steps, by number, between which commits wait for no standby though the topology asks for it.
+    pub asynchronous: Option<Asynchronous>,
     pub blocked: Vec<BlockedReport>,
     pub topology_digest: String,
     pub observation_digest: String,
@@ -111,6 +114,7 @@ impl PlanReport {
             summary: Summary::of(plan),
             nodes: nodes(topology, observed),
             steps: plan.steps.iter().map(StepReport::of).collect(),
+            asynchronous: plan.asynchronous,
             blocked: plan.blocked.iter().map(BlockedReport::of).collect(),
             topology_digest: plan.topology_digest.clone(),
             observation_digest: plan.observation_digest.clone(),

@@ -24,6 +24,7 @@ use crate::plan::Difference;
 use crate::plan::Effect;
 use crate::plan::Refusal;
 use crate::plan::desired;
+use crate::plan::synchronous;
 use crate::topology::Node;
 use crate::topology::Role;
 use crate::topology::Topology;
@@ -45,6 +46,8 @@ const RECOVERY_SETTINGS: [&str; 2] = ["primary_conninfo", "primary_slot_name"];
 
 /// Compares postgresql.conf, and the running server where there is one, with the topology.
 ///
+/// `synchronous`: the names of the synchronous standbys that a primary is to have now; absent: those that it has.
+///
 /// # Errors
 ///
 /// A refusal where the files can't be read, or a value is set where the block can't win over it.
@@ -53,6 +56,7 @@ pub fn configuration(
     node: &Node,
     cluster: &Cluster,
     sql: Option<&Sql>,
+    synchronous: Option<String>,
 ) -> Result<Option<ConfDrift>, Refusal> {
     let bad = |problem: String| Refusal::BadConf { node: node.name.clone(), problem };
     let ConfValues { block: found, values, elsewhere } = cluster.conf.read().map_err(bad)?;
@@ -64,6 +68,7 @@ pub fn configuration(
             running.into_iter().chain(in_files).collect()
         }));
     }
+    wanted.extend(synchronous.map(|names| (synchronous::NAMES.to_owned(), names)));
     let comparison = Comparison { topology, node, sql, found: found.as_ref(), elsewhere: &elsewhere };
     comparison.refuse_shadowed(&wanted)?;
 
@@ -250,17 +255,29 @@ impl Comparison<'_> {
             }
         }
         if self.node.role == Role::Primary && is_own {
-            let kept =
-                RECOVERY_SETTINGS.into_iter().filter_map(|name| Some((name.to_owned(), found.get(name)?.clone())));
-            lines.extend(kept);
+            let synchronous = self.topology.replication.synchronous.is_some().then_some(synchronous::NAMES);
+            let kept = RECOVERY_SETTINGS.into_iter().chain(synchronous);
+            let kept = kept.filter(|name| !wanted.contains_key(*name));
+            lines.extend(kept.filter_map(|name| Some((name.to_owned(), found.get(name)?.clone()))));
         }
-        let same = lines.len() == found.len()
-            && lines.iter().all(|(name, value)| found.get(name).is_some_and(|now| self.holds(name, value, now)));
+        let is_there =
+            |(name, value): (&String, &String)| found.get(name).is_some_and(|now| self.holds(name, value, now));
+        if self.inherits_synchronous() && (found.contains_key(synchronous::NAMES) || !lines.iter().all(is_there)) {
+            lines.insert(synchronous::NAMES.to_owned(), String::new());
+        }
+        let same = lines.len() == found.len() && lines.iter().all(is_there);
         match self.found {
             Some(found) if same && is_own && found.intact => Some(found.block.clone()),
             Some(_) | None if lines.is_empty() => None,
             Some(_) | None => Some(desired::conf_block(self.topology, self.node, &lines)),
         }
+    }
+
+    /// A standby waits for nobody, and would as soon as it is promoted. By itself that is no difference; where the block
+    /// is written anyway, it is put right (protocol, section 3).
+    fn inherits_synchronous(&self) -> bool {
+        let elsewhere = self.elsewhere.get(synchronous::NAMES);
+        self.node.role == Role::Standby && elsewhere.is_some_and(|placed| !placed.value.is_empty())
     }
 
     /// Lists what changes: wanted values that are not there, and lines of the block that go.

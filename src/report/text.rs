@@ -59,6 +59,11 @@ pub fn plan(report: &PlanReport, file: &str) -> String {
         lines.push(String::new());
         steps(&report.steps, &mut lines);
     }
+    if let Some(span) = report.asynchronous {
+        let until = span.to.map_or_else(|| "on, until enough standbys stream".to_owned(), |to| format!("to {to}"));
+        lines.push(String::new());
+        lines.push(paint(YELLOW, &format!("Commits are asynchronous from step {} {until}.", span.from)));
+    }
     if !report.blocked.is_empty() {
         lines.push(String::new());
         blocked(&report.blocked, &mut lines);
@@ -345,7 +350,7 @@ mod tests {
     fn configured(node: &str, impact: Impact) -> Step {
         let action = Action::Configure(Configure {
             block: None,
-            before: Digest::of(""),
+            before: Some(Digest::of("")),
             effect: Effect::Restart,
             settings: BTreeMap::new(),
         });

@@ -75,6 +75,7 @@ pub fn title(step: &Step) -> String {
             Effect::AtStart | Effect::Reload => "reload".into(),
             Effect::Restart => "restart".into(),
         },
+        Action::Configure(_) if matches!(step.reason, Reason::StandbyLeaves(_)) => "no synchronous standby".into(),
         Action::Configure(_) => "postgresql.conf".into(),
         Action::Hba { .. } if step.reason == Reason::NotInForce => "reload, for pg_hba.conf".into(),
         Action::Hba { .. } => "pg_hba.conf".into(),
@@ -126,6 +127,7 @@ pub fn reason(reason: &Reason) -> String {
         Reason::ForRoleChange => "a role change will need it".into(),
         Reason::Verification => "to see that it works".into(),
         Reason::FeedsNobody => "it feeds nobody and would hold back WAL".into(),
+        Reason::StandbyLeaves(standby) => format!("commits must not wait for {standby} while it is away"),
         Reason::Replaced => "it was kept until the new standby streamed".into(),
     }
 }

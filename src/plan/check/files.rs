@@ -15,6 +15,8 @@ use crate::plan::check::At;
 use crate::plan::check::Verdict;
 use crate::plan::desired;
 use crate::plan::drift;
+use crate::plan::synchronous;
+use crate::topology::Node;
 use crate::topology::Role;
 
 impl At<'_> {
@@ -47,7 +49,7 @@ impl At<'_> {
         };
         let values = cluster.conf.read().map_err(|problem| Refusal::BadConf { node: self.name(), problem })?.values;
         let in_file = has_block && drift::file_holds(self.topology, self.node, &configure.settings, &values);
-        if !in_file && Digest::of(&cluster.conf.main.text) != configure.before {
+        if !in_file && !is_as_planned(self.node, &cluster.conf.main.text, configure.before.as_ref()) {
             return Err(Refusal::FileChanged { node: self.name(), file: "postgresql.conf".into() });
         }
         match configure.effect {
@@ -59,15 +61,33 @@ impl At<'_> {
             }
             Effect::Reload | Effect::Restart => {
                 let sql = self.sql()?;
-                self.keeps_the_floors()?;
+                self.keeps_the_floors(configure)?;
+                self.enough_confirm(configure)?;
                 let is_read = sql.conf_loaded || configure.block.is_none();
                 Ok(in_file && is_read && drift::is_in_force(self.topology, self.node, &configure.settings, sql))
             }
         }
     }
 
+    /// Commits are told to wait for standbys once enough of them stream.
+    fn enough_confirm(&self, configure: &Configure) -> Result<(), Refusal> {
+        let wanted = configure.settings.get(synchronous::NAMES).filter(|names| !names.is_empty());
+        let now = synchronous::in_force(self.topology, self.observed);
+        let is_set = |wanted: &String| {
+            now.is_some_and(|now| desired::value_holds(self.topology, self.node, synchronous::NAMES, wanted, now))
+        };
+        if wanted.is_none_or(is_set) || synchronous::enough_stream(self.topology, self.observed, None) {
+            return Ok(());
+        }
+        Err(self.not_ready("has too few synchronous standbys that stream: commits would hang"))
+    }
+
     /// No standby gets less of a parameter than the running primary has, and the primary no more than a running standby.
-    pub(super) fn keeps_the_floors(&self) -> Result<(), Refusal> {
+    fn keeps_the_floors(&self, configure: &Configure) -> Result<(), Refusal> {
+        let floors = self.topology.postgresql.version.dialect().control.floors;
+        if !floors.iter().any(|(name, _)| configure.settings.contains_key(*name)) {
+            return Ok(());
+        }
         let primary = self.topology.primary();
         let Some(running) = self.observed.node(&primary.name).sql().filter(|sql| !sql.in_recovery) else {
             return Ok(());
@@ -118,6 +138,15 @@ impl At<'_> {
             }
         }
     }
+}
+
+/// Whether postgresql.conf is the one that was planned for: this text, or one that pgpair has just made.
+fn is_as_planned(node: &Node, text: &str, before: Option<&Digest>) -> bool {
+    let is_made = || {
+        let found = block::find(text).ok().flatten();
+        found.is_some_and(|found| found.intact && found.block.node == node.name.as_str())
+    };
+    before.map_or_else(is_made, |before| Digest::of(text) == *before)
 }
 
 /// Whether a file has exactly this block, unedited.

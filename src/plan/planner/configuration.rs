@@ -1,5 +1,7 @@
 //! Configuration of a node: its files, and the order in which nodes take parameters that both must agree on.
 
+use crate::observed::Cluster;
+use crate::observed::Identity;
 use crate::plan::Action;
 use crate::plan::Configure;
 use crate::plan::Difference;
@@ -18,6 +20,14 @@ use crate::plan::redact;
 use crate::topology::Node;
 use crate::topology::Role;
 
+/// Returns the digest of postgresql.conf, where it can be known before the steps of this plan are done.
+pub(super) fn text_digest(cluster: &Cluster) -> Option<Digest> {
+    match cluster.identity {
+        Identity::Known(_) => Some(Digest::of(&cluster.conf.main.text)),
+        Identity::CreatedOn(_) => None,
+    }
+}
+
 impl Draft<'_> {
     /// postgresql.conf, pg_hba.conf and passfile. `at_start`: the impact of the start that puts a stopped node's in force.
     pub(super) fn files(&mut self, node: &Node, at_start: Impact) {
@@ -27,7 +37,7 @@ impl Draft<'_> {
         let seen = self.world.node(&node.name);
         let Some(cluster) = seen.cluster() else { return };
         let is_running = seen.server.known().is_some();
-        match drift::configuration(self.topology, node, cluster, seen.sql()) {
+        match drift::configuration(self.topology, node, cluster, seen.sql(), self.synchronous_names(node)) {
             Err(refusal) => return self.block(node, refusal),
             Ok(None) => {}
             Ok(Some(conf)) => {
@@ -37,7 +47,7 @@ impl Draft<'_> {
                     (Effect::Restart, Role::Primary) => Impact::Outage,
                     (Effect::Restart, Role::Standby) => Impact::Restart,
                 };
-                let before = Digest::of(&cluster.conf.main.text);
+                let before = text_digest(cluster);
                 let reason = if conf.differences.is_empty() {
                     Reason::NotInForce
                 } else {
