@@ -36,6 +36,7 @@ pub mod json;
 pub(crate) mod samples;
 pub mod status;
 pub mod text;
+pub mod tree;
 pub mod words;
 
 /// A plan with all that is shown of it.
@@ -195,6 +196,8 @@ pub struct NodeReport {
     pub node: NodeName,
     /// The role in the topology.
     pub role: Role,
+    /// The node that it is to stream from; absent on the primary.
+    pub upstream: Option<NodeName>,
     /// The role that the server said it has; absent while it does not answer.
     pub seen_role: Option<Role>,
     pub host: String,
@@ -252,13 +255,15 @@ impl NodeReport {
         let sql = seen.sql();
         let cluster = seen.cluster();
         let replayed = sql.and_then(|sql| if sql.in_recovery { sql.replayed.or(Some(sql.lsn)) } else { None });
-        let upstream = (node.role == Role::Standby).then(|| observed.node(&topology.upstream(node).name));
+        let upstream = (node.role == Role::Standby).then(|| topology.upstream(node).name.clone());
         let sender = upstream
-            .and_then(NodeObserved::sql)
+            .as_ref()
+            .and_then(|upstream| observed.node(upstream).sql())
             .and_then(|sql| sql.senders.iter().find(|sender| sender.application_name == node.name.as_str()));
         Self {
             node: node.name.clone(),
             role: node.role,
+            upstream,
             seen_role: sql.map(|sql| if sql.in_recovery { Role::Standby } else { Role::Primary }),
             host: node.host.clone(),
             port: seen.server.known().and_then(|server| server.port).unwrap_or(node.port),

@@ -22,6 +22,7 @@ use crate::report::json::ValidFile;
 use crate::report::status::Finding;
 use crate::report::status::Health;
 use crate::report::status::StatusReport;
+use crate::report::tree;
 use crate::report::words;
 use crate::report::words::Symbol;
 use crate::report::words::count;
@@ -199,7 +200,7 @@ pub fn status(report: &StatusReport) -> String {
     let head =
         ["NODE", "ROLE", "SEEN", "STATE", "CONTROL", "TLI", "LSN", "LAG", "RECEIVER", "SENDERS", "SYNC", "SLOTS"];
     let mut rows = vec![head.map(str::to_owned)];
-    rows.extend(report.nodes.iter().map(row));
+    rows.extend(tree::drawn(&report.nodes).into_iter().map(|(node, name)| row(node, name)));
     let width = |column: usize| rows.iter().map(|row| row[column].chars().count()).max().unwrap_or(0);
     let widths: Vec<usize> = (0..head.len()).map(width).collect();
     let mut lines = vec![format!("{}: {}", paint(BOLD, &report.cluster), health(report.health))];
@@ -229,7 +230,7 @@ fn finding(finding: &Finding) -> String {
     format!("{} {}", paint(style, &visible(&finding.message)), paint(DIM, &format!("[{}]", finding.code)))
 }
 
-fn row(node: &NodeReport) -> [String; 12] {
+fn row(node: &NodeReport, name: String) -> [String; 12] {
     fn or_dash<T: ToString>(value: Option<T>) -> String {
         value.map_or_else(|| "-".to_owned(), |value| visible(&value.to_string()))
     }
@@ -240,7 +241,7 @@ fn row(node: &NodeReport) -> [String; 12] {
     let slots =
         node.slots.iter().map(|(name, slot)| format!("{name}:{}", if slot.active { "active" } else { "inactive" }));
     [
-        node.node.to_string(),
+        name,
         node.role.to_string(),
         or_dash(node.seen_role),
         node.state.words().to_owned(),
