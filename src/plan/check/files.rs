@@ -6,6 +6,7 @@ use crate::observed::Reading;
 use crate::observed::comes_up_as;
 use crate::pg::block;
 use crate::pg::block::Block;
+use crate::pg::conf;
 use crate::pg::version::StandbyMode;
 use crate::plan::Configure;
 use crate::plan::Digest;
@@ -46,24 +47,37 @@ impl At<'_> {
             None => block::find(&cluster.conf.main.text) == Ok(None),
         };
         let values = cluster.conf.read().map_err(|problem| Refusal::BadConf { node: self.name(), problem })?.values;
-        let in_file = has_block && drift::file_holds(self.topology, self.node, &configure.settings, &values);
-        if !in_file && Digest::of(&cluster.conf.main.text) != configure.before {
-            return Err(Refusal::FileChanged { node: self.name(), file: "postgresql.conf".into() });
-        }
-        match configure.effect {
-            Effect::AtStart => {
-                if !in_file {
-                    self.stopped()?;
-                }
-                Ok(in_file)
+        let auto = cluster.conf.auto.as_ref().map_or("", |auto| auto.text.as_str());
+        let is_reset =
+            configure.reset.as_ref().is_none_or(|reset| conf::without(auto, |name| reset.names.contains(name)) == auto);
+        let in_file =
+            has_block && is_reset && drift::file_holds(self.topology, self.node, &configure.settings, &values);
+        if !in_file {
+            let auto_before = configure.reset.as_ref().map(|reset| &reset.before);
+            let changed = if Digest::of(&cluster.conf.main.text) != configure.before {
+                Some("postgresql.conf")
+            } else if auto_before.is_some_and(|before| Digest::of(auto) != *before) {
+                Some("postgresql.auto.conf")
+            } else {
+                None
+            };
+            if let Some(file) = changed {
+                return Err(Refusal::FileChanged { node: self.name(), file: file.into() });
             }
-            Effect::Reload | Effect::Restart => {
-                let sql = self.sql()?;
-                self.keeps_the_floors()?;
-                let is_read = sql.conf_loaded || configure.block.is_none();
-                Ok(in_file && is_read && drift::is_in_force(self.topology, self.node, &configure.settings, sql))
-            }
         }
+        if configure.effect == Effect::AtStart {
+            if !in_file {
+                self.stopped()?;
+            }
+            return Ok(in_file);
+        }
+        let sql = self.sql()?;
+        if configure.effect == Effect::Restart {
+            self.keeps_the_floors()?;
+        }
+        let in_force = drift::is_in_force(self.topology, self.node, &configure.settings, sql)
+            && drift::is_restored(self.topology, self.node, &configure.restored, &values, sql);
+        Ok(in_file && sql.conf_loaded && in_force)
     }
 
     /// No standby gets less of a parameter than the running primary has, and the primary no more than a running standby.
