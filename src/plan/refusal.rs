@@ -59,6 +59,8 @@ pub enum Refusal {
     NotAStandbyOf { node: NodeName, found: String },
     /// The upstream no longer has the WAL that the standby needs.
     BeyondWal { node: NodeName, upstream: NodeName, slot: String },
+    /// The node runs, and a clone of it would fail or not become a standby.
+    NotASource { node: NodeName, why: String, remedy: String },
     /// What the step depends on is not there (any more).
     NotReady { why: String },
     /// A file was edited since the plan was made.
@@ -93,6 +95,7 @@ impl Refusal {
             Self::FormerPrimary { .. } => "former_primary",
             Self::NotAStandbyOf { .. } => "not_a_standby_of",
             Self::BeyondWal { .. } => "beyond_wal",
+            Self::NotASource { .. } => "not_a_source",
             Self::NotReady { .. } => "not_ready",
             Self::FileChanged { .. } => "file_changed",
         }
@@ -155,6 +158,7 @@ impl Refusal {
             Self::BeyondWal { node, upstream, slot } => {
                 format!("{node} needs WAL that {upstream} no longer has: its slot {slot} is lost")
             }
+            Self::NotASource { node, why, .. } => format!("{node} can't be cloned now: it {why}"),
             Self::NotReady { why } => why.clone(),
             Self::FileChanged { node, file } => format!("{file} of {node} was edited since the plan was made"),
         }
@@ -192,7 +196,7 @@ impl Refusal {
             Self::NotWritable { .. } => "make the folder above it writable for the servers' OS user".into(),
             Self::PortTaken { .. } => "stop that program, or give the node another port".into(),
             Self::OtherClustersBlock { .. } => "correct data_dir or `cluster:`; take the block out by hand if it is a leftover".into(),
-            Self::Shadowed { remedy, .. } => remedy.clone(),
+            Self::Shadowed { remedy, .. } | Self::NotASource { remedy, .. } => remedy.clone(),
             Self::BadConf { .. } => "correct the file".into(),
             Self::FormerPrimary { node } => format!(
                 "if {node} may be thrown away, move its data directory away by hand and apply again; it is then cloned"
