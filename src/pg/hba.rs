@@ -177,6 +177,13 @@ pub fn holds(rules: &[Rule], wanted: &Rule) -> bool {
         .is_some_and(|rule| rule.method == wanted.method && rule.options == wanted.options)
 }
 
+/// Whether the connections that `wanted` describes may log in, by whatever method: the first rule that covers all of
+/// them does not reject them.
+#[must_use]
+pub fn admits(rules: &[Rule], wanted: &Rule) -> bool {
+    rules.iter().find(|rule| covers(rule, wanted)).is_some_and(|rule| rule.method != "reject")
+}
+
 /// Whether every connection that `wanted` describes is one that `rule` describes.
 fn covers(rule: &Rule, wanted: &Rule) -> bool {
     let kind = rule.kind == wanted.kind || (rule.kind == "host" && wanted.kind != "local");
