@@ -358,7 +358,8 @@ pub struct Sql {
     pub lsn: Lsn,
     pub replayed: Option<Lsn>,
     pub replay_paused: bool,
-    /// The parameters that the topology, the files or pgpair itself are concerned with.
+    /// The parameters that the topology or pgpair itself are concerned with, and every other that a file or the command
+    /// line sets, or that waits for a restart.
     pub settings: BTreeMap<String, Setting>,
     /// The server has read pg_hba.conf since it was last changed.
     pub hba_loaded: bool,

@@ -4,6 +4,7 @@
 //! after the step), `report` shows it and `apply` carries it out. Nothing here looks at the world.
 
 use std::collections::BTreeMap;
+use std::collections::BTreeSet;
 use std::fmt;
 
 use serde::Serialize;
@@ -16,6 +17,7 @@ use crate::topology::Role;
 pub mod allow;
 pub mod check;
 pub mod desired;
+pub mod difference;
 pub mod drift;
 pub mod pair;
 pub mod planner;
@@ -24,6 +26,9 @@ pub mod redact;
 pub mod refusal;
 pub mod synchronous;
 
+pub use difference::Cause;
+pub use difference::Difference;
+pub use difference::SetBy;
 pub use refusal::Refusal;
 
 /// The steps from the observed state to the desired one, and what stands in the way.
@@ -179,15 +184,6 @@ pub enum Reason {
     StandbyLeaves(NodeName),
 }
 
-/// A parameter whose value is not the desired one.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct Difference {
-    pub name: String,
-    /// Absent where nothing is known of it.
-    pub now: Option<String>,
-    pub then: Option<String>,
-}
-
 /// What a step does, named by the goal it reaches. Closed plain data: rendered and executed elsewhere.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
@@ -199,7 +195,8 @@ pub enum Action {
     Clone(CloneFrom),
     /// Goal: the files of a stopped node make it a standby of its upstream.
     StandbyFiles(StandbyFiles),
-    /// Goal: postgresql.conf has this block, and a running server has these values in force.
+    /// Goal: postgresql.conf has this block, nothing in postgresql.auto.conf wins over it, and a running server has
+    /// these values in force.
     Configure(Configure),
     /// Goal: pg_hba.conf has this block, and a running server has read it.
     Hba { block: Block, before: Digest },
@@ -292,9 +289,21 @@ pub struct Configure {
     pub block: Option<Block>,
     /// The file that was planned for; absent: a step of the same plan makes it, and has its block in it.
     pub before: Option<Digest>,
+    /// Absent: nothing in postgresql.auto.conf is in the way.
+    pub reset: Option<Reset>,
     pub effect: Effect,
     /// The values that are in force afterwards.
     pub settings: BTreeMap<String, String>,
+    /// What leaves the block: afterwards what the rest of the files says is in force, or the default.
+    pub restored: BTreeSet<String>,
+}
+
+/// Entries of postgresql.auto.conf that would win over the block. They go once the block is there.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Reset {
+    pub names: BTreeSet<String>,
+    /// Of postgresql.auto.conf.
+    pub before: Digest,
 }
 
 /// How a change of configuration takes effect.

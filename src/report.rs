@@ -15,14 +15,17 @@ use crate::observed::Reading;
 use crate::observed::Receiver;
 use crate::observed::Sender;
 use crate::observed::Slot;
+use crate::observed::Sql;
 use crate::pg::control::ControlState;
 use crate::pg::lsn::Lsn;
 use crate::pg::lsn::Timeline;
 use crate::plan::Asynchronous;
 use crate::plan::Blocked;
+use crate::plan::Difference;
 use crate::plan::FileDiff;
 use crate::plan::Impact;
 use crate::plan::Plan;
+use crate::plan::Reason;
 use crate::plan::Status;
 use crate::plan::Step;
 use crate::plan::allow;
@@ -83,6 +86,9 @@ pub struct StepReport {
     pub title: String,
     pub impact: Impact,
     pub reason: String,
+    /// The parameters that the step changes.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub differences: Vec<Difference>,
     /// What must hold when the step runs, or it is not done.
     pub guards: Vec<String>,
     pub diff: Vec<DiffReport>,
@@ -165,6 +171,25 @@ impl StepReport {
             title: words::title(step),
             impact: step.impact,
             reason: words::reason(&step.reason),
+            differences: match &step.reason {
+                Reason::Differs(differences) => differences.clone(),
+                Reason::NothingYet
+                | Reason::NoData
+                | Reason::Unfinished(_)
+                | Reason::OtherCluster(_)
+                | Reason::Stopped
+                | Reason::JustMade
+                | Reason::NoStandbyFiles
+                | Reason::NotInForce
+                | Reason::RulesMissing
+                | Reason::Missing
+                | Reason::KnownAfterStart
+                | Reason::ForRoleChange
+                | Reason::Verification
+                | Reason::FeedsNobody
+                | Reason::Replaced
+                | Reason::StandbyLeaves(_) => Vec::new(),
+            },
             guards: words::guards(&step.action),
             diff: step.diff.iter().map(DiffReport::of).collect(),
         }
@@ -220,6 +245,8 @@ pub struct NodeReport {
     pub receiver: Option<Receiver>,
     pub senders: Vec<Sender>,
     pub slots: BTreeMap<String, Slot>,
+    /// Parameters whose new value the server has read, and takes at its next start.
+    pub pending_restart: Vec<String>,
     /// As its upstream has it: `sync`, `async`, `potential`, `quorum`.
     pub sync_state: Option<String>,
 }
@@ -281,9 +308,15 @@ impl NodeReport {
             receiver: sql.and_then(|sql| sql.receiver.clone()),
             senders: sql.map(|sql| sql.senders.clone()).unwrap_or_default(),
             slots: cluster.map(|cluster| cluster.slots.clone()).unwrap_or_default(),
+            pending_restart: sql.map(pending_restart).unwrap_or_default(),
             sync_state: sender.map(|sender| sender.sync_state.clone()),
         }
     }
+}
+
+fn pending_restart(sql: &Sql) -> Vec<String> {
+    let pending = sql.settings.iter().filter(|(_, setting)| setting.pending_restart);
+    pending.map(|(name, _)| name.clone()).collect()
 }
 
 /// Returns how far the node that is to be the primary has written, if it is one.

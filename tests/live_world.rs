@@ -318,7 +318,14 @@ async fn a_running_server_takes_a_new_configuration_or_keeps_the_old_one() {
         let mut block = pair.conf("a");
         block.lines.extend(lines.iter().map(|line| (*line).to_owned()));
         let before = Some(Digest::of(before));
-        Action::Configure(Configure { block: Some(block), before, effect, settings: Default::default() })
+        Action::Configure(Configure {
+            block: Some(block),
+            before,
+            reset: None,
+            effect,
+            settings: Default::default(),
+            restored: Default::default(),
+        })
     };
     let text = pair.read("a", "postgresql.conf");
     pair.done("a", configure(&["work_mem = '5MB'"], &text, Effect::Reload)).await;
@@ -342,8 +349,10 @@ async fn a_running_server_takes_a_new_configuration_or_keeps_the_old_one() {
     let without = Action::Configure(Configure {
         block: None,
         before: Some(Digest::of(&text)),
+        reset: None,
         effect: Effect::AtStart,
         settings: Default::default(),
+        restored: Default::default(),
     });
     pair.done("a", without).await;
     assert!(!pair.read("a", "postgresql.conf").contains("pgpair"));

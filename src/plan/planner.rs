@@ -14,6 +14,7 @@ use crate::plan::Action;
 use crate::plan::Blocked;
 use crate::plan::CreatePrimary;
 use crate::plan::Digest;
+use crate::plan::Effect;
 use crate::plan::Impact;
 use crate::plan::Plan;
 use crate::plan::Reason;
@@ -267,6 +268,8 @@ fn not_supported(topology: &Topology) -> Option<String> {
 fn step_id(node: &NodeName, action: &Action) -> String {
     match action {
         Action::Slot { name, .. } | Action::DropSlot { name } => format!("{node}.{}.{name}", action.name()),
+        // A reload and a restart of one node may stand in one plan.
+        Action::Configure(configure) if configure.effect == Effect::Restart => format!("{node}.configure.restart"),
         Action::CreatePrimary(_)
         | Action::Clone(_)
         | Action::StandbyFiles(_)

@@ -313,6 +313,7 @@ pub fn valid(files: &[ValidFile]) -> String {
 #[cfg(test)]
 mod tests {
     use std::collections::BTreeMap;
+    use std::collections::BTreeSet;
 
     use super::*;
     use crate::observed::Identity;
@@ -321,6 +322,7 @@ mod tests {
     use crate::plan;
     use crate::plan::Action;
     use crate::plan::Blocked;
+    use crate::plan::Cause;
     use crate::plan::CloneFrom;
     use crate::plan::Configure;
     use crate::plan::Difference;
@@ -331,6 +333,7 @@ mod tests {
     use crate::plan::Reason;
     use crate::plan::Refusal;
     use crate::plan::Replaced;
+    use crate::plan::SetBy;
     use crate::plan::Step;
     use crate::report::json;
     use crate::report::samples::healthy;
@@ -352,12 +355,16 @@ mod tests {
         let action = Action::Configure(Configure {
             block: None,
             before: Some(Digest::of("")),
+            reset: None,
             effect: Effect::Restart,
             settings: BTreeMap::new(),
+            restored: BTreeSet::new(),
         });
         let before: String = (1..=70).map(|line| format!("# line {line}\n")).collect();
         let (old, new) = ("max_wal_senders = 3", "max_wal_senders = 10");
-        let difference = Difference { name: "max_wal_senders".into(), now: Some("3".into()), then: Some("10".into()) };
+        let set_by = Some(SetBy::Line { file: "postgresql.conf".into(), line: 63 });
+        let (name, then) = ("max_wal_senders".into(), Some("10".into()));
+        let difference = Difference { name, now: Some("3".into()), set_by, then, cause: Cause::Wanted };
         Step {
             diff: vec![FileDiff {
                 file: "postgresql.conf".into(),

@@ -1,6 +1,7 @@
 //! The synchronous standbys of the primary: emptied before one that commits need goes away, set once enough stream.
 
 use std::collections::BTreeMap;
+use std::collections::BTreeSet;
 
 use crate::pg::block;
 use crate::pg::block::Block;
@@ -45,7 +46,9 @@ impl Draft<'_> {
         let action = Action::Configure(Configure {
             block: Some(block),
             before: text_digest(cluster),
+            reset: None,
             effect: Effect::Reload,
+            restored: BTreeSet::new(),
             settings: BTreeMap::from([(NAMES.to_owned(), String::new())]),
         });
         let before = self.steps.len();
@@ -80,8 +83,6 @@ pub(super) fn asynchronous(steps: &[Step]) -> Option<Asynchronous> {
 
 #[cfg(test)]
 mod tests {
-    use std::collections::BTreeSet;
-
     use super::*;
     use crate::observed::Observed;
     use crate::plan::Plan;
@@ -140,9 +141,10 @@ mod tests {
             steps(&plan),
             [
                 "a.configure reload",
-                "b.configure restart",
+                "b.configure.restart restart",
                 "b.streaming none",
-                "a.configure.2 outage",
+                "a.configure.2 reload",
+                "a.configure.restart outage",
                 "b.streaming.2 none",
             ]
         );
@@ -155,7 +157,7 @@ mod tests {
         let observed = living(&cluster(1, "shared_buffers: 128MB", &nodes));
         let plan = plan(&cluster(1, "shared_buffers: 256MB", &nodes), &observed);
         assert_eq!(plan.asynchronous, None);
-        assert!(steps(&plan)[0].starts_with("c.configure restart"), "{:?}", steps(&plan));
+        assert!(steps(&plan)[0].starts_with("c.configure.restart restart"), "{:?}", steps(&plan));
     }
 
     #[test]

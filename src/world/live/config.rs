@@ -45,6 +45,9 @@ impl Site<'_> {
             self.write(CONF, new).await?;
             replaced = Some(text);
         }
+        if let Some(reset) = &configure.reset {
+            self.reset_auto(reset).await?;
+        }
         match configure.effect {
             Effect::AtStart => Ok(()),
             Effect::Reload => self.reload(&self.session().await?).await,
@@ -70,13 +73,13 @@ impl Site<'_> {
         Failure { message: failure.message + &how_it_went, ..failure }
     }
 
-    async fn write(&self, name: &str, text: String) -> Result<(), Failure> {
+    pub(super) async fn write(&self, name: &str, text: String) -> Result<(), Failure> {
         let path = self.file(name);
         self.on_files(move || files::replace(path, text.as_bytes(), None)).await
     }
 
     /// Returns the text of a file that is still the one which the plan was made for.
-    async fn text_before(&self, name: &str, before: Option<&Digest>) -> Result<String, Failure> {
+    pub(super) async fn text_before(&self, name: &str, before: Option<&Digest>) -> Result<String, Failure> {
         let path = self.file(name);
         let text = self.on_files(move || files::read_text(path)).await?.unwrap_or_default();
         if before.is_none_or(|before| Digest::of(&text) == *before) {
