@@ -299,7 +299,7 @@ fn state_of(seen: &NodeObserved) -> (NodeState, Option<String>) {
                 Reading::Absent => (NodeState::NoAnswer, None),
                 Reading::Unknown(why) => (NodeState::NoAnswer, Some(why.clone())),
             },
-            Reading::Absent => (NodeState::Stopped, cluster.wrong_access.clone()),
+            Reading::Absent => (NodeState::Stopped, cluster.wrong_access.as_ref().map(ToString::to_string)),
             Reading::Unknown(why) => (NodeState::Unknown, Some(why.clone())),
         },
     }

@@ -1,9 +1,11 @@
 //! New data directories: a primary made by initdb, and clones.
 
+use crate::observed::Cluster;
 use crate::observed::DataDir;
 use crate::observed::Reading;
 use crate::observed::comes_up_as;
 use crate::plan::CloneFrom;
+use crate::plan::Configuration;
 use crate::plan::CreatePrimary;
 use crate::plan::Refusal;
 use crate::plan::Replaced;
@@ -58,7 +60,12 @@ impl At<'_> {
         let identity = &source.cluster()?.identity;
         if let DataDir::Cluster(cluster) = &self.place()?.data_dir {
             let is_standby = comes_up_as(&cluster.markers, cluster.major) == Role::Standby;
-            if cluster.identity == *identity && is_standby && has_block(&cluster.conf.main.text, &clone.conf) {
+            let is_configured = match &clone.configuration {
+                Configuration::OfSource { conf, .. } => has_block(&cluster.conf.main.text, conf),
+                // The configuration is that of before; that it never ran is what tells a clone from what it replaced.
+                Configuration::Kept(_) => pair::is_fresh_clone(cluster),
+            };
+            if cluster.identity == *identity && is_standby && is_configured {
                 return Ok(true);
             }
         }
@@ -78,6 +85,9 @@ impl At<'_> {
             (DataDir::Absent | DataDir::Empty, _) => Ok(()),
             (DataDir::Unfinished(_), Some(Replaced::Unfinished)) => Ok(()),
             (DataDir::Cluster(cluster), Some(Replaced::Cluster(identity))) if cluster.identity == *identity => Ok(()),
+            (DataDir::Cluster(cluster), Some(Replaced::Member(identity))) if cluster.identity == *identity => {
+                self.may_be_thrown_away(cluster)
+            }
             (DataDir::Unfinished(_) | DataDir::Cluster(_), _) => {
                 Err(self.not_ready("has another data directory than the one that was to be replaced"))
             }
@@ -85,6 +95,21 @@ impl At<'_> {
                 Err(Refusal::NotADataDir { node: self.name(), path: self.node.data_dir.clone(), found: found.clone() })
             }
         }
+    }
+
+    /// A node of this cluster that has nothing which the primary lacks, as far as timelines tell, and is no new clone.
+    pub(super) fn may_be_thrown_away(&self, cluster: &Cluster) -> Result<(), Refusal> {
+        if pair::is_fresh_clone(cluster) {
+            return Err(Refusal::FreshClone { node: self.name() });
+        }
+        let primary =
+            At { node: self.topology.primary(), seen: self.observed.node(&self.topology.primary().name), ..*self };
+        primary.writes()?;
+        if pair::is_further(self.seen, primary.seen) {
+            let found = "is on a newer timeline than the primary: another server was promoted".into();
+            return Err(Refusal::RolesMoved { node: self.name(), found });
+        }
+        Ok(())
     }
 
     pub(super) fn basebackup(&self) -> Result<(), Refusal> {
@@ -114,6 +139,11 @@ impl At<'_> {
         if drift::rules(self.topology, self.node, cluster)?.is_some() || !sql.hba_loaded {
             return Err(self.not_ready("does not admit its standbys yet"));
         }
+        let port = self.seen.server.known().and_then(|server| server.port);
+        if let Some(port) = port.filter(|port| *port != self.node.port) {
+            // Another server may have the port that the topology says, and would be copied in its place.
+            return Err(self.not_ready(&format!("runs on port {port}, and the topology says {}", self.node.port)));
+        }
         if let Some(name) = slot {
             let slot = cluster.slots.get(name).filter(|slot| slot.physical);
             if !slot.is_some_and(|slot| slot.reserved || slot.active) {
@@ -121,7 +151,8 @@ impl At<'_> {
             }
         }
         let most = sql.settings.get("max_wal_senders").and_then(|setting| setting.value.parse::<usize>().ok());
-        let busy = sql.senders.len();
+        // Its own, if it still runs, ends before the copy begins.
+        let busy = sql.senders.iter().filter(|sender| sender.application_name != target.name.as_str()).count();
         if most.is_some_and(|most| busy + SENDERS_OF_A_CLONE > most) {
             return Err(self.not_ready(&format!(
                 "has {busy} walsenders busy and max_wal_senders leaves less than the {SENDERS_OF_A_CLONE} that a clone takes"

@@ -46,6 +46,7 @@ pub(super) fn configured(seen: &mut NodeObserved, configure: &Configure, major: 
     }
     if let Some(sql) = server.sql.known_mut() {
         sql.conf_loaded = true;
+        sql.recovery_conf_loaded |= configure.effect == Effect::Restart;
         for (name, value) in &configure.settings {
             sql.settings.insert(name.clone(), setting(value, name, major));
         }
