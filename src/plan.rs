@@ -14,6 +14,7 @@ use crate::pg::block::Block;
 use crate::topology::NodeName;
 use crate::topology::Role;
 
+pub mod access;
 pub mod allow;
 pub mod check;
 pub mod desired;
