@@ -15,6 +15,7 @@ use crate::pg::lsn::Lsn;
 use crate::topology::NodeName;
 use crate::topology::Role;
 
+pub mod access;
 pub mod allow;
 pub mod check;
 pub mod desired;

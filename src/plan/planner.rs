@@ -34,6 +34,7 @@ use crate::topology::NodeName;
 use crate::topology::Role;
 use crate::topology::Topology;
 
+mod access;
 mod configuration;
 mod diff;
 mod objects;
@@ -56,6 +57,7 @@ pub fn plan_with(topology: &Topology, observed: &Observed, request: &Request) ->
         request,
         followers: followers(topology),
         raised: BTreeSet::new(),
+        untold: BTreeSet::new(),
         world: observed.clone(),
         steps: Vec::new(),
         ids: BTreeMap::new(),
@@ -87,6 +89,8 @@ struct Draft<'a> {
     followers: BTreeMap<&'a NodeName, Vec<&'a Node>>,
     /// Running standbys that were configured before the primary.
     raised: BTreeSet<NodeName>,
+    /// Running standbys that can't be told yet how to reach their upstream.
+    untold: BTreeSet<NodeName>,
     /// What the steps so far will have left.
     world: Observed,
     steps: Vec<Step>,
@@ -110,6 +114,7 @@ impl<'a> Draft<'a> {
                 // What a standby needs of the primary is there before the standby asks for it.
                 self.replication_role(primary);
                 self.slots(primary);
+                self.rules_first();
                 self.raise_standbys();
             }
             PairState::PrimaryStopped => self.revive(primary),

@@ -61,6 +61,8 @@ pub enum Refusal {
     NotASource { node: NodeName, why: String, remedy: String },
     /// A rebuild was asked for of what has just been cloned.
     FreshClone { node: NodeName },
+    /// Rules of pg_hba.conf that would keep out pgpair itself, or a standby.
+    LocksOut { node: NodeName, who: String, rule: String, why: String, remedy: String },
     /// What the step depends on is not there (any more).
     NotReady { why: String },
     /// A file was edited since the plan was made.
@@ -96,6 +98,7 @@ impl Refusal {
             Self::CommitsWouldHang { .. } => "commits_would_hang",
             Self::NotASource { .. } => "not_a_source",
             Self::FreshClone { .. } => "fresh_clone",
+            Self::LocksOut { .. } => "locks_out",
             Self::NotReady { .. } => "not_ready",
             Self::FileChanged { .. } => "file_changed",
         }
@@ -159,6 +162,9 @@ impl Refusal {
             }
             Self::NotASource { node, why, .. } => format!("{node} can't be cloned now: it {why}"),
             Self::FreshClone { node } => format!("{node} is a new clone already, which has not run yet"),
+            Self::LocksOut { node, who, rule, why, .. } => {
+                format!("the new pg_hba.conf of {node} would lock out {who}: {rule} {why}")
+            }
             Self::NotReady { why } => why.clone(),
             Self::FileChanged { node, file } => format!("{file} of {node} was edited since the plan was made"),
         }
@@ -196,7 +202,9 @@ impl Refusal {
             Self::NotWritable { .. } => "make the folder above it writable for the servers' OS user".into(),
             Self::PortTaken { .. } => "stop that program, or give the node another port".into(),
             Self::OtherClustersBlock { .. } => "correct data_dir or `cluster:`; take the block out by hand if it is a leftover".into(),
-            Self::Shadowed { remedy, .. } | Self::NotASource { remedy, .. } => remedy.clone(),
+            Self::Shadowed { remedy, .. } | Self::NotASource { remedy, .. } | Self::LocksOut { remedy, .. } => {
+                remedy.clone()
+            }
             Self::BadConf { .. } => "correct the file".into(),
             Self::FormerPrimary { node } => format!(
                 "if what only {node} has may be lost, `pgpair rebuild {node}` clones it anew"
