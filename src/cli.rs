@@ -91,6 +91,7 @@ The node's own configuration is kept: postgresql.conf and what it includes, pg_h
 Examples:
   pgpair status topologies/orders.yaml
   pgpair status orders.yaml --max-lag 16777216 && echo healthy
+  pgpair status orders.yaml --watch=5s
   pgpair status orders.yaml --format json | jq '.findings[].message'")]
     Status(status::Arguments),
 }

@@ -102,6 +102,8 @@ impl Observed {
                 (sql.replayed, sql.asks_from) = (None, None);
                 for sender in &mut sql.senders {
                     (sender.sent, sender.flushed, sender.replayed) = (None, None, None);
+                    // It follows from who streams, and from the names in force.
+                    sender.sync_state.clear();
                 }
             }
         }
@@ -389,7 +391,8 @@ pub struct Sql {
     pub replay_paused: bool,
     /// Of a standby: where it goes on to receive. Absent until it has asked its upstream, having replayed what it has.
     pub asks_from: Option<Lsn>,
-    /// The parameters that the topology, the files or pgpair itself are concerned with.
+    /// The parameters that the topology or pgpair itself are concerned with, and every other that a file or the command
+    /// line sets, or that waits for a restart.
     pub settings: BTreeMap<String, Setting>,
     /// The server has read pg_hba.conf since it was last changed.
     pub hba_loaded: bool,

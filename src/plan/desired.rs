@@ -21,6 +21,9 @@ use crate::pg::version::StandbyMode;
 use crate::plan::Difference;
 use crate::plan::PassfileEntry;
 use crate::plan::WantedRole;
+use crate::plan::difference::Cause;
+use crate::plan::difference::SetBy;
+use crate::plan::synchronous;
 use crate::topology::InitdbOption;
 use crate::topology::Node;
 use crate::topology::ReplicationAuth;
@@ -163,7 +166,13 @@ pub fn conninfo_holds(topology: &Topology, standby: &Node, text: &str) -> bool {
         host == Some(&upstream.host)
             && port == upstream.port.to_string()
             && conninfo.get("user") == Some(&topology.replication.user)
+            && (!synchronous::is_candidate(topology, standby) || is_named(&conninfo, standby))
     })
+}
+
+/// Whether the primary knows the standby by its node name, as commits that wait for it need.
+fn is_named(conninfo: &Conninfo, standby: &Node) -> bool {
+    conninfo.get("application_name").is_some_and(|name| name.eq_ignore_ascii_case(standby.name.as_str()))
 }
 
 /// Whether two values of a parameter are as good as each other on `node`.
@@ -236,6 +245,8 @@ pub fn recovery_conf_differences(topology: &Topology, standby: &Node, text: &str
     let values = |text: &str| -> BTreeMap<String, String> {
         conf::parse(text).entries.into_iter().map(|entry| (entry.name, entry.value)).collect()
     };
+    let lines: BTreeMap<String, usize> =
+        conf::parse(text).entries.into_iter().map(|entry| (entry.name, entry.line)).collect();
     let (now, then) = (values(text), recovery_conf(topology, standby, Some(text)).map(|text| values(&text)));
     let then = then.unwrap_or_default();
     let names: BTreeSet<&String> = now.keys().chain(then.keys()).collect();
@@ -247,7 +258,8 @@ pub fn recovery_conf_differences(topology: &Topology, standby: &Node, text: &str
             }
             (Some(_) | None, _) => false,
         };
-        (!holds).then(|| Difference { name: name.clone(), now, then })
+        let set_by = lines.get(name).map(|line| SetBy::Line { file: "recovery.conf".into(), line: *line });
+        (!holds).then(|| Difference { name: name.clone(), now, set_by, then, cause: Cause::Wanted })
     });
     differs.collect()
 }

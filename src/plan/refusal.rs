@@ -57,6 +57,8 @@ pub enum Refusal {
     FormerPrimary { node: NodeName },
     /// A rebuild was asked for of what has just been cloned.
     FreshClone { node: NodeName },
+    /// Commits wait for a standby that the step would take away.
+    CommitsWouldHang { primary: NodeName, standby: NodeName },
     /// What the step depends on is not there (any more).
     NotReady { why: String },
     /// A file was edited since the plan was made.
@@ -90,6 +92,7 @@ impl Refusal {
             Self::BadConf { .. } => "bad_configuration",
             Self::FormerPrimary { .. } => "former_primary",
             Self::FreshClone { .. } => "fresh_clone",
+            Self::CommitsWouldHang { .. } => "commits_would_hang",
             Self::NotReady { .. } => "not_ready",
             Self::FileChanged { .. } => "file_changed",
         }
@@ -149,6 +152,9 @@ impl Refusal {
                 "{node} is stopped without standby files and may have written on its own: whether it can follow the primary is not known"
             ),
             Self::FreshClone { node } => format!("{node} is a new clone already, which has not run yet"),
+            Self::CommitsWouldHang { primary, standby } => {
+                format!("commits on {primary} wait for {standby}, and would hang while it is away")
+            }
             Self::NotReady { why } => why.clone(),
             Self::FileChanged { node, file } => format!("{file} of {node} was edited since the plan was made"),
         }
@@ -192,6 +198,7 @@ impl Refusal {
                 "if what only {node} has may be lost, `pgpair rebuild {node}` clones it anew"
             ),
             Self::FreshClone { .. } => "`pgpair apply` starts it".into(),
+            Self::CommitsWouldHang { .. } => "see that other synchronous standbys stream, and plan again".into(),
             Self::NotReady { .. } => "plan again".into(),
             Self::FileChanged { .. } => "plan again, to see what it says now".into(),
         }
