@@ -142,7 +142,7 @@ fn a_rebuild_keeps_the_nodes_own_configuration(version: Version) {
     pair.pg_ctl("a", &["reload"]).exits(0);
     pair.in_sync();
 
-    pair.pgpair(&["rebuild", "b", "--auto-approve"]).exits(0).says("asked for").says("b.rem");
+    pair.pgpair(&["rebuild", "b", "--auto-approve"]).exits(0).says("asked for").says("the replaced data directory");
     pair.in_sync();
     pair.replicates();
     assert_eq!(pair.sql("b", "show work_mem"), "7MB");
