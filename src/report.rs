@@ -177,6 +177,9 @@ impl StepReport {
                 | Reason::NoData
                 | Reason::Unfinished(_)
                 | Reason::OtherCluster(_)
+                | Reason::Asked
+                | Reason::BeyondWal { .. }
+                | Reason::TooOpen(_)
                 | Reason::Stopped
                 | Reason::JustMade
                 | Reason::NoStandbyFiles

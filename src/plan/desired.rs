@@ -291,6 +291,8 @@ pub fn recovery_conf_differences(topology: &Topology, standby: &Node, text: &str
     let values = |text: &str| -> BTreeMap<String, String> {
         conf::parse(text).entries.into_iter().map(|entry| (entry.name, entry.value)).collect()
     };
+    let lines: BTreeMap<String, usize> =
+        conf::parse(text).entries.into_iter().map(|entry| (entry.name, entry.line)).collect();
     let (now, then) = (values(text), recovery_conf(topology, standby, Some(text)).map(|text| values(&text)));
     let then = then.unwrap_or_default();
     let names: BTreeSet<&String> = now.keys().chain(then.keys()).collect();
@@ -302,7 +304,7 @@ pub fn recovery_conf_differences(topology: &Topology, standby: &Node, text: &str
             }
             (Some(_) | None, _) => false,
         };
-        let set_by = now.as_ref().map(|_| SetBy::Other("recovery.conf".to_owned()));
+        let set_by = lines.get(name).map(|line| SetBy::Line { file: "recovery.conf".into(), line: *line });
         (!holds).then(|| Difference { name: name.clone(), now, set_by, then, cause: Cause::Wanted })
     });
     differs.collect()

@@ -88,6 +88,7 @@ pub fn ends_stream(node: &Node, action: &Action) -> bool {
         Action::Clone(clone) => clone.replaces.is_some(),
         Action::Stop(_) => true,
         Action::CreatePrimary(_)
+        | Action::Mode
         | Action::StandbyFiles(_)
         | Action::Hba { .. }
         | Action::Passfile { .. }

@@ -69,6 +69,8 @@ pub(super) fn asynchronous(steps: &[Step]) -> Option<Asynchronous> {
         | Action::StandbyFiles(_)
         | Action::Hba { .. }
         | Action::Passfile { .. }
+        | Action::Mode
+        | Action::Stop(_)
         | Action::Start { .. }
         | Action::Stop(_)
         | Action::Mode
