@@ -179,7 +179,6 @@ impl StepReport {
                 | Reason::OtherCluster(_)
                 | Reason::Asked
                 | Reason::BeyondWal { .. }
-                | Reason::TooOpen(_)
                 | Reason::Stopped
                 | Reason::JustMade
                 | Reason::NoStandbyFiles
@@ -192,8 +191,6 @@ impl StepReport {
                 | Reason::FeedsNobody
                 | Reason::Replaced
                 | Reason::StandbyLeaves(_)
-                | Reason::Asked
-                | Reason::BeyondWal { .. }
                 | Reason::TooOpen(_) => Vec::new(),
             },
             guards: words::guards(&step.action),

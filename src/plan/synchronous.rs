@@ -93,7 +93,6 @@ pub fn ends_stream(node: &Node, action: &Action) -> bool {
         | Action::Hba { .. }
         | Action::Passfile { .. }
         | Action::Start { .. }
-        | Action::Mode
         | Action::ReplicationRole(_)
         | Action::Slot { .. }
         | Action::DropSlot { .. }

@@ -72,8 +72,6 @@ pub(super) fn asynchronous(steps: &[Step]) -> Option<Asynchronous> {
         | Action::Mode
         | Action::Stop(_)
         | Action::Start { .. }
-        | Action::Stop(_)
-        | Action::Mode
         | Action::ReplicationRole(_)
         | Action::Slot { .. }
         | Action::DropSlot { .. }
