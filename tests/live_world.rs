@@ -193,6 +193,7 @@ impl Pair {
             conf: self.conf("a"),
             hba: self.hba("a"),
             passfile: desired::passfile_entries(&self.topology),
+            waldir: None,
         })
     }
 
@@ -208,6 +209,8 @@ impl Pair {
             recovery_conf: None,
             passfile: desired::passfile_entries(&self.topology),
             replaces,
+            waldir: None,
+            tablespaces: std::collections::BTreeMap::new(),
         }
     }
 

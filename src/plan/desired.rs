@@ -9,6 +9,7 @@ use std::net::IpAddr;
 use indexmap::IndexMap;
 use indexmap::IndexSet;
 
+use crate::observed::Cluster;
 use crate::pg::block::Block;
 use crate::pg::conf;
 use crate::pg::conninfo::Conninfo;
@@ -18,6 +19,7 @@ use crate::pg::hba;
 use crate::pg::hba::NewRule;
 use crate::pg::version::StandbyMode;
 use crate::plan::PassfileEntry;
+use crate::plan::Refusal;
 use crate::plan::WantedRole;
 use crate::topology::InitdbOption;
 use crate::topology::Node;
@@ -350,6 +352,31 @@ pub fn passfile_entries(topology: &Topology) -> Vec<PassfileEntry> {
     databases
         .map(|database| PassfileEntry { database: database.to_owned(), user: topology.replication.user.clone() })
         .collect()
+}
+
+/// Returns where each tablespace of the source is to lie on a clone, by where it lies there.
+///
+/// # Errors
+///
+/// The first that has no place of its own.
+pub fn tablespaces(node: &Node, source: &Node, of_source: &Cluster) -> Result<BTreeMap<String, String>, Refusal> {
+    let mut mapped: BTreeMap<String, String> = BTreeMap::new();
+    for folder in of_source.tablespaces.values() {
+        let here = match node.tablespaces.get(folder) {
+            Some(here) => here,
+            None if node.is_beside(source) => {
+                let (node, source) = (node.name.clone(), source.name.clone());
+                return Err(Refusal::TablespaceUnmapped { node, source, folder: folder.clone() });
+            }
+            None => folder,
+        };
+        if let Some((first, _)) = mapped.iter().find(|(_, taken)| *taken == here) {
+            let (first, second) = (first.clone(), folder.clone());
+            return Err(Refusal::TablespacesMixed { node: node.name.clone(), first, second, folder: here.clone() });
+        }
+        mapped.insert(folder.clone(), here.clone());
+    }
+    Ok(mapped)
 }
 
 /// Returns the replication role as the topology asks for it.

@@ -375,6 +375,8 @@ mod tests {
             recovery_conf: None,
             passfile: Vec::new(),
             replaces: Some(Replaced::Cluster(Identity::Known(42))),
+            waldir: None,
+            tablespaces: std::collections::BTreeMap::new(),
         });
         step("b.clone", "b", action, Impact::Destroy, Reason::OtherCluster(Identity::Known(42)))
     }

@@ -193,11 +193,6 @@ impl Site<'_> {
         format!("{}.pgpair-new", self.node.data_dir)
     }
 
-    /// Where a replaced data directory is kept.
-    fn old_dir(&self) -> String {
-        format!("{}.pgpair-old", self.node.data_dir)
-    }
-
     fn program(&self, name: &str) -> String {
         format!("{}/{name}", self.binaries.bin_dir)
     }

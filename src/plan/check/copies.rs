@@ -1,5 +1,6 @@
 //! New data directories: a primary made by initdb, and clones.
 
+use crate::observed::Content;
 use crate::observed::DataDir;
 use crate::observed::Reading;
 use crate::observed::comes_up_as;
@@ -10,6 +11,7 @@ use crate::plan::Replaced;
 use crate::plan::check::At;
 use crate::plan::check::Verdict;
 use crate::plan::check::files::has_block;
+use crate::plan::desired;
 use crate::plan::drift;
 use crate::plan::pair;
 use crate::topology::Role;
@@ -44,8 +46,28 @@ impl At<'_> {
         }
         self.binaries()?;
         self.can_make_data_dir()?;
+        self.can_make_outside(create.waldir.iter().map(String::as_str))?;
         self.port_is_free()?;
         Ok(false)
+    }
+
+    /// Folders outside the data directory can be made: nothing is in them but what is replaced, or what a killed run left.
+    fn can_make_outside<'f>(&self, folders: impl Iterator<Item = &'f str>) -> Result<(), Refusal> {
+        for folder in folders {
+            // One that no look covers lies on another machine than the source, and is seen to by the step.
+            let Some(outside) = self.place()?.outside.get(folder) else { continue };
+            if let Some(mount_point) = &outside.unmounted {
+                return Err(Refusal::Unmounted { node: self.name(), mount_point: mount_point.clone() });
+            }
+            if let Some(why) = &outside.not_writable {
+                return Err(Refusal::NotWritable { node: self.name(), why: why.clone() });
+            }
+            match outside.content {
+                Content::Nothing | Content::InUse | Content::LeftOver => {}
+                Content::Foreign => return Err(Refusal::NotEmpty { node: self.name(), folder: folder.to_owned() }),
+            }
+        }
+        Ok(())
     }
 
     pub(super) fn clone_from(&self, clone: &CloneFrom) -> Verdict {
@@ -62,6 +84,13 @@ impl At<'_> {
         self.binaries()?;
         self.basebackup()?;
         self.can_make_data_dir()?;
+        // A tablespace that the source has by now, and had not when the plan was made, would have no place.
+        let tablespaces = desired::tablespaces(self.node, source.node, source.cluster()?)?;
+        let all = clone.outside().chain(tablespaces.values().map(String::as_str));
+        self.can_make_outside(all)?;
+        if tablespaces != clone.tablespaces {
+            return Err(source.not_ready("has other tablespaces than when the plan was made"));
+        }
         self.port_is_free()?;
         source.feeds(self.node, clone.slot.as_deref())?;
         let upstream = self.topology.upstream(self.node);
@@ -101,7 +130,8 @@ impl At<'_> {
     }
 
     pub(super) fn remove_old(&self) -> Verdict {
-        if !self.place()?.old {
+        let place = self.place()?;
+        if !place.old && !place.outside.values().any(|outside| outside.old) {
             return Ok(true);
         }
         let streams = self.sql()?.receiver.as_ref().is_some_and(|receiver| receiver.status == "streaming");

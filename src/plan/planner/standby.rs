@@ -1,6 +1,7 @@
 //! One standby: cloned, completed, configured, started, seen streaming; by what its place holds.
 
 use crate::plan::Action;
+use crate::plan::Blocked;
 use crate::plan::CloneFrom;
 use crate::plan::Impact;
 use crate::plan::Reason;
@@ -17,6 +18,7 @@ use crate::plan::planner::Draft;
 use crate::plan::planner::socket_dir;
 use crate::topology::Node;
 use crate::topology::Role;
+use std::collections::BTreeMap;
 
 impl<'a> Draft<'a> {
     pub(super) fn standby(&mut self, standby: &'a Node) {
@@ -136,6 +138,14 @@ impl<'a> Draft<'a> {
         }));
         // The slot on the upstream keeps the WAL that the clone will ask for, if that is where it is cloned from.
         let slot = (self.topology.replication.slots && source.name == upstream.name).then(|| standby.slot_name());
+        let tablespaces = match self.world.node(&source.name).cluster() {
+            Some(cluster) => desired::tablespaces(standby, source, cluster),
+            None => Ok(BTreeMap::new()),
+        };
+        let tablespaces = match tablespaces {
+            Ok(tablespaces) => tablespaces,
+            Err(refusal) => return self.block(standby, refusal),
+        };
         let clone = CloneFrom {
             source: source.name.clone(),
             host: source.host.clone(),
@@ -147,8 +157,24 @@ impl<'a> Draft<'a> {
             recovery_conf: desired::recovery_conf(self.topology, standby, None),
             passfile: desired::passfile_entries(self.topology),
             replaces,
+            waldir: standby.waldir.clone(),
+            tablespaces,
         };
         self.step(standby, Action::Clone(clone), impact, reason);
+    }
+
+    /// Tells of a pg_wal that lies elsewhere. It is moved only with a clone; all else of the node goes on.
+    pub(super) fn waldir(&mut self, node: &Node) {
+        let Some(cluster) = self.world.node(&node.name).cluster() else { return };
+        let (Some(wanted), true) = (&node.waldir, Some(&cluster.identity) == self.identity().as_ref()) else { return };
+        if cluster.waldir.as_ref() != Some(wanted) && !self.is_stuck(node) {
+            let found = cluster
+                .waldir
+                .as_ref()
+                .map_or_else(|| "a folder in the data directory".to_owned(), |found| format!("a link to {found}"));
+            let refusal = Refusal::WaldirDiffers { node: node.name.clone(), found, wanted: wanted.clone() };
+            self.blocked.push(Blocked { node: Some(node.name.clone()), refusal });
+        }
     }
 
     pub(super) fn source_of(&self, standby: &'a Node) -> &'a Node {

@@ -1,7 +1,9 @@
 //! Clones: pg_basebackup, and what makes its copy a standby of its own.
 
+use std::collections::BTreeMap;
 use std::future::Future;
 use std::path::Path;
+use std::path::PathBuf;
 use std::time::Duration;
 use std::time::Instant;
 
@@ -49,10 +51,10 @@ impl Site<'_> {
         self.prepare_place(clone.replaces.as_ref()).await?;
         let source = self.live.site(&clone.source).await?;
         self.until_source_is_recent(&source).await?;
-        let total = source.size().await?;
-        self.check_room(total).await?;
+        let sizes = source.sizes().await?;
+        self.check_room(clone, &sizes).await?;
         let made = async {
-            self.copy(clone, total, progress).await?;
+            self.copy(clone, sizes.values().sum(), progress).await?;
             self.check_copy(&source).await?;
             self.make_standby(clone).await
         };
@@ -97,30 +99,42 @@ impl Site<'_> {
         }
     }
 
-    /// Returns the bytes of all databases of the running source.
-    async fn size(&self) -> Result<u64, Failure> {
+    /// Returns the bytes in each tablespace of the running source, by its folder; in the data directory by none.
+    async fn sizes(&self) -> Result<BTreeMap<String, u64>, Failure> {
         let session = self.session().await?;
-        let ask = "SELECT sum(pg_database_size(oid))::bigint FROM pg_catalog.pg_database";
-        let row = session.client().query_one(ask, &[]).await;
-        let size: i64 = row.map_err(|error| self.bad_sql("its size can't be read", error))?.get(0);
-        Ok(u64::try_from(size).unwrap_or_default())
+        let ask = "SELECT pg_tablespace_location(oid), pg_tablespace_size(oid) FROM pg_catalog.pg_tablespace";
+        let rows = session.client().query(ask, &[]).await;
+        let mut sizes = BTreeMap::new();
+        for row in rows.map_err(|error| self.bad_sql("its size can't be read", error))? {
+            let size: i64 = row.get(1);
+            *sizes.entry(row.get(0)).or_default() += u64::try_from(size).unwrap_or_default();
+        }
+        Ok(sizes)
     }
 
     /// Refuses a copy that can't fit: a replaced data directory stays beside it until the new standby streams.
-    async fn check_room(&self, total: u64) -> Result<(), Failure> {
-        let parent = self.folder();
-        let found = self.seat.blocking({
-            let parent = parent.clone();
-            move || rustix::fs::statvfs(&parent)
+    async fn check_room(&self, clone: &CloneFrom, sizes: &BTreeMap<String, u64>) -> Result<(), Failure> {
+        let above = |folder: &str| Path::new(folder).parent().unwrap_or(Path::new("/")).to_owned();
+        let mut folders = vec![(self.folder(), HEADROOM)];
+        folders.extend(clone.waldir.iter().map(|waldir| (above(waldir), HEADROOM)));
+        folders.extend(sizes.iter().map(|(folder, size)| {
+            let here = clone.tablespaces.get(folder).map_or_else(|| self.folder(), |here| above(here));
+            (here, *size)
+        }));
+        // What lies on one file system needs room together.
+        let needs = self.on_files(move || {
+            let mut needs: BTreeMap<u64, (PathBuf, u64, u64)> = BTreeMap::new();
+            for (folder, size) in folders {
+                let (device, free) = files::free_space(&folder)?;
+                needs.entry(device).or_insert((folder, free, 0)).2 += size;
+            }
+            Ok(needs)
         });
-        let found = found.await.map_err(|error| self.failure(format!("`{}`: {error}", parent.display())))?;
-        let free = found.f_bavail.saturating_mul(found.f_frsize);
-        let needed = total.saturating_add(HEADROOM);
-        if free >= needed {
+        let Some((folder, free, needed)) = needs.await?.into_values().find(|(_, free, needed)| free < needed) else {
             return Ok(());
-        }
+        };
         let [free, needed] = [free, needed].map(|bytes| bytes >> 20);
-        let what = format!("`{}` has {free} MB free, and the copy needs {needed} MB", parent.display());
+        let what = format!("`{}` has {free} MB free, and the copy needs {needed} MB", folder.display());
         let remedy = "free space there; a data directory that is to be replaced is kept until the new standby streams";
         Err(self.failure(what).with_remedy(remedy))
     }
@@ -147,6 +161,13 @@ impl Site<'_> {
         if let Some(slot) = &clone.slot {
             command = command.args(["-S", slot]);
         }
+        if let Some(waldir) = &clone.waldir {
+            command = command.arg(format!("--waldir={waldir}.pgpair-new"));
+        }
+        for (there, here) in &clone.tablespaces {
+            let [there, here] = [there, here].map(|folder| folder.replace('=', "\\="));
+            command = command.arg(format!("--tablespace-mapping={there}={here}.pgpair-new"));
+        }
         let mut passfile = None;
         if self.topology().replication.password.is_some() {
             let entry = PassfileEntry { database: "replication".to_owned(), user: clone.user.clone() };
@@ -157,7 +178,8 @@ impl Site<'_> {
             passfile = Some(file);
         }
         let running = command.guarded(&self.seat, self.lock()?, self.live.interrupt.clone());
-        let ended = self.measured(running, total, progress).await;
+        let folders = clone.outside().map(|folder| format!("{folder}.pgpair-new")).chain([new]).collect();
+        let ended = self.measured(running, folders, total, progress).await;
         drop(passfile);
         let output: Output = ended.map_err(|error| self.not_run(&error))?;
         if output.status.success() {
@@ -170,6 +192,7 @@ impl Site<'_> {
     async fn measured<T>(
         &self,
         running: impl Future<Output = T>,
+        folders: Vec<String>,
         total: u64,
         progress: &(dyn Fn(Progress) + Sync),
     ) -> T {
@@ -180,8 +203,8 @@ impl Site<'_> {
                 ended = &mut running => return ended,
                 () = tokio::time::sleep(pause) => {}
             }
-            let (new, begun) = (self.new_dir(), Instant::now());
-            let measuring = self.seat.blocking(move || files::size_of_tree(new));
+            let (folders, begun) = (folders.clone(), Instant::now());
+            let measuring = self.seat.blocking(move || folders.iter().map(files::size_of_tree).sum());
             tokio::select! {
                 ended = &mut running => return ended,
                 done = measuring => progress(Progress::Bytes { done, total: Some(total) }),
