@@ -69,6 +69,8 @@ pub enum Refusal {
     BeyondWal { node: NodeName, upstream: NodeName, slot: String },
     /// The node runs, and a clone of it would fail or not become a standby.
     NotASource { node: NodeName, why: String, remedy: String },
+    /// Commits wait for a standby that the step would take away.
+    CommitsWouldHang { primary: NodeName, standby: NodeName },
     /// What the step depends on is not there (any more).
     NotReady { why: String },
     /// A file was edited since the plan was made.
@@ -108,6 +110,7 @@ impl Refusal {
             Self::NotAStandbyOf { .. } => "not_a_standby_of",
             Self::BeyondWal { .. } => "beyond_wal",
             Self::NotASource { .. } => "not_a_source",
+            Self::CommitsWouldHang { .. } => "commits_would_hang",
             Self::NotReady { .. } => "not_ready",
             Self::FileChanged { .. } => "file_changed",
         }
@@ -183,6 +186,9 @@ impl Refusal {
                 format!("{node} needs WAL that {upstream} no longer has: its slot {slot} is lost")
             }
             Self::NotASource { node, why, .. } => format!("{node} can't be cloned now: it {why}"),
+            Self::CommitsWouldHang { primary, standby } => {
+                format!("commits on {primary} wait for {standby}, and would hang while it is away")
+            }
             Self::NotReady { why } => why.clone(),
             Self::FileChanged { node, file } => format!("{file} of {node} was edited since the plan was made"),
         }
@@ -239,6 +245,7 @@ impl Refusal {
             Self::BeyondWal { node, .. } => {
                 format!("stop {node} and move its data directory away by hand, and apply again; it is then cloned")
             }
+            Self::CommitsWouldHang { .. } => "see that other synchronous standbys stream, and plan again".into(),
             Self::NotReady { .. } => "plan again".into(),
             Self::FileChanged { .. } => "plan again, to see what it says now".into(),
         }
