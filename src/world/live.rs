@@ -39,7 +39,9 @@ mod clone;
 mod config;
 mod create;
 mod objects;
+mod replace;
 mod server;
+mod stop;
 
 /// What [`Live::new`] needs beside the topology.
 #[derive(Clone, Debug)]
@@ -160,6 +162,8 @@ impl World for Live {
             Action::Configure(configure) => site.configure(configure, progress).await,
             Action::Hba { block, before } => site.hba(block, before).await,
             Action::Passfile { entries } => site.passfile(entries).await,
+            Action::Mode => site.mode().await,
+            Action::Stop(_) => site.stop_standby(progress).await,
             Action::Start { role } => site.start(*role, progress).await,
             Action::ReplicationRole(role) => site.replication_role(role).await,
             Action::Slot { name, reserve } => site.slot(name, *reserve).await,
@@ -192,6 +196,11 @@ impl Site<'_> {
     /// Where a new data directory is made.
     fn new_dir(&self) -> String {
         format!("{}.pgpair-new", self.node.data_dir)
+    }
+
+    /// Where a replaced data directory is kept.
+    fn old_dir(&self) -> String {
+        format!("{}.pgpair-old", self.node.data_dir)
     }
 
     fn program(&self, name: &str) -> String {

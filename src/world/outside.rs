@@ -111,6 +111,20 @@ pub fn clear_new(data_dir: &str, folders: &[String]) -> Result<(), FileError> {
     folders.iter().try_for_each(|folder| files::remove_tree(format!("{folder}{NEW}")))
 }
 
+/// Removes those of the folders that a data directory leads to.
+///
+/// # Errors
+///
+/// [`FileError`] at the first that can't be removed.
+pub fn clear_targets(data_dir: &str, folders: &[String]) -> Result<(), FileError> {
+    for folder in folders {
+        if leads(data_dir, folder)? {
+            files::remove_tree(folder)?;
+        }
+    }
+    Ok(())
+}
+
 /// Removes a replaced data directory and its folders outside.
 ///
 /// # Errors

@@ -56,21 +56,8 @@ impl<'a> Draft<'a> {
     pub(super) fn forgo_slots_of_the_absent(&mut self) {
         let is_absent = |node: &&Node| self.is_stuck(node) && self.world.node(&node.name).cluster().is_none();
         let absent: BTreeSet<String> = self.topology.standbys().filter(is_absent).map(Node::slot_name).collect();
-        self.steps.retain(|step| match &step.action {
-            Action::Slot { name, reserve: true } => !absent.contains(name),
-            Action::Slot { .. }
-            | Action::CreatePrimary(_)
-            | Action::Clone(_)
-            | Action::StandbyFiles(_)
-            | Action::Configure(_)
-            | Action::Hba { .. }
-            | Action::Passfile { .. }
-            | Action::Start { .. }
-            | Action::ReplicationRole(_)
-            | Action::DropSlot { .. }
-            | Action::Streaming { .. }
-            | Action::RemoveOld => true,
-        });
+        let is_idle = |action: &Action| matches!(action, Action::Slot { name, reserve: true } if absent.contains(name));
+        self.steps.retain(|step| !is_idle(&step.action));
     }
 
     pub(super) fn followers_of(&self, node: &Node) -> Vec<&'a Node> {

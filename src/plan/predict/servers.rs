@@ -38,6 +38,17 @@ pub(super) fn cut_streams(observed: &mut Observed, node: &Node) {
     }
 }
 
+/// A standby that is stopped makes a restartpoint first.
+pub(super) fn stopped(observed: &mut Observed, node: &Node) {
+    cut_streams(observed, node);
+    let seen = observed.node_mut(&node.name);
+    seen.server = Reading::Absent;
+    if let Some(cluster) = seen.cluster_mut() {
+        cluster.state = ControlState::ShutDownInRecovery;
+        cluster.replication_role = Reading::Unknown("the server is stopped".into());
+    }
+}
+
 /// What comes up is what the files say, whatever was meant.
 pub(super) fn started(seen: &mut NodeObserved, node: &Node) {
     let Some(cluster) = seen.cluster_mut() else { return };
@@ -71,9 +82,11 @@ pub(super) fn started(seen: &mut NodeObserved, node: &Node) {
             lsn: Lsn(0),
             replayed: None,
             replay_paused: false,
+            asks_from: None,
             settings,
             hba_loaded: true,
             conf_loaded: true,
+            recovery_conf_loaded: true,
             receiver: None,
             senders: Vec::new(),
         }),
@@ -101,7 +114,15 @@ pub(super) fn streams(observed: &mut Observed, node: &Node, upstream: &Node) {
         slot.active = true;
         slot.reserved = true;
     }
-    let Some(sql) = source.sql_mut() else { return };
+    for (_, seen) in observed.nodes.iter_mut().filter(|(name, _)| **name != upstream.name) {
+        if let Some(slot) = seen.cluster_mut().and_then(|cluster| cluster.slots.get_mut(&slot)) {
+            slot.active = false;
+        }
+        if let Some(sql) = seen.sql_mut() {
+            sql.senders.retain(|sender| sender.application_name != node.name.as_str());
+        }
+    }
+    let Some(sql) = observed.node_mut(&upstream.name).sql_mut() else { return };
     let timeline = sql.timeline;
     sql.senders.retain(|sender| sender.application_name != node.name.as_str());
     sql.senders.push(Sender {

@@ -3,14 +3,15 @@
 use std::collections::BTreeMap;
 use std::future::Future;
 use std::path::Path;
-use std::path::PathBuf;
 use std::time::Duration;
 use std::time::Instant;
 
 use crate::observed::Reading;
+use crate::pg::block::Block;
 use crate::pg::control::Control;
 use crate::pg::version::Major;
 use crate::plan::CloneFrom;
+use crate::plan::Configuration;
 use crate::plan::PassfileEntry;
 use crate::plan::desired;
 use crate::plan::desired::PASSFILE;
@@ -25,9 +26,6 @@ use crate::world::process::Output;
 
 /// How often the growing copy is measured.
 const MEASURE: Duration = Duration::from_millis(200);
-
-/// What a copy needs beside the databases: WAL that is written meanwhile, and two segments to begin with.
-const HEADROOM: u64 = 64 << 20;
 
 /// What belongs to the source alone, and would mislead a server that starts on the copy.
 const NOT_OURS: [&str; 9] = [
@@ -52,7 +50,7 @@ impl Site<'_> {
         let source = self.live.site(&clone.source).await?;
         self.until_source_is_recent(&source).await?;
         let sizes = source.sizes().await?;
-        self.check_room(clone, &sizes).await?;
+        let replaces = self.make_room(clone, &sizes, progress).await?;
         let made = async {
             self.copy(clone, sizes.values().sum(), progress).await?;
             self.check_copy(&source).await?;
@@ -62,7 +60,7 @@ impl Site<'_> {
             self.give_up_new().await;
             return Err(failure);
         }
-        self.move_into_place(clone.replaces.as_ref()).await
+        self.move_into_place(replaces).await
     }
 
     /// Waits until a standby that is cloned has replayed all from which on another node, the upstream, keeps WAL.
@@ -110,33 +108,6 @@ impl Site<'_> {
             *sizes.entry(row.get(0)).or_default() += u64::try_from(size).unwrap_or_default();
         }
         Ok(sizes)
-    }
-
-    /// Refuses a copy that can't fit: a replaced data directory stays beside it until the new standby streams.
-    async fn check_room(&self, clone: &CloneFrom, sizes: &BTreeMap<String, u64>) -> Result<(), Failure> {
-        let above = |folder: &str| Path::new(folder).parent().unwrap_or(Path::new("/")).to_owned();
-        let mut folders = vec![(self.folder(), HEADROOM)];
-        folders.extend(clone.waldir.iter().map(|waldir| (above(waldir), HEADROOM)));
-        folders.extend(sizes.iter().map(|(folder, size)| {
-            let here = clone.tablespaces.get(folder).map_or_else(|| self.folder(), |here| above(here));
-            (here, *size)
-        }));
-        // What lies on one file system needs room together.
-        let needs = self.on_files(move || {
-            let mut needs: BTreeMap<u64, (PathBuf, u64, u64)> = BTreeMap::new();
-            for (folder, size) in folders {
-                let (device, free) = files::free_space(&folder)?;
-                needs.entry(device).or_insert((folder, free, 0)).2 += size;
-            }
-            Ok(needs)
-        });
-        let Some((folder, free, needed)) = needs.await?.into_values().find(|(_, free, needed)| free < needed) else {
-            return Ok(());
-        };
-        let [free, needed] = [free, needed].map(|bytes| bytes >> 20);
-        let what = format!("`{}` has {free} MB free, and the copy needs {needed} MB", folder.display());
-        let remedy = "free space there; a data directory that is to be replaced is kept until the new standby streams";
-        Err(self.failure(what).with_remedy(remedy))
     }
 
     async fn copy(&self, clone: &CloneFrom, total: u64, progress: &(dyn Fn(Progress) + Sync)) -> Result<(), Failure> {
@@ -233,12 +204,8 @@ impl Site<'_> {
     }
 
     async fn make_standby(&self, clone: &CloneFrom) -> Result<(), Failure> {
-        let (new, block) = (self.new_dir(), clone.conf.clone());
+        let new = self.new_dir();
         self.on_files(move || {
-            let auto = Path::new(&new).join("postgresql.auto.conf");
-            if let Some(text) = files::read_text(&auto)? {
-                files::replace(&auto, desired::auto_conf_of_clone(&text, &block).as_bytes(), None)?;
-            }
             for name in NOT_OURS {
                 files::remove(Path::new(&new).join(name))?;
             }
@@ -248,7 +215,23 @@ impl Site<'_> {
             files::set_mode(&new, 0o700)
         })
         .await?;
-        self.write_configuration(&self.new_dir(), &clone.conf, &clone.hba, &clone.passfile).await?;
+        match &clone.configuration {
+            Configuration::OfSource { conf, hba, passfile } => {
+                self.clear_auto_conf(conf).await?;
+                self.write_configuration(&self.new_dir(), conf, hba, passfile).await?;
+            }
+            Configuration::Kept(paths) => self.keep_own(paths).await?,
+        }
         self.write_standby_files(&self.new_dir(), clone.recovery_conf.as_deref()).await
+    }
+
+    /// Takes out of the copy what ALTER SYSTEM said of the source, where it would win over the node's own block.
+    async fn clear_auto_conf(&self, block: &Block) -> Result<(), Failure> {
+        let (auto, block) = (Path::new(&self.new_dir()).join("postgresql.auto.conf"), block.clone());
+        self.on_files(move || match files::read_text(&auto)? {
+            Some(text) => files::replace(&auto, desired::auto_conf_of_clone(&text, &block).as_bytes(), None),
+            None => Ok(()),
+        })
+        .await
     }
 }

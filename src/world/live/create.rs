@@ -159,12 +159,16 @@ impl Site<'_> {
         let found = self.seat.blocking(move || Found::at(&dir)).await.map_err(|error| self.bad_file(&error))?;
         let is_right = match (replaces, &found) {
             (None, Found::Nothing | Found::EmptyFolder) | (Some(Replaced::Unfinished), Found::Files) => true,
-            (Some(Replaced::Cluster(Identity::Known(planned))), Found::Cluster(found)) => planned == found,
+            (
+                Some(Replaced::Cluster(Identity::Known(planned)) | Replaced::Member(Identity::Known(planned))),
+                Found::Cluster(found),
+            ) => planned == found,
             (None, Found::Files | Found::Cluster(_))
             | (Some(Replaced::Unfinished), Found::Nothing | Found::EmptyFolder | Found::Cluster(_))
-            | (Some(Replaced::Cluster(_)), Found::Nothing | Found::EmptyFolder | Found::Files | Found::Cluster(_)) => {
-                false
-            }
+            | (
+                Some(Replaced::Cluster(_) | Replaced::Member(_)),
+                Found::Nothing | Found::EmptyFolder | Found::Files | Found::Cluster(_),
+            ) => false,
         };
         if is_right {
             return Ok(());
@@ -210,7 +214,7 @@ impl Site<'_> {
     }
 
     /// The data directory, and the node's folders outside it.
-    fn folders(&self) -> (String, Vec<String>) {
+    pub(super) fn folders(&self) -> (String, Vec<String>) {
         (self.node.data_dir.clone(), self.node.outside().map(str::to_owned).collect())
     }
 
