@@ -24,6 +24,7 @@ use crate::pg::version::StandbyMode;
 use crate::plan::Cause;
 use crate::plan::Difference;
 use crate::plan::PassfileEntry;
+use crate::plan::Refusal;
 use crate::plan::SetBy;
 use crate::plan::WantedRole;
 use crate::plan::synchronous;
@@ -434,6 +435,31 @@ pub fn passfile_entries(topology: &Topology) -> Vec<PassfileEntry> {
     databases
         .map(|database| PassfileEntry { database: database.to_owned(), user: topology.replication.user.clone() })
         .collect()
+}
+
+/// Returns where each tablespace of the source is to lie on a clone, by where it lies there.
+///
+/// # Errors
+///
+/// The first that has no place of its own.
+pub fn tablespaces(node: &Node, source: &Node, of_source: &Cluster) -> Result<BTreeMap<String, String>, Refusal> {
+    let mut mapped: BTreeMap<String, String> = BTreeMap::new();
+    for folder in of_source.tablespaces.values() {
+        let here = match node.tablespaces.get(folder) {
+            Some(here) => here,
+            None if node.is_beside(source) => {
+                let (node, source) = (node.name.clone(), source.name.clone());
+                return Err(Refusal::TablespaceUnmapped { node, source, folder: folder.clone() });
+            }
+            None => folder,
+        };
+        if let Some((first, _)) = mapped.iter().find(|(_, taken)| *taken == here) {
+            let (first, second) = (first.clone(), folder.clone());
+            return Err(Refusal::TablespacesMixed { node: node.name.clone(), first, second, folder: here.clone() });
+        }
+        mapped.insert(folder.clone(), here.clone());
+    }
+    Ok(mapped)
 }
 
 /// Returns the replication role as the topology asks for it.

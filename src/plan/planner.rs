@@ -132,7 +132,9 @@ impl<'a> Draft<'a> {
         let own: BTreeSet<String> = self.topology.nodes.values().map(Node::slot_name).collect();
         for node in self.topology.nodes.values() {
             self.idle_slots(&own, node);
+            self.waldir(node);
         }
+        self.forgo_slots_of_the_absent();
     }
 
     /// Standbys in an order in which every upstream comes before those that stream from it.
@@ -220,6 +222,7 @@ impl<'a> Draft<'a> {
             conf: desired::conf_block(self.topology, primary, &settings),
             hba: desired::hba_block(self.topology, primary),
             passfile: desired::passfile_entries(self.topology),
+            waldir: primary.waldir.clone(),
         };
         self.step(primary, Action::CreatePrimary(create), Impact::None, Reason::NothingYet);
         self.step(primary, Action::Start { role: Role::Primary }, Impact::None, Reason::JustMade);
@@ -272,8 +275,6 @@ fn not_supported(topology: &Topology) -> Option<String> {
             ("become", node.r#become.is_some()),
             ("config_dir", node.config_dir.is_some()),
             ("service", node.service.is_some()),
-            ("waldir", node.waldir.is_some()),
-            ("tablespaces", !node.tablespaces.is_empty()),
         ];
         if let Some((key, _)) = given.into_iter().find(|(_, given)| *given) {
             return Some(format!("`{key}` of node {}", node.name));

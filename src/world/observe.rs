@@ -205,6 +205,7 @@ impl Local {
             owner: (seat.uid(), seat.user().to_owned()),
             passfile: passfile_text(topology, passwords),
             root_makes_parents: rustix::process::geteuid().is_root(),
+            outside: node.outside().map(str::to_owned).collect(),
         };
         let (found, running) = seat.blocking(move || files_and_server(&expected)).await;
         let (host, port) = (node.host.clone(), node.port);

@@ -315,7 +315,7 @@ mod tests {
             let other = Sender { application_name: "backup".into(), ..senders[0].clone() };
             senders.extend(vec![other; 4]);
         };
-        assert_eq!(rebuilt(full), ["blocked: not_ready"]);
+        assert_eq!(rebuilt(full), ["blocked: not_a_source"]);
         let no_program = |world: &mut Observed| {
             world.node_mut(&name("b")).binaries.known_mut().expect("found").basebackup = Reading::Absent;
         };
