@@ -7,6 +7,7 @@ use crate::plan::CloneFrom;
 use crate::plan::CreatePrimary;
 use crate::plan::Refusal;
 use crate::plan::Replaced;
+use crate::plan::access;
 use crate::plan::check::At;
 use crate::plan::check::Verdict;
 use crate::plan::check::files::has_block;
@@ -50,6 +51,7 @@ impl At<'_> {
         self.binaries()?;
         self.can_make_data_dir()?;
         self.port_is_free()?;
+        access::lets_pgpair_in(self.topology, self.node, self.seen, &create.hba)?;
         Ok(false)
     }
 
@@ -69,6 +71,7 @@ impl At<'_> {
         self.can_make_data_dir()?;
         self.port_is_free()?;
         source.feeds(self.node, clone.slot.as_deref())?;
+        access::lets_pgpair_in(self.topology, self.node, self.seen, &clone.hba)?;
         Ok(false)
     }
 

@@ -3,6 +3,7 @@
 use crate::observed::Cluster;
 use crate::observed::comes_up_as;
 use crate::plan::Refusal;
+use crate::plan::access;
 use crate::plan::check::At;
 use crate::plan::check::Verdict;
 use crate::plan::desired;
@@ -88,6 +89,10 @@ impl At<'_> {
             let conninfo = sql.settings.get("primary_conninfo");
             let leads_there = conninfo.is_none_or(|now| desired::conninfo_holds(self.topology, self.node, &now.value));
             return Ok(receives || leads_there);
+        }
+        // Waiting would be in vain where the upstream's own change was left out.
+        if let Some(why) = access::not_there_yet(self.topology, source.node, source.seen).filter(|_| !receives) {
+            return Err(self.not_ready(&format!("can't stream: {why}")));
         }
         // What the upstream's parameters are now has arrived as well: then fewer of them are enough here.
         let replayed = own.floors == source.cluster()?.floors;
