@@ -7,6 +7,7 @@ use crate::observed::WrongAccess;
 use crate::observed::comes_up_as;
 use crate::plan::Refusal;
 use crate::plan::StopFor;
+use crate::plan::access;
 use crate::plan::check::At;
 use crate::plan::check::Verdict;
 use crate::plan::desired;
@@ -160,6 +161,10 @@ impl At<'_> {
         let mut slots = elsewhere.filter_map(|(_, seen)| seen.cluster()?.slots.get(&slot));
         // Its former upstream has noticed that it left: until then its slot there can't be dropped.
         let has_left = !slots.any(|slot| slot.active);
+        // Waiting would be in vain where the upstream's own change was left out.
+        if let Some(why) = access::not_there_yet(self.topology, source.node, source.seen).filter(|_| !receives) {
+            return Err(self.not_ready(&format!("can't stream: {why}")));
+        }
         // What the upstream's parameters are now has arrived as well: then fewer of them are enough here.
         let replayed = own.floors == source.cluster()?.floors;
         Ok(receives && has_left && replayed && from.senders.iter().any(|sender| sender.state == "streaming"))
