@@ -27,6 +27,7 @@ use crate::plan::Effect;
 use crate::plan::Refusal;
 use crate::plan::SetBy;
 use crate::plan::desired;
+use crate::plan::drift::floors::Floors;
 use crate::plan::drift::force;
 use crate::topology::Node;
 use crate::topology::Role;
@@ -52,7 +53,7 @@ pub struct ConfDrift {
 const RECOVERY_SETTINGS: [&str; 2] = ["primary_conninfo", "primary_slot_name"];
 
 /// Compares the configuration files, and the running server where there is one, with the topology; returns the
-/// changes to make, in order.
+/// changes to make, in order. What would go below `least` stays as it is.
 ///
 /// # Errors
 ///
@@ -62,38 +63,56 @@ pub fn configuration(
     node: &Node,
     cluster: &Cluster,
     sql: Option<&Sql>,
+    least: &Floors,
 ) -> Result<Vec<ConfDrift>, Refusal> {
-    let bad = |problem: String| Refusal::BadConf { node: node.name.clone(), problem };
-    let read = cluster.conf.read().map_err(bad)?;
+    let read = read(node, cluster)?;
     let comparison = Comparison { topology, node, cluster, sql, read: &read };
     let wanted = comparison.wanted();
     comparison.refuse_shadowed(&wanted)?;
 
-    let whole = comparison.change(wanted.clone(), &BTreeSet::new());
+    let all = comparison.change(wanted.clone(), &BTreeSet::new());
+    let mut held = comparison.lowered(&all, least);
+    let whole = comparison.change(wanted.clone(), &held);
     if comparison.is_done(&whole) {
         return Ok(Vec::new());
     }
-    let (late, soon): (Vec<_>, Vec<_>) =
-        whole.differences.iter().partition(|difference| comparison.needs_restart(difference));
-    let is_own = read.block.as_ref().is_none_or(|found| found.block.node == node.name.as_str());
     if sql.is_none() {
         return Ok(vec![ConfDrift { effect: Effect::AtStart, ..whole }]);
     }
+    let (late, soon): (Vec<_>, Vec<_>) =
+        whole.differences.iter().cloned().partition(|difference| comparison.needs_restart(difference));
     if late.is_empty() {
         return Ok(vec![ConfDrift { effect: Effect::Reload, ..whole }]);
     }
     let mut changes = Vec::new();
-    let mut differences: Vec<Difference> = whole.differences.clone();
+    let (mut differences, mut reset) = (whole.differences.clone(), whole.reset.clone());
     // A copied block is replaced whole: nothing in it is known to be what this server runs with.
+    let is_own = read.block.as_ref().is_none_or(|found| found.block.node == node.name.as_str());
     if !soon.is_empty() && is_own {
-        let held: BTreeSet<&str> = late.iter().map(|difference| difference.name.as_str()).collect();
+        held.extend(late.iter().map(|difference| difference.name.clone()));
         let first = comparison.change(wanted, &held);
+        reset.retain(|name| !first.reset.contains(name));
         changes.push(ConfDrift { effect: Effect::Reload, ..first });
-        differences = late.into_iter().cloned().collect();
+        differences = late;
     }
     differences.extend(comparison.waiting(&whole));
-    changes.push(ConfDrift { effect: Effect::Restart, differences, ..whole });
+    changes.push(ConfDrift { effect: Effect::Restart, differences, reset, ..whole });
     Ok(changes)
+}
+
+/// Whether the topology wants a node to have less of a parameter than `least`. Unreadable files want nothing.
+#[must_use]
+pub fn lowers(topology: &Topology, node: &Node, cluster: &Cluster, sql: Option<&Sql>, least: &Floors) -> bool {
+    read(node, cluster).is_ok_and(|read| {
+        let comparison = Comparison { topology, node, cluster, sql, read: &read };
+        let all = comparison.change(comparison.wanted(), &BTreeSet::new());
+        !comparison.lowered(&all, least).is_empty()
+    })
+}
+
+fn read(node: &Node, cluster: &Cluster) -> Result<ConfValues, Refusal> {
+    let bad = |problem: String| Refusal::BadConf { node: node.name.clone(), problem };
+    cluster.conf.read().map_err(bad)
 }
 
 struct Comparison<'a> {
@@ -192,9 +211,9 @@ impl Comparison<'_> {
     }
 
     /// What brings the files to what is wanted. What is `held` stays as it is.
-    fn change(&self, mut wanted: IndexMap<String, String>, held: &BTreeSet<&str>) -> ConfDrift {
+    fn change(&self, mut wanted: IndexMap<String, String>, held: &BTreeSet<String>) -> ConfDrift {
         let block = self.block(&wanted, held);
-        wanted.retain(|name, _| !held.contains(name.as_str()));
+        wanted.retain(|name, _| !held.contains(name));
         let kept = block.as_ref().map(conf::set_by).unwrap_or_default();
         let leaves = |name: &String| !wanted.contains_key(name) && !kept.contains_key(name);
         let restored: BTreeSet<String> = self.set_by_block().into_keys().filter(leaves).collect();
@@ -209,21 +228,23 @@ impl Comparison<'_> {
     }
 
     /// Returns the block as it must be. Equal in effect to the one that is there: that one.
-    fn block(&self, wanted: &IndexMap<String, String>, held: &BTreeSet<&str>) -> Option<Block> {
+    fn block(&self, wanted: &IndexMap<String, String>, held: &BTreeSet<String>) -> Option<Block> {
         let found = self.set_by_block();
         let is_own = self.found().is_some_and(|found| found.block.node == self.node.name.as_str());
         let mut lines = IndexMap::new();
-        for (name, value) in wanted.iter().filter(|(name, _)| !held.contains(name.as_str())) {
-            if (is_own && found.contains_key(name)) || !self.holds_without_block(name, value) {
+        for (name, value) in wanted {
+            let set = found.get(name).filter(|_| is_own);
+            if held.contains(name) {
+                lines.extend(set.map(|now| (name.clone(), now.clone())));
+            } else if set.is_some() || !self.holds_without_block(name, value) {
                 lines.insert(name.clone(), value.clone());
             }
         }
-        let stays =
-            |name: &str| held.contains(name) || (self.node.role == Role::Primary && RECOVERY_SETTINGS.contains(&name));
-        if is_own {
-            lines.extend(
-                found.iter().filter(|(name, _)| stays(name)).map(|(name, value)| (name.clone(), value.clone())),
-            );
+        let stays = |name: &String| {
+            held.contains(name) || (self.node.role == Role::Primary && RECOVERY_SETTINGS.contains(&name.as_str()))
+        };
+        for (name, now) in found.iter().filter(|(name, _)| is_own && stays(name)) {
+            lines.entry(name.clone()).or_insert_with(|| now.clone());
         }
         let same = lines.len() == found.len()
             && lines.iter().all(|(name, value)| found.get(name).is_some_and(|now| self.holds(name, value, now)));
@@ -258,8 +279,8 @@ impl Comparison<'_> {
             let running = self.running(name);
             let server_holds = match running {
                 Some(now) => self.setting_holds(name, value, now),
-                // Of a running server: an extension's that is not loaded.
-                None => self.sql.is_some() || in_file.is_some() || self.holds_without_block(name, value),
+                // A running server lists whatever is set, but for an extension's that is not loaded.
+                None => in_file.is_some() || self.holds_without_block(name, value),
             };
             if server_holds && file_holds {
                 continue;
@@ -303,6 +324,13 @@ impl Comparison<'_> {
             source => SetBy::Other(source.to_owned()),
         };
         (Some(now.value.clone()), Some(set_by))
+    }
+
+    /// The parameters that a change would bring below `least`.
+    fn lowered(&self, change: &ConfDrift, least: &Floors) -> BTreeSet<String> {
+        let major = self.topology.postgresql.version;
+        let lowered = change.differences.iter().filter(|one| least.is_above(major, &one.name, one.then.as_deref()));
+        lowered.map(|one| one.name.clone()).collect()
     }
 
     /// What somebody else has left waiting for a restart; it comes in force with ours.

@@ -10,7 +10,6 @@ use crate::plan::StandbyFiles;
 use crate::plan::check::Check;
 use crate::plan::check::check;
 use crate::plan::desired;
-use crate::plan::drift;
 use crate::plan::pair;
 use crate::plan::pair::StandbyState;
 use crate::plan::planner::Draft;
@@ -37,15 +36,13 @@ impl<'a> Draft<'a> {
             }
             StandbyState::Stopped => {
                 self.only_if_startable(standby);
-                if !self.is_lowered(standby) {
-                    self.files(standby, Impact::None);
-                }
+                self.files_above(standby, Impact::None, &self.floors_of_stopped(standby).unwrap_or_default());
                 self.mark(standby);
             }
             StandbyState::Runs => {
                 if !self.raised.contains(&standby.name) {
-                    let primary = self.observed.node(&self.topology.primary().name).sql();
-                    if primary.is_some_and(|primary| drift::too_low(self.topology, standby, primary).is_some()) {
+                    let least = self.floors_of_primary(self.observed);
+                    if least.is_some_and(|least| self.is_below(self.observed, standby, &least)) {
                         // The primary has less by now, and that must have arrived here first.
                         self.streaming(standby);
                     }
@@ -70,7 +67,7 @@ impl<'a> Draft<'a> {
         let reason = if is_new { Reason::JustMade } else { Reason::Stopped };
         self.step(standby, Action::Start { role: Role::Standby }, Impact::None, reason);
         self.streaming(standby);
-        if self.is_lowered(standby) {
+        if self.floors_of_stopped(standby).is_some() {
             // It had to come up with what it had, and to replay that its primary has less now.
             self.files(standby, Impact::None);
             self.streaming(standby);
