@@ -611,3 +611,39 @@ fn a_parameter_that_is_restored_keeps_to_the_same_order_of_nodes() {
         }
     }
 }
+
+#[test]
+fn a_restart_that_would_also_put_in_force_what_takes_a_standby_down_is_refused() {
+    for version in VERSIONS {
+        let before = pair(version, "wal_log_hints: off");
+        let after = pair_of(version, "wal_log_hints: off", "wal_log_hints: on", "");
+        let mut world = living(&before);
+        // Somebody gives the primary more of what the standby must have as well, and no restart has come yet.
+        edit_auto_conf(&mut world, "a", "max_connections = 200\n");
+        reload(&before, &mut world, "a");
+        let planned = plan(&after, &world);
+        assert_eq!(planned.steps, vec![]);
+        let reason = planned.blocked[0].refusal.reason();
+        assert_eq!(reason, "a must not have more max_connections than b, which runs with 100");
+    }
+}
+
+#[test]
+fn what_a_killed_restart_has_taken_out_of_the_block_is_still_restored() {
+    for version in VERSIONS {
+        let before = pair(version, "max_connections: 50");
+        let after = pair(version, "");
+        let mut world = living(&before);
+        let step = plan(&after, &world).steps.remove(0);
+        assert_eq!(step.id, "b.configure.restart");
+        // Killed between the file and the restart: the backup is what tells.
+        let cluster = world.node_mut(&name("b")).cluster_mut().expect("made");
+        let new = block::put_last(&cluster.conf.main.text, configure(&step).block.as_ref().expect("a block"));
+        cluster.conf.replaced = Some(std::mem::replace(&mut cluster.conf.main.text, new.expect("one block")));
+        world.node_mut(&name("b")).sql_mut().expect("runs").conf_loaded = false;
+        let planned = plan(&after, &world);
+        assert_eq!(ids(&planned), ["b.configure.restart", "b.streaming", "a.configure.restart", "b.streaming"]);
+        follow(&after, &planned.steps, &mut world);
+        assert_eq!(ids(&plan(&after, &world)), [""; 0]);
+    }
+}

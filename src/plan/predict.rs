@@ -50,7 +50,7 @@ pub fn predict(node: &NodeName, action: &Action, topology: &Topology, observed: 
             }
         }
         Action::Start { .. } => {
-            servers::started(observed.node_mut(node), spec);
+            servers::started(observed.node_mut(node), spec, topology);
             servers::roles_arrive(observed, spec, topology.upstream(spec));
         }
         Action::ReplicationRole(wanted) => objects::role_made(observed, node, wanted),

@@ -7,6 +7,7 @@ use crate::observed::comes_up_as;
 use crate::pg::block;
 use crate::pg::block::Block;
 use crate::pg::conf;
+use crate::pg::conf::Origin;
 use crate::pg::version::StandbyMode;
 use crate::plan::Configure;
 use crate::plan::Digest;
@@ -55,9 +56,16 @@ impl At<'_> {
             has_block && is_reset && drift::file_holds(self.topology, self.node, &configure.settings, &values);
         if !in_file {
             let auto_before = configure.reset.as_ref().map(|reset| &reset.before);
+            let is_shadowed = configure.settings.iter().any(|(name, wanted)| {
+                let entry = values.get(name).filter(|placed| placed.origin == Origin::Auto);
+                let is_ours = configure.reset.as_ref().is_some_and(|reset| reset.names.contains(name));
+                entry.is_some_and(|placed| {
+                    !is_ours && !desired::value_holds(self.topology, self.node, name, wanted, &placed.value)
+                })
+            });
             let changed = if Digest::of(&cluster.conf.main.text) != configure.before {
                 Some("postgresql.conf")
-            } else if auto_before.is_some_and(|before| Digest::of(auto) != *before) {
+            } else if is_shadowed || auto_before.is_some_and(|before| Digest::of(auto) != *before) {
                 Some("postgresql.auto.conf")
             } else {
                 None

@@ -13,6 +13,7 @@ use indexmap::IndexMap;
 use crate::observed::Cluster;
 use crate::observed::Setting;
 use crate::observed::Sql;
+use crate::pg::block;
 use crate::pg::block::Block;
 use crate::pg::block::Found;
 use crate::pg::conf;
@@ -66,13 +67,13 @@ pub fn configuration(
     least: &Floors,
 ) -> Result<Vec<ConfDrift>, Refusal> {
     let read = read(node, cluster)?;
-    let comparison = Comparison { topology, node, cluster, sql, read: &read };
+    let comparison = Comparison::new(topology, node, cluster, sql, &read);
     let wanted = comparison.wanted();
     comparison.refuse_shadowed(&wanted)?;
 
     let all = comparison.change(wanted.clone(), &BTreeSet::new());
     let mut held = comparison.lowered(&all, least);
-    let whole = comparison.change(wanted.clone(), &held);
+    let whole = if held.is_empty() { all } else { comparison.change(wanted.clone(), &held) };
     if comparison.is_done(&whole) {
         return Ok(Vec::new());
     }
@@ -104,7 +105,7 @@ pub fn configuration(
 #[must_use]
 pub fn lowers(topology: &Topology, node: &Node, cluster: &Cluster, sql: Option<&Sql>, least: &Floors) -> bool {
     read(node, cluster).is_ok_and(|read| {
-        let comparison = Comparison { topology, node, cluster, sql, read: &read };
+        let comparison = Comparison::new(topology, node, cluster, sql, &read);
         let all = comparison.change(comparison.wanted(), &BTreeSet::new());
         !comparison.lowered(&all, least).is_empty()
     })
@@ -121,9 +122,22 @@ struct Comparison<'a> {
     cluster: &'a Cluster,
     sql: Option<&'a Sql>,
     read: &'a ConfValues,
+    /// What the block sets that is there.
+    set: BTreeMap<String, String>,
 }
 
-impl Comparison<'_> {
+impl<'a> Comparison<'a> {
+    fn new(
+        topology: &'a Topology,
+        node: &'a Node,
+        cluster: &'a Cluster,
+        sql: Option<&'a Sql>,
+        read: &'a ConfValues,
+    ) -> Self {
+        let set = read.block.as_ref().map(|found| conf::set_by(&found.block)).unwrap_or_default();
+        Self { topology, node, cluster, sql, read, set }
+    }
+
     /// What the topology asks for, and what must stand against what is there.
     fn wanted(&self) -> IndexMap<String, String> {
         let mut wanted = desired::settings(self.topology, self.node);
@@ -135,10 +149,9 @@ impl Comparison<'_> {
             }));
         }
         // A node that came without these defaults needs only what holds.
-        let set = self.set_by_block();
-        let socket_dir = set.get("unix_socket_directories").map(String::as_str);
+        let socket_dir = self.set.get("unix_socket_directories").map(String::as_str);
         let derived = desired::defaults_of_created(self.topology, self.node, socket_dir);
-        wanted.extend(derived.into_iter().filter(|(name, _)| set.contains_key(name)));
+        wanted.extend(derived.into_iter().filter(|(name, _)| self.set.contains_key(name)));
         wanted
     }
 
@@ -150,9 +163,15 @@ impl Comparison<'_> {
         self.read.block.as_ref()
     }
 
-    /// What the block sets that is there.
-    fn set_by_block(&self) -> BTreeMap<String, String> {
-        self.found().map(|found| conf::set_by(&found.block)).unwrap_or_default()
+    /// What the block set that was there before, where the server has not let go of it: pgpair was killed.
+    fn set_by_replaced_block(&self) -> Vec<String> {
+        let (Some(sql), Some(replaced)) = (self.sql, &self.cluster.conf.replaced) else { return Vec::new() };
+        let before = block::find(replaced).ok().flatten().map(|found| conf::set_by(&found.block)).unwrap_or_default();
+        let (topology, node, values) = (self.topology, self.node, &self.read.values);
+        before
+            .into_keys()
+            .filter(|name| !force::is_restored(topology, node, &BTreeSet::from([name.clone()]), values, sql))
+            .collect()
     }
 
     fn running(&self, name: &str) -> Option<&Setting> {
@@ -215,8 +234,10 @@ impl Comparison<'_> {
         let block = self.block(&wanted, held);
         wanted.retain(|name, _| !held.contains(name));
         let kept = block.as_ref().map(conf::set_by).unwrap_or_default();
-        let leaves = |name: &String| !wanted.contains_key(name) && !kept.contains_key(name);
-        let restored: BTreeSet<String> = self.set_by_block().into_keys().filter(leaves).collect();
+        let stays = |name: &String| wanted.contains_key(name) || kept.contains_key(name) || held.contains(name);
+        let gone = self.set_by_replaced_block();
+        let leaving = self.set.keys().cloned().chain(gone);
+        let restored: BTreeSet<String> = leaving.filter(|name| !stays(name)).collect();
         let reset: BTreeSet<String> = wanted
             .iter()
             .filter(|(name, value)| self.shadow(name, value).is_some())
@@ -229,7 +250,7 @@ impl Comparison<'_> {
 
     /// Returns the block as it must be. Equal in effect to the one that is there: that one.
     fn block(&self, wanted: &IndexMap<String, String>, held: &BTreeSet<String>) -> Option<Block> {
-        let found = self.set_by_block();
+        let found = &self.set;
         let is_own = self.found().is_some_and(|found| found.block.node == self.node.name.as_str());
         let mut lines = IndexMap::new();
         for (name, value) in wanted {
@@ -267,7 +288,8 @@ impl Comparison<'_> {
             let is_read = sql.conf_loaded || (change.block.is_none() && self.found().is_none());
             is_read && force::is_in_force(topology, node, settings, sql)
         });
-        in_file && force::file_holds(topology, node, settings, &self.read.values) && in_force
+        let holds = force::file_holds(topology, node, settings, &self.read.values);
+        in_file && holds && in_force && change.restored.is_empty()
     }
 
     /// Lists what changes: wanted values that are not there, and lines of the block that go.

@@ -7,6 +7,8 @@ use std::collections::BTreeMap;
 
 use crate::observed::Cluster;
 use crate::observed::Sql;
+use crate::pg::conf;
+use crate::pg::conf::Origin;
 use crate::pg::guc;
 use crate::pg::version::Major;
 use crate::plan::Configure;
@@ -67,18 +69,16 @@ impl Floors {
     }
 }
 
-/// What a step makes of a parameter; none where it does not concern it.
+/// What a server has of a parameter once it has started with the files that a step leaves: a restart also puts in force
+/// what somebody else has written there.
 fn value_after(configure: &Configure, cluster: &Cluster, name: &str) -> Option<i32> {
-    let major = cluster.major;
-    if let Some(value) = configure.settings.get(name) {
-        return guc::integer(major, name, value);
-    }
-    if !configure.restored.contains(name) {
-        return None;
-    }
     let elsewhere = cluster.conf.read().ok()?.elsewhere;
-    let value = elsewhere.get(name).map(|placed| placed.value.as_str()).or(guc::boot(major, name))?;
-    guc::integer(major, name, value)
+    let is_reset = configure.reset.as_ref().is_some_and(|reset| reset.names.contains(name));
+    let auto = elsewhere.get(name).filter(|placed| placed.origin == Origin::Auto && !is_reset);
+    let in_block = configure.block.as_ref().and_then(|block| conf::set_by(block).remove(name));
+    let value = auto.map(|placed| placed.value.clone()).or(in_block);
+    let value = value.or_else(|| elsewhere.get(name).map(|placed| placed.value.clone()));
+    guc::integer(cluster.major, name, value.as_deref().or(guc::boot(cluster.major, name))?)
 }
 
 /// Returns a parameter that the files of a standby give less of than its primary last ran with: it would not come up.

@@ -42,6 +42,7 @@ pub(super) fn created(seen: &mut NodeObserved, create: &CreatePrimary, node: &No
         conf: ConfFiles {
             main: ConfFile { path: "postgresql.conf".into(), text: create.conf.text(), includes: Vec::new() },
             auto: None,
+            replaced: None,
         },
         hba: create.hba.text(),
         passfile: passfile(&create.passfile),
@@ -70,6 +71,7 @@ pub(super) fn cloned(observed: &mut Observed, node: &Node, clone: &CloneFrom) {
         ..source
     };
     put_conf_block(&mut cluster, Some(&clone.conf));
+    cluster.conf.replaced = None;
     if let Some(auto) = &mut cluster.conf.auto {
         auto.text = desired::auto_conf_of_clone(&auto.text, &clone.conf);
     }
