@@ -2,6 +2,7 @@
 
 use crate::observed::Cluster;
 use crate::observed::Identity;
+use crate::observed::Observed;
 use crate::plan::Action;
 use crate::plan::Configure;
 use crate::plan::Difference;
@@ -15,6 +16,7 @@ use crate::plan::check::check;
 use crate::plan::desired;
 use crate::plan::drift;
 use crate::plan::drift::ConfDrift;
+use crate::plan::drift::Floors;
 use crate::plan::pair;
 use crate::plan::pair::StandbyState;
 use crate::plan::planner::Draft;
@@ -34,6 +36,11 @@ pub(super) fn text_digest(cluster: &Cluster) -> Option<Digest> {
 impl Draft<'_> {
     /// postgresql.conf, pg_hba.conf and passfile. `at_start`: the impact of the start that puts a stopped node's in force.
     pub(super) fn files(&mut self, node: &Node, at_start: Impact) {
+        self.files_above(node, at_start, &Floors::default());
+    }
+
+    /// The same, but for parameters that would go below `least`.
+    pub(super) fn files_above(&mut self, node: &Node, at_start: Impact, least: &Floors) {
         if self.is_stuck(node) {
             return;
         }
@@ -44,7 +51,7 @@ impl Draft<'_> {
         let at_this_point = synchronous.into_iter().chain(kept).collect();
         let seen = self.world.node(&node.name);
         let Some(cluster) = seen.cluster() else { return };
-        match drift::configuration(self.topology, node, cluster, seen.sql(), at_this_point) {
+        match drift::configuration(self.topology, node, cluster, seen.sql(), least, at_this_point) {
             Err(refusal) => return self.block(node, refusal),
             Ok(changes) => {
                 for change in changes {
@@ -131,35 +138,49 @@ impl Draft<'_> {
     }
 
     /// Configures running standbys before the primary: restarts begin there, and a standby must have some parameters at
-    /// least as high as its primary at all times. One that is to have less waits until the primary has less.
+    /// least as high as its primary at all times. What is to be less waits until the primary has less.
     pub(super) fn raise_standbys(&mut self) {
         let Some(identity) = self.identity() else { return };
         for standby in self.top_down().into_iter().rev() {
             let state = pair::classify_standby(self.topology, &self.world, standby, &identity);
             let runs = state == StandbyState::Runs && self.replaced_for(standby, &state).is_none();
-            let primary = self.world.node(&self.topology.primary().name).sql();
-            if runs && primary.is_some_and(|primary| drift::too_low(self.topology, standby, primary).is_none()) {
-                let upstream = self.topology.upstream(standby).name.clone();
-                let streams = check(&standby.name, &Action::Streaming { upstream }, self.topology, &self.world);
-                let upstream = self.topology.upstream(standby);
-                if upstream.role == Role::Standby && self.world.node(&upstream.name).sql().is_some() {
-                    // One that turns to it finds its slot there, which keeps WAL from then on.
-                    self.slots(upstream);
-                }
-                self.files(standby, Impact::None);
-                // One that follows an address which the primary has yet to take is looked at in the end.
-                if streams == Check::Satisfied {
-                    self.streaming(standby);
-                }
+            let Some(least) = self.floors_of_primary(&self.world).filter(|_| runs) else { continue };
+            let upstream = self.topology.upstream(standby).name.clone();
+            let streams = check(&standby.name, &Action::Streaming { upstream }, self.topology, &self.world);
+            let upstream = self.topology.upstream(standby);
+            if upstream.role == Role::Standby && self.world.node(&upstream.name).sql().is_some() {
+                // One that turns to it finds its slot there, which keeps WAL from then on.
+                self.slots(upstream);
+            }
+            let is_lowered = self.is_below(&self.world, standby, &least);
+            self.files_above(standby, Impact::None, &least);
+            // One that follows an address which the primary has yet to take is looked at in the end.
+            if streams == Check::Satisfied {
+                self.streaming(standby);
+            }
+            if !is_lowered {
                 self.raised.insert(standby.name.clone());
             }
         }
     }
 
-    /// Whether a standby that was stopped is to have less of a parameter than it has replayed of its primary.
-    pub(super) fn is_lowered(&self, standby: &Node) -> bool {
+    /// What the running primary has of the parameters that a standby must have as well.
+    pub(super) fn floors_of_primary(&self, world: &Observed) -> Option<Floors> {
+        let sql = world.node(&self.topology.primary().name).sql()?;
+        Some(Floors::of_server(self.topology.postgresql.version, sql))
+    }
+
+    /// Whether a standby is to have less of a parameter than `least`.
+    pub(super) fn is_below(&self, world: &Observed, standby: &Node, least: &Floors) -> bool {
+        let seen = world.node(&standby.name);
+        seen.cluster().is_some_and(|cluster| drift::lowers(self.topology, standby, cluster, seen.sql(), least))
+    }
+
+    /// What a standby that was stopped must not have less of, if the topology wants it to: what it has replayed of its
+    /// primary.
+    pub(super) fn floors_of_stopped(&self, standby: &Node) -> Option<Floors> {
         let seen = self.observed.node(&standby.name);
-        let stopped = seen.cluster().filter(|_| seen.server.is_absent());
-        stopped.is_some_and(|cluster| drift::not_replayed(self.topology, standby, cluster).is_some())
+        let least = Floors::replayed(seen.cluster().filter(|_| seen.server.is_absent())?);
+        self.is_below(self.observed, standby, &least).then_some(least)
     }
 }

@@ -11,7 +11,6 @@ use crate::plan::Refusal;
 use crate::plan::Replaced;
 use crate::plan::StandbyFiles;
 use crate::plan::desired;
-use crate::plan::drift;
 use crate::plan::kept;
 use crate::plan::pair;
 use crate::plan::pair::StandbyState;
@@ -76,12 +75,10 @@ impl<'a> Draft<'a> {
             StandbyState::Stopped => {
                 self.mode(standby);
                 self.only_if_startable(standby);
-                let is_lowered = self.is_lowered(standby);
-                if !is_lowered {
-                    self.files(standby, Impact::None);
-                }
+                let least = self.floors_of_stopped(standby);
+                self.files_above(standby, Impact::None, &least.clone().unwrap_or_default());
                 self.mark(standby);
-                if is_lowered {
+                if least.is_some() {
                     return Files::Later;
                 }
             }
@@ -98,10 +95,11 @@ impl<'a> Draft<'a> {
         if self.raised.contains(&standby.name) {
             return Files::Done;
         }
-        let primary = self.observed.node(&self.topology.primary().name).sql();
-        if primary.is_some_and(|primary| drift::too_low(self.topology, standby, primary).is_some()) {
+        let least = self.floors_of_primary(self.observed);
+        if let Some(least) = least.filter(|least| self.is_below(self.observed, standby, least)) {
             // The primary has less by now, and that must have arrived here first.
             if self.world.node(&standby.name).server.is_absent() {
+                self.files_above(standby, Impact::None, &least);
                 return Files::Later;
             }
             self.streaming(standby);
