@@ -133,6 +133,8 @@ pub struct Dialect {
     pub initdb_writes_password_encryption: bool,
     /// Minors before those of February 2025 count walsenders in a role's CONNECTION LIMIT (10 to 17; 18 never did).
     pub old_minors_limit_walsenders: bool,
+    /// Walsenders take connections out of `max_connections` (10, 11; later they have their own).
+    pub senders_are_connections: bool,
     /// The data directory may be readable by its group (11 and later: mode 0750).
     pub group_access: bool,
     /// The unit of `wal_segment_size` in pg_settings, in bytes (10: blocks of 8 kB; later: bytes).
@@ -156,6 +158,7 @@ impl Dialect {
             rewind_by_grants: n >= 11,
             initdb_writes_password_encryption: n <= 13,
             old_minors_limit_walsenders: n <= 17,
+            senders_are_connections: n <= 11,
             group_access: n >= 11,
             wal_segment_size_unit: if n >= 11 { 1 } else { 8192 },
             checksums_by_default: n >= 18,

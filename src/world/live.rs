@@ -35,11 +35,15 @@ use crate::world::user::Seat;
 use crate::world::user::SeatError;
 
 mod auto;
+mod backup;
 mod clone;
 mod config;
 mod create;
+mod fallback;
 mod objects;
+mod restart;
 mod server;
+mod trial;
 
 /// What [`Live::new`] needs beside the topology.
 #[derive(Clone, Debug)]
