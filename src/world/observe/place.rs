@@ -50,8 +50,8 @@ const DEEPEST: usize = 10;
 /// How often pg_control is read before its checksum is believed to be wrong: the server may be writing it.
 const CONTROL_READS: usize = 5;
 
-/// The postgresql.conf that was replaced, until a server was seen to run on the new one. Its first line is the digest of
-/// the latter.
+/// The postgresql.conf that was replaced, until a server was seen to run on the new one. Its first line has the digests
+/// of those that took its place.
 const CONF_BACKUP: &str = "postgresql.conf.pgpair.bak";
 
 /// What the directory itself does not say.
@@ -100,8 +100,9 @@ pub fn look(expected: &Expected) -> Found {
 
 /// Returns what a backup keeps, unless the file that replaced it was replaced itself.
 fn replaced_by<'a>(backup: &'a str, successor: &str) -> Option<&'a str> {
-    let (digest, text) = backup.split_once('\n')?;
-    (digest == Digest::of(successor).0).then_some(text)
+    let (successors, text) = backup.split_once('\n')?;
+    let successor = Digest::of(successor).0;
+    successors.split(' ').any(|digest| digest == successor).then_some(text)
 }
 
 /// Returns the path of a configuration file of the node.
