@@ -61,7 +61,12 @@ impl At<'_> {
                 let sql = self.sql()?;
                 self.keeps_the_floors()?;
                 let is_read = sql.conf_loaded || configure.block.is_none();
-                Ok(in_file && is_read && drift::is_in_force(self.topology, self.node, &configure.settings, sql))
+                let done = in_file && is_read && drift::is_in_force(self.topology, self.node, &configure.settings, sql);
+                let moves = self.seen.server.known().is_some_and(|server| server.port != Some(self.node.port));
+                if !done && moves && configure.effect == Effect::Restart {
+                    self.port_is_free()?;
+                }
+                Ok(done)
             }
         }
     }

@@ -15,6 +15,7 @@ use crate::plan::predict::files::setting;
 use crate::plan::predict::files::take_floors;
 use crate::topology::Node;
 use crate::topology::Role;
+use crate::topology::Topology;
 
 /// A restart ends the streams of a server, in both directions.
 pub(super) fn cut_streams(observed: &mut Observed, node: &Node) {
@@ -35,6 +36,14 @@ pub(super) fn cut_streams(observed: &mut Observed, node: &Node) {
         if is_own || reads_from_it {
             sql.receiver = None;
         }
+    }
+}
+
+/// A server takes another port: what it held is free for a node on the same machine.
+pub(super) fn leaves_port(observed: &mut Observed, topology: &Topology, node: &Node, port: u16) {
+    let waits = |other: &&Node| other.name != node.name && other.host == node.host && other.port == port;
+    for other in topology.nodes.values().filter(waits) {
+        observed.node_mut(&other.name).port_taken = Reading::Absent;
     }
 }
 
