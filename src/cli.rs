@@ -81,6 +81,7 @@ Allowances: restart (a standby restarts), outage (a primary restarts, or one wit
 Examples:
   pgpair status topologies/orders.yaml
   pgpair status orders.yaml --max-lag 16777216 && echo healthy
+  pgpair status orders.yaml --watch=5s
   pgpair status orders.yaml --format json | jq '.findings[].message'")]
     Status(status::Arguments),
 }

@@ -101,6 +101,8 @@ impl Observed {
                 sql.replayed = None;
                 for sender in &mut sql.senders {
                     (sender.sent, sender.flushed, sender.replayed) = (None, None, None);
+                    // It follows from who streams, and from the names in force.
+                    sender.sync_state.clear();
                 }
             }
         }
@@ -356,7 +358,8 @@ pub struct Sql {
     pub lsn: Lsn,
     pub replayed: Option<Lsn>,
     pub replay_paused: bool,
-    /// The parameters that the topology, the files or pgpair itself are concerned with.
+    /// The parameters that the topology or pgpair itself are concerned with, and every other that a file or the command
+    /// line sets, or that waits for a restart.
     pub settings: BTreeMap<String, Setting>,
     /// The server has read pg_hba.conf since it was last changed.
     pub hba_loaded: bool,

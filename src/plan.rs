@@ -4,6 +4,7 @@
 //! after the step), `report` shows it and `apply` carries it out. Nothing here looks at the world.
 
 use std::collections::BTreeMap;
+use std::collections::BTreeSet;
 use std::fmt;
 
 use serde::Serialize;
@@ -16,13 +17,18 @@ use crate::topology::Role;
 pub mod allow;
 pub mod check;
 pub mod desired;
+pub mod difference;
 pub mod drift;
 pub mod pair;
 pub mod planner;
 pub mod predict;
 pub mod redact;
 pub mod refusal;
+pub mod synchronous;
 
+pub use difference::Cause;
+pub use difference::Difference;
+pub use difference::SetBy;
 pub use refusal::Refusal;
 
 /// The steps from the observed state to the desired one, and what stands in the way.
@@ -32,6 +38,8 @@ pub struct Plan {
     pub steps: Vec<Step>,
     /// What can't be done, and why. A refusal that is not about one node alone halts the plan.
     pub blocked: Vec<Blocked>,
+    /// The steps, by their numbers from 1, between which commits wait for no standby though the topology asks for it.
+    pub asynchronous: Option<Asynchronous>,
     /// SHA-256 of the topology that was planned for.
     pub topology_digest: String,
     /// SHA-256 of the facts that the plan rests on, measures left out.
@@ -69,6 +77,15 @@ impl Plan {
     }
 }
 
+/// A span of steps in which commits are not synchronous.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub struct Asynchronous {
+    /// The step that ends the waiting, from 1.
+    pub from: usize,
+    /// The step from which commits wait again; absent: not in this plan.
+    pub to: Option<usize>,
+}
+
 /// Something that will not be done.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Blocked {
@@ -87,6 +104,8 @@ pub struct Step {
     pub impact: Impact,
     pub reason: Reason,
     pub diff: Vec<FileDiff>,
+    /// The step that this one only makes way for: without it there is no use for this one either.
+    pub only_for: Option<String>,
 }
 
 /// A file before and after, secrets hidden.
@@ -161,15 +180,8 @@ pub enum Reason {
     FeedsNobody,
     /// The replaced data directory was kept until the new standby streamed.
     Replaced,
-}
-
-/// A parameter whose value is not the desired one.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct Difference {
-    pub name: String,
-    /// Absent where nothing is known of it.
-    pub now: Option<String>,
-    pub then: Option<String>,
+    /// A synchronous standby will be away for a while, and commits must not wait for it.
+    StandbyLeaves(NodeName),
 }
 
 /// What a step does, named by the goal it reaches. Closed plain data: rendered and executed elsewhere.
@@ -183,7 +195,8 @@ pub enum Action {
     Clone(CloneFrom),
     /// Goal: the files of a stopped node make it a standby of its upstream.
     StandbyFiles(StandbyFiles),
-    /// Goal: postgresql.conf has this block, and a running server has these values in force.
+    /// Goal: postgresql.conf has this block, nothing in postgresql.auto.conf wins over it, and a running server has
+    /// these values in force.
     Configure(Configure),
     /// Goal: pg_hba.conf has this block, and a running server has read it.
     Hba { block: Block, before: Digest },
@@ -274,10 +287,23 @@ pub struct StandbyFiles {
 pub struct Configure {
     /// Absent: the file has no block of ours, and needs none.
     pub block: Option<Block>,
-    pub before: Digest,
+    /// The file that was planned for; absent: a step of the same plan makes it, and has its block in it.
+    pub before: Option<Digest>,
+    /// Absent: nothing in postgresql.auto.conf is in the way.
+    pub reset: Option<Reset>,
     pub effect: Effect,
     /// The values that are in force afterwards.
     pub settings: BTreeMap<String, String>,
+    /// What leaves the block: afterwards what the rest of the files says is in force, or the default.
+    pub restored: BTreeSet<String>,
+}
+
+/// Entries of postgresql.auto.conf that would win over the block. They go once the block is there.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Reset {
+    pub names: BTreeSet<String>,
+    /// Of postgresql.auto.conf.
+    pub before: Digest,
 }
 
 /// How a change of configuration takes effect.

@@ -15,13 +15,17 @@ use crate::observed::Reading;
 use crate::observed::Receiver;
 use crate::observed::Sender;
 use crate::observed::Slot;
+use crate::observed::Sql;
 use crate::pg::control::ControlState;
 use crate::pg::lsn::Lsn;
 use crate::pg::lsn::Timeline;
+use crate::plan::Asynchronous;
 use crate::plan::Blocked;
+use crate::plan::Difference;
 use crate::plan::FileDiff;
 use crate::plan::Impact;
 use crate::plan::Plan;
+use crate::plan::Reason;
 use crate::plan::Status;
 use crate::plan::Step;
 use crate::plan::allow;
@@ -35,6 +39,7 @@ pub mod json;
 pub(crate) mod samples;
 pub mod status;
 pub mod text;
+pub mod tree;
 pub mod words;
 
 /// A plan with all that is shown of it.
@@ -45,6 +50,8 @@ pub struct PlanReport {
     pub summary: Summary,
     pub nodes: Vec<NodeReport>,
     pub steps: Vec<StepReport>,
+    /// The steps, by number, between which commits wait for no standby though the topology asks for it.
+    pub asynchronous: Option<Asynchronous>,
     pub blocked: Vec<BlockedReport>,
     pub topology_digest: String,
     pub observation_digest: String,
@@ -79,6 +86,9 @@ pub struct StepReport {
     pub title: String,
     pub impact: Impact,
     pub reason: String,
+    /// The parameters that the step changes.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub differences: Vec<Difference>,
     /// What must hold when the step runs, or it is not done.
     pub guards: Vec<String>,
     pub diff: Vec<DiffReport>,
@@ -111,6 +121,7 @@ impl PlanReport {
             summary: Summary::of(plan),
             nodes: nodes(topology, observed),
             steps: plan.steps.iter().map(StepReport::of).collect(),
+            asynchronous: plan.asynchronous,
             blocked: plan.blocked.iter().map(BlockedReport::of).collect(),
             topology_digest: plan.topology_digest.clone(),
             observation_digest: plan.observation_digest.clone(),
@@ -160,6 +171,25 @@ impl StepReport {
             title: words::title(step),
             impact: step.impact,
             reason: words::reason(&step.reason),
+            differences: match &step.reason {
+                Reason::Differs(differences) => differences.clone(),
+                Reason::NothingYet
+                | Reason::NoData
+                | Reason::Unfinished(_)
+                | Reason::OtherCluster(_)
+                | Reason::Stopped
+                | Reason::JustMade
+                | Reason::NoStandbyFiles
+                | Reason::NotInForce
+                | Reason::RulesMissing
+                | Reason::Missing
+                | Reason::KnownAfterStart
+                | Reason::ForRoleChange
+                | Reason::Verification
+                | Reason::FeedsNobody
+                | Reason::Replaced
+                | Reason::StandbyLeaves(_) => Vec::new(),
+            },
             guards: words::guards(&step.action),
             diff: step.diff.iter().map(DiffReport::of).collect(),
         }
@@ -191,6 +221,8 @@ pub struct NodeReport {
     pub node: NodeName,
     /// The role in the topology.
     pub role: Role,
+    /// The node that it is to stream from; absent on the primary.
+    pub upstream: Option<NodeName>,
     /// The role that the server said it has; absent while it does not answer.
     pub seen_role: Option<Role>,
     pub host: String,
@@ -213,6 +245,8 @@ pub struct NodeReport {
     pub receiver: Option<Receiver>,
     pub senders: Vec<Sender>,
     pub slots: BTreeMap<String, Slot>,
+    /// Parameters whose new value the server has read, and takes at its next start.
+    pub pending_restart: Vec<String>,
     /// As its upstream has it: `sync`, `async`, `potential`, `quorum`.
     pub sync_state: Option<String>,
 }
@@ -248,13 +282,15 @@ impl NodeReport {
         let sql = seen.sql();
         let cluster = seen.cluster();
         let replayed = sql.and_then(|sql| if sql.in_recovery { sql.replayed.or(Some(sql.lsn)) } else { None });
-        let upstream = (node.role == Role::Standby).then(|| observed.node(&topology.upstream(node).name));
+        let upstream = (node.role == Role::Standby).then(|| topology.upstream(node).name.clone());
         let sender = upstream
-            .and_then(NodeObserved::sql)
+            .as_ref()
+            .and_then(|upstream| observed.node(upstream).sql())
             .and_then(|sql| sql.senders.iter().find(|sender| sender.application_name == node.name.as_str()));
         Self {
             node: node.name.clone(),
             role: node.role,
+            upstream,
             seen_role: sql.map(|sql| if sql.in_recovery { Role::Standby } else { Role::Primary }),
             host: node.host.clone(),
             port: seen.server.known().and_then(|server| server.port).unwrap_or(node.port),
@@ -272,9 +308,15 @@ impl NodeReport {
             receiver: sql.and_then(|sql| sql.receiver.clone()),
             senders: sql.map(|sql| sql.senders.clone()).unwrap_or_default(),
             slots: cluster.map(|cluster| cluster.slots.clone()).unwrap_or_default(),
+            pending_restart: sql.map(pending_restart).unwrap_or_default(),
             sync_state: sender.map(|sender| sender.sync_state.clone()),
         }
     }
+}
+
+fn pending_restart(sql: &Sql) -> Vec<String> {
+    let pending = sql.settings.iter().filter(|(_, setting)| setting.pending_restart);
+    pending.map(|(name, _)| name.clone()).collect()
 }
 
 /// Returns how far the node that is to be the primary has written, if it is one.

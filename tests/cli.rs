@@ -1,6 +1,8 @@
 //! The binary from outside: exit codes, what goes to which stream, and what is told of mistakes. Starts no server.
 
 use std::fs;
+use std::io::BufRead as _;
+use std::io::BufReader;
 use std::io::Write as _;
 use std::path::Path;
 use std::process::Command;
@@ -142,4 +144,19 @@ fn nothing_but_text_is_written_where_there_is_no_terminal() {
         let (_, stdout, stderr) = run(folder.path(), arguments);
         assert!(!format!("{stdout}{stderr}").contains('\u{1b}'), "{arguments:?}");
     }
+}
+
+#[test]
+fn a_watched_status_is_one_json_value_a_line_until_it_is_interrupted() {
+    let folder = folder();
+    let arguments = ["status", "orders.yaml", "--watch=10ms", "--format", "json"];
+    let mut child = pgpair(folder.path(), &arguments).stdout(Stdio::piped()).spawn().expect("the binary runs");
+    let mut lines = BufReader::new(child.stdout.take().expect("piped")).lines();
+    for _ in 0..2 {
+        let line = lines.next().expect("another look").expect("readable");
+        assert_eq!(json(&line)["nodes"][0]["state"], "no_data");
+    }
+    let pid = rustix::process::Pid::from_child(&child);
+    rustix::process::kill_process(pid, rustix::process::Signal::INT).expect("it runs");
+    assert_eq!(child.wait().expect("it ends").code(), Some(130));
 }

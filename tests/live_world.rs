@@ -173,6 +173,7 @@ impl Pair {
             impact: Impact::None,
             reason: Reason::Missing,
             diff: Vec::new(),
+            only_for: None,
         };
         let seen = Mutex::new(Vec::new());
         let result = self.live.perform(&step, &|progress| seen.lock().expect("unpoisoned").push(progress)).await;
@@ -316,8 +317,15 @@ async fn a_running_server_takes_a_new_configuration_or_keeps_the_old_one() {
     let configure = |lines: &[&str], before: &str, effect| {
         let mut block = pair.conf("a");
         block.lines.extend(lines.iter().map(|line| (*line).to_owned()));
-        let before = Digest::of(before);
-        Action::Configure(Configure { block: Some(block), before, effect, settings: Default::default() })
+        let before = Some(Digest::of(before));
+        Action::Configure(Configure {
+            block: Some(block),
+            before,
+            reset: None,
+            effect,
+            settings: Default::default(),
+            restored: Default::default(),
+        })
     };
     let text = pair.read("a", "postgresql.conf");
     pair.done("a", configure(&["work_mem = '5MB'"], &text, Effect::Reload)).await;
@@ -340,9 +348,11 @@ async fn a_running_server_takes_a_new_configuration_or_keeps_the_old_one() {
     let text = pair.read("a", "postgresql.conf");
     let without = Action::Configure(Configure {
         block: None,
-        before: Digest::of(&text),
+        before: Some(Digest::of(&text)),
+        reset: None,
         effect: Effect::AtStart,
         settings: Default::default(),
+        restored: Default::default(),
     });
     pair.done("a", without).await;
     assert!(!pair.read("a", "postgresql.conf").contains("pgpair"));
@@ -601,6 +611,7 @@ async fn nothing_is_done_to_a_node_that_is_not_locked() {
         impact: Impact::None,
         reason: Reason::Replaced,
         diff: Vec::new(),
+        only_for: None,
     };
     let refused = unlocked.perform(&step, &|_| {}).await.expect_err("no lock");
     assert!(refused.message.contains("is not locked"), "{refused}");

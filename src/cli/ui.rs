@@ -101,6 +101,17 @@ impl Ui {
         matches!(self.to, To::Streams(_)) && io::stderr().is_terminal()
     }
 
+    /// Empties the terminal that the text goes to, so that a new look takes the place of the one before. Returns
+    /// whether it is one.
+    pub(super) fn clear_screen(&self) -> Result<bool, Error> {
+        let is_terminal = matches!(self.to, To::Streams(_)) && io::stdout().is_terminal();
+        if is_terminal && self.format == Format::Text {
+            // No colour, so it is sent whatever NO_COLOR says.
+            write_result("\x1b[H\x1b[2J\x1b[3J", ColorChoice::AlwaysAnsi)?;
+        }
+        Ok(is_terminal)
+    }
+
     /// Whether a question can be put and answered.
     pub(super) fn can_ask(&self) -> bool {
         self.is_watched() && io::stdin().is_terminal()

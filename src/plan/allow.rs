@@ -84,10 +84,14 @@ pub fn select<'a>(
     if plan.is_halted() {
         return selection;
     }
+    let missing = |step: &Step| needed(step).filter(|allowance| !allowed.contains(allowance));
     for step in &plan.steps {
-        let missing = needed(step).filter(|allowance| !allowed.contains(allowance));
-        let why = if let Some(allowance) = missing {
+        let in_vain =
+            plan.steps.iter().any(|other| step.only_for.as_ref() == Some(&other.id) && missing(other).is_some());
+        let why = if let Some(allowance) = missing(step) {
             Some(format!("needs --allow {allowance}"))
+        } else if in_vain {
+            Some("the step that it makes way for is left out".to_owned())
         } else {
             match check(&step.node, &step.action, topology, &world) {
                 Check::Blocked(refusal) => Some(refusal.reason()),

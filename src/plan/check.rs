@@ -15,6 +15,7 @@ use crate::observed::Reading;
 use crate::observed::Sql;
 use crate::plan::Action;
 use crate::plan::Refusal;
+use crate::plan::synchronous;
 use crate::topology::Node;
 use crate::topology::NodeName;
 use crate::topology::Topology;
@@ -55,6 +56,13 @@ pub fn check(node: &NodeName, action: &Action, topology: &Topology, observed: &O
     };
     match result {
         Ok(true) => Check::Satisfied,
+        // Last of all: what is refused for another reason needs no way made for it.
+        Ok(false)
+            if synchronous::ends_stream(at.node, action) && synchronous::would_hang(topology, observed, at.node) =>
+        {
+            let primary = topology.primary().name.clone();
+            Check::Blocked(Refusal::CommitsWouldHang { primary, standby: node.clone() })
+        }
         Ok(false) => Check::Ready,
         Err(refusal) => Check::Blocked(refusal),
     }

@@ -19,6 +19,7 @@ use crate::pg::hba::NewRule;
 use crate::pg::version::StandbyMode;
 use crate::plan::PassfileEntry;
 use crate::plan::WantedRole;
+use crate::plan::synchronous;
 use crate::topology::InitdbOption;
 use crate::topology::Node;
 use crate::topology::ReplicationAuth;
@@ -161,7 +162,13 @@ pub fn conninfo_holds(topology: &Topology, standby: &Node, text: &str) -> bool {
         host == Some(&upstream.host)
             && port == upstream.port.to_string()
             && conninfo.get("user") == Some(&topology.replication.user)
+            && (!synchronous::is_candidate(topology, standby) || is_named(&conninfo, standby))
     })
+}
+
+/// Whether the primary knows the standby by its node name, as commits that wait for it need.
+fn is_named(conninfo: &Conninfo, standby: &Node) -> bool {
+    conninfo.get("application_name").is_some_and(|name| name.eq_ignore_ascii_case(standby.name.as_str()))
 }
 
 /// Whether two values of a parameter are as good as each other on `node`.

@@ -14,6 +14,7 @@ use crate::plan::Action;
 use crate::plan::Blocked;
 use crate::plan::CreatePrimary;
 use crate::plan::Digest;
+use crate::plan::Effect;
 use crate::plan::Impact;
 use crate::plan::Plan;
 use crate::plan::Reason;
@@ -36,6 +37,7 @@ mod configuration;
 mod diff;
 mod objects;
 mod standby;
+mod synchronous;
 
 /// Returns the steps that turn `observed` into what `topology` asks for.
 #[must_use]
@@ -47,12 +49,14 @@ pub fn plan(topology: &Topology, observed: &Observed) -> Plan {
         raised: BTreeSet::new(),
         world: observed.clone(),
         steps: Vec::new(),
+        ids: BTreeMap::new(),
         blocked: Vec::new(),
         stuck: BTreeSet::new(),
     };
     draft.whole_cluster();
     Plan {
         cluster: topology.cluster.clone(),
+        asynchronous: synchronous::asynchronous(&draft.steps),
         steps: draft.steps,
         blocked: draft.blocked,
         topology_digest: digest(topology),
@@ -76,6 +80,8 @@ struct Draft<'a> {
     /// What the steps so far will have left.
     world: Observed,
     steps: Vec<Step>,
+    /// How often each kind of step is among them.
+    ids: BTreeMap<String, usize>,
     blocked: Vec<Blocked>,
     /// Nodes that no further step is made for.
     stuck: BTreeSet<NodeName>,
@@ -105,6 +111,8 @@ impl<'a> Draft<'a> {
         for standby in self.top_down() {
             self.standby(standby);
         }
+        // As many stream by now as will.
+        self.files(primary, Impact::None);
         let own: BTreeSet<String> = self.topology.nodes.values().map(Node::slot_name).collect();
         for node in self.topology.nodes.values() {
             self.idle_slots(&own, node);
@@ -161,16 +169,29 @@ impl<'a> Draft<'a> {
         if self.is_stuck(node) {
             return;
         }
-        match check(&node.name, &action, self.topology, &self.world) {
+        let mut verdict = check(&node.name, &action, self.topology, &self.world);
+        if let Check::Blocked(Refusal::CommitsWouldHang { .. }) = verdict {
+            self.make_way(node, &step_id(&node.name, &action));
+            verdict = check(&node.name, &action, self.topology, &self.world);
+        }
+        match verdict {
             Check::Satisfied => {}
             Check::Blocked(refusal) => self.block(node, refusal),
             Check::Ready => {
+                let id = self.fresh_id(&node.name, &action);
                 let diff = diff::diff_of(self.topology, self.world.node(&node.name), &action);
                 predict(&node.name, &action, self.topology, &mut self.world);
-                let id = step_id(&node.name, &action);
-                self.steps.push(Step { id, node: node.name.clone(), action, impact, reason, diff });
+                self.steps.push(Step { id, node: node.name.clone(), action, impact, reason, diff, only_for: None });
             }
         }
+    }
+
+    /// A kind of step may come twice for a node: its files are changed before the standbys start, and after.
+    fn fresh_id(&mut self, node: &NodeName, action: &Action) -> String {
+        let id = step_id(node, action);
+        let count = self.ids.entry(id.clone()).or_insert(0);
+        *count += 1;
+        if *count == 1 { id } else { format!("{id}.{count}") }
     }
 
     fn create(&mut self, primary: &Node) {
@@ -241,12 +262,14 @@ fn not_supported(topology: &Topology) -> Option<String> {
             return Some(format!("`{key}` of node {}", node.name));
         }
     }
-    topology.replication.synchronous.is_some().then(|| "`replication.synchronous`".to_owned())
+    None
 }
 
 fn step_id(node: &NodeName, action: &Action) -> String {
     match action {
         Action::Slot { name, .. } | Action::DropSlot { name } => format!("{node}.{}.{name}", action.name()),
+        // A reload and a restart of one node may stand in one plan.
+        Action::Configure(configure) if configure.effect == Effect::Restart => format!("{node}.configure.restart"),
         Action::CreatePrimary(_)
         | Action::Clone(_)
         | Action::StandbyFiles(_)

@@ -59,6 +59,8 @@ pub enum Refusal {
     NotAStandbyOf { node: NodeName, found: String },
     /// The upstream no longer has the WAL that the standby needs.
     BeyondWal { node: NodeName, upstream: NodeName, slot: String },
+    /// Commits wait for a standby that the step would take away.
+    CommitsWouldHang { primary: NodeName, standby: NodeName },
     /// What the step depends on is not there (any more).
     NotReady { why: String },
     /// A file was edited since the plan was made.
@@ -93,6 +95,7 @@ impl Refusal {
             Self::FormerPrimary { .. } => "former_primary",
             Self::NotAStandbyOf { .. } => "not_a_standby_of",
             Self::BeyondWal { .. } => "beyond_wal",
+            Self::CommitsWouldHang { .. } => "commits_would_hang",
             Self::NotReady { .. } => "not_ready",
             Self::FileChanged { .. } => "file_changed",
         }
@@ -155,6 +158,9 @@ impl Refusal {
             Self::BeyondWal { node, upstream, slot } => {
                 format!("{node} needs WAL that {upstream} no longer has: its slot {slot} is lost")
             }
+            Self::CommitsWouldHang { primary, standby } => {
+                format!("commits on {primary} wait for {standby}, and would hang while it is away")
+            }
             Self::NotReady { why } => why.clone(),
             Self::FileChanged { node, file } => format!("{file} of {node} was edited since the plan was made"),
         }
@@ -201,6 +207,7 @@ impl Refusal {
             Self::BeyondWal { node, .. } => {
                 format!("stop {node} and move its data directory away by hand, and apply again; it is then cloned")
             }
+            Self::CommitsWouldHang { .. } => "see that other synchronous standbys stream, and plan again".into(),
             Self::NotReady { .. } => "plan again".into(),
             Self::FileChanged { .. } => "plan again, to see what it says now".into(),
         }

@@ -117,6 +117,12 @@ pub fn status(report: &StatusReport) -> String {
     document(report)
 }
 
+/// Renders one look of many, in one line.
+#[must_use]
+pub fn status_line(report: &StatusReport) -> String {
+    format!("{}\n", versioned(report))
+}
+
 /// Renders what became of an apply.
 #[must_use]
 pub fn apply(report: &ApplyReport) -> String {
@@ -145,11 +151,15 @@ pub fn errors(errors: &[ErrorReport]) -> String {
     document(&Errors { status: "error", errors })
 }
 
-/// The body, with the version of its format.
+/// The body, with the version of its format, for people to read as well.
 fn document(body: &impl Serialize) -> String {
+    format!("{:#}\n", versioned(body))
+}
+
+fn versioned(body: &impl Serialize) -> Value {
     let mut value = serde_json::to_value(body).expect("plain data with text keys has a JSON form");
     if let Value::Object(fields) = &mut value {
         fields.insert("format_version".into(), FORMAT_VERSION.into());
     }
-    format!("{value:#}\n")
+    value
 }

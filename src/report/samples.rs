@@ -104,7 +104,7 @@ pub(crate) fn healthy(topology: &Topology) -> Observed {
 }
 
 pub(crate) fn step(id: &str, node: &str, action: Action, impact: Impact, reason: Reason) -> Step {
-    Step { id: id.into(), node: name(node), action, impact, reason, diff: Vec::new() }
+    Step { id: id.into(), node: name(node), action, impact, reason, diff: Vec::new(), only_for: None }
 }
 
 pub(crate) fn plan_of(steps: Vec<Step>) -> Plan {
@@ -112,6 +112,7 @@ pub(crate) fn plan_of(steps: Vec<Step>) -> Plan {
         cluster: "orders".into(),
         steps,
         blocked: Vec::new(),
+        asynchronous: None,
         topology_digest: "t".into(),
         observation_digest: "o".into(),
     }

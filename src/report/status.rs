@@ -38,7 +38,7 @@ pub enum Health {
     Unhealthy,
 }
 
-/// Something that is wrong.
+/// Something that is wrong, or that one should know.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Finding {
     pub node: NodeName,
@@ -62,6 +62,7 @@ impl StatusReport {
             if judge_state(report, &mut find) {
                 judge_role(report, &mut find);
                 judge_slots(report, &mut find);
+                judge_settings(report, &mut find);
                 if let (Role::Standby, Some(Role::Standby)) = (report.role, report.seen_role) {
                     judge_standby(topology, &nodes, report, max_lag, &mut find);
                 }
@@ -92,6 +93,14 @@ fn judge_role(report: &NodeReport, find: &mut impl FnMut(&'static str, Health, S
     let NodeReport { node, role, seen_role, .. } = report;
     if let Some(seen) = seen_role.filter(|seen| seen != role) {
         find("wrong_role", Health::Unhealthy, format!("{node} runs as {seen}, the topology says {role}"));
+    }
+}
+
+/// Nothing is wrong with a value that waits, but whoever restarts the server should know.
+fn judge_settings(report: &NodeReport, find: &mut impl FnMut(&'static str, Health, String)) {
+    if !report.pending_restart.is_empty() {
+        let names = report.pending_restart.join(", ");
+        find("pending_restart", Health::Healthy, format!("{}: {names}: in force only after a restart", report.node));
     }
 }
 

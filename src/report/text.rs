@@ -22,6 +22,7 @@ use crate::report::json::ValidFile;
 use crate::report::status::Finding;
 use crate::report::status::Health;
 use crate::report::status::StatusReport;
+use crate::report::tree;
 use crate::report::words;
 use crate::report::words::Symbol;
 use crate::report::words::count;
@@ -58,6 +59,11 @@ pub fn plan(report: &PlanReport, file: &str) -> String {
     if !report.steps.is_empty() {
         lines.push(String::new());
         steps(&report.steps, &mut lines);
+    }
+    if let Some(span) = report.asynchronous {
+        let until = span.to.map_or_else(|| "on, until enough standbys stream".to_owned(), |to| format!("to {to}"));
+        lines.push(String::new());
+        lines.push(paint(YELLOW, &format!("Commits are asynchronous from step {} {until}.", span.from)));
     }
     if !report.blocked.is_empty() {
         lines.push(String::new());
@@ -194,7 +200,7 @@ pub fn status(report: &StatusReport) -> String {
     let head =
         ["NODE", "ROLE", "SEEN", "STATE", "CONTROL", "TLI", "LSN", "LAG", "RECEIVER", "SENDERS", "SYNC", "SLOTS"];
     let mut rows = vec![head.map(str::to_owned)];
-    rows.extend(report.nodes.iter().map(row));
+    rows.extend(tree::drawn(&report.nodes).into_iter().map(|(node, name)| row(node, name)));
     let width = |column: usize| rows.iter().map(|row| row[column].chars().count()).max().unwrap_or(0);
     let widths: Vec<usize> = (0..head.len()).map(width).collect();
     let mut lines = vec![format!("{}: {}", paint(BOLD, &report.cluster), health(report.health))];
@@ -224,7 +230,7 @@ fn finding(finding: &Finding) -> String {
     format!("{} {}", paint(style, &visible(&finding.message)), paint(DIM, &format!("[{}]", finding.code)))
 }
 
-fn row(node: &NodeReport) -> [String; 12] {
+fn row(node: &NodeReport, name: String) -> [String; 12] {
     fn or_dash<T: ToString>(value: Option<T>) -> String {
         value.map_or_else(|| "-".to_owned(), |value| visible(&value.to_string()))
     }
@@ -235,7 +241,7 @@ fn row(node: &NodeReport) -> [String; 12] {
     let slots =
         node.slots.iter().map(|(name, slot)| format!("{name}:{}", if slot.active { "active" } else { "inactive" }));
     [
-        node.node.to_string(),
+        name,
         node.role.to_string(),
         or_dash(node.seen_role),
         node.state.words().to_owned(),
@@ -307,6 +313,7 @@ pub fn valid(files: &[ValidFile]) -> String {
 #[cfg(test)]
 mod tests {
     use std::collections::BTreeMap;
+    use std::collections::BTreeSet;
 
     use super::*;
     use crate::observed::Identity;
@@ -315,6 +322,7 @@ mod tests {
     use crate::plan;
     use crate::plan::Action;
     use crate::plan::Blocked;
+    use crate::plan::Cause;
     use crate::plan::CloneFrom;
     use crate::plan::Configure;
     use crate::plan::Difference;
@@ -325,6 +333,7 @@ mod tests {
     use crate::plan::Reason;
     use crate::plan::Refusal;
     use crate::plan::Replaced;
+    use crate::plan::SetBy;
     use crate::plan::Step;
     use crate::report::json;
     use crate::report::samples::healthy;
@@ -345,13 +354,17 @@ mod tests {
     fn configured(node: &str, impact: Impact) -> Step {
         let action = Action::Configure(Configure {
             block: None,
-            before: Digest::of(""),
+            before: Some(Digest::of("")),
+            reset: None,
             effect: Effect::Restart,
             settings: BTreeMap::new(),
+            restored: BTreeSet::new(),
         });
         let before: String = (1..=70).map(|line| format!("# line {line}\n")).collect();
         let (old, new) = ("max_wal_senders = 3", "max_wal_senders = 10");
-        let difference = Difference { name: "max_wal_senders".into(), now: Some("3".into()), then: Some("10".into()) };
+        let set_by = Some(SetBy::Line { file: "postgresql.conf".into(), line: 63 });
+        let (name, then) = ("max_wal_senders".into(), Some("10".into()));
+        let difference = Difference { name, now: Some("3".into()), set_by, then, cause: Cause::Wanted };
         Step {
             diff: vec![FileDiff {
                 file: "postgresql.conf".into(),

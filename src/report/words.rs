@@ -1,10 +1,12 @@
 //! What each step, reason and node is called, in one place for every rendering.
 
 use crate::plan::Action;
+use crate::plan::Cause;
 use crate::plan::Difference;
 use crate::plan::Effect;
 use crate::plan::Reason;
 use crate::plan::Replaced;
+use crate::plan::SetBy;
 use crate::plan::Step;
 use crate::report::NodeReport;
 use crate::report::NodeState;
@@ -75,6 +77,8 @@ pub fn title(step: &Step) -> String {
             Effect::AtStart | Effect::Reload => "reload".into(),
             Effect::Restart => "restart".into(),
         },
+        Action::Configure(_) if matches!(step.reason, Reason::StandbyLeaves(_)) => "no synchronous standby".into(),
+        Action::Configure(configure) if configure.reset.is_some() => "postgresql.conf and postgresql.auto.conf".into(),
         Action::Configure(_) => "postgresql.conf".into(),
         Action::Hba { .. } if step.reason == Reason::NotInForce => "reload, for pg_hba.conf".into(),
         Action::Hba { .. } => "pg_hba.conf".into(),
@@ -126,18 +130,28 @@ pub fn reason(reason: &Reason) -> String {
         Reason::ForRoleChange => "a role change will need it".into(),
         Reason::Verification => "to see that it works".into(),
         Reason::FeedsNobody => "it feeds nobody and would hold back WAL".into(),
+        Reason::StandbyLeaves(standby) => format!("commits must not wait for {standby} while it is away"),
         Reason::Replaced => "it was kept until the new standby streamed".into(),
     }
 }
 
 fn difference(difference: &Difference) -> String {
-    let text = |value: &Option<String>| match value.as_deref() {
-        None => "(not known)".to_owned(),
-        Some("") => "''".to_owned(),
-        Some(value) => value.to_owned(),
+    let Difference { name, now, set_by, then, cause } = difference;
+    let text = |value: &str| if value.is_empty() { "''".to_owned() } else { value.to_owned() };
+    let placed = |value: Option<&String>, set_by: Option<&SetBy>| match (value, set_by) {
+        (None, Some(SetBy::Default)) => "(default)".to_owned(),
+        (None, _) => "(not known)".to_owned(),
+        (Some(value), None) => text(value),
+        (Some(value), Some(set_by)) => format!("{} ({set_by})", text(value)),
     };
-    let then = difference.then.as_ref().map_or_else(|| "(default)".to_owned(), |_| text(&difference.then));
-    format!("{}: {} -> {then}", difference.name, text(&difference.now))
+    let now = placed(now.as_ref(), set_by.as_ref());
+    match cause {
+        Cause::Wanted => format!("{name}: {now} -> {}", placed(then.as_ref(), None)),
+        Cause::Restored(by) => format!("{name}: {now} -> {}", placed(then.as_ref(), Some(by))),
+        Cause::Waiting(by) => {
+            format!("and, waiting for a restart already, {name}: {now} -> {}", placed(then.as_ref(), Some(by)))
+        }
+    }
 }
 
 /// Returns what is looked at once more right before the step.
@@ -205,6 +219,9 @@ fn running(node: &NodeReport) -> String {
     }
     if let Some(lag) = node.lag_bytes {
         parts.push(format!("{lag} bytes behind"));
+    }
+    if !node.pending_restart.is_empty() {
+        parts.push(format!("waiting for a restart: {}", node.pending_restart.join(", ")));
     }
     parts.join(", ")
 }

@@ -34,6 +34,7 @@ use crate::world::secrets::Secrets;
 use crate::world::user::Seat;
 use crate::world::user::SeatError;
 
+mod auto;
 mod clone;
 mod config;
 mod create;

@@ -17,6 +17,7 @@ use crate::observed::Program;
 use crate::observed::Reading;
 use crate::observed::comes_up_as;
 use crate::pg::block;
+use crate::pg::conf;
 use crate::pg::version::Major;
 use crate::plan::Action;
 use crate::plan::Effect;
@@ -266,6 +267,11 @@ fn half(node: &NodeName, action: &Action, which: usize, truth: &mut Observed) {
                 let put =
                     configure.block.as_ref().map_or_else(|| block::remove(text), |block| block::put_last(text, block));
                 cluster.conf.main.text = put.unwrap_or_else(|_| text.clone());
+                if let Some((auto, reset)) =
+                    cluster.conf.auto.as_mut().zip(configure.reset.as_ref()).filter(|_| which == 1)
+                {
+                    auto.text = conf::without(&auto.text, |name| reset.names.contains(name));
+                }
             }
             if let Some(sql) = seen.sql_mut() {
                 sql.conf_loaded = false;

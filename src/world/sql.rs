@@ -217,7 +217,8 @@ impl Session {
         answer.map(Some).map_err(|error| SqlError::plain(format!("the server's answer can't be read: {error}")))
     }
 
-    /// Asks what the server says of itself. `names`: the parameters to ask for, in lower case.
+    /// Asks what the server says of itself. `names`: the parameters to ask for, in lower case; those that a file, the
+    /// command line, a role or a database sets are told unasked, and those that wait for a restart.
     ///
     /// # Errors
     ///
@@ -297,7 +298,8 @@ select jsonb_build_object(
     'slots', (select coalesce(jsonb_agg(to_jsonb(r)), '[]') from pg_replication_slots r),
     'settings', (select coalesce(jsonb_object_agg(lower(name), to_jsonb(s)), '{}')
         from (select name, setting, context, source, boot_val, pending_restart from pg_settings
-            where lower(name) = any ($1)) s)
+            where lower(name) = any ($1) or pending_restart or source in
+                ('configuration file', 'command line', 'database', 'user', 'database user')) s)
 )::text
 from (select pg_is_in_recovery() as in_recovery offset 0) now";
 

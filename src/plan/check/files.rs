@@ -6,6 +6,7 @@ use crate::observed::Reading;
 use crate::observed::comes_up_as;
 use crate::pg::block;
 use crate::pg::block::Block;
+use crate::pg::conf;
 use crate::pg::version::StandbyMode;
 use crate::plan::Configure;
 use crate::plan::Digest;
@@ -15,6 +16,8 @@ use crate::plan::check::At;
 use crate::plan::check::Verdict;
 use crate::plan::desired;
 use crate::plan::drift;
+use crate::plan::synchronous;
+use crate::topology::Node;
 use crate::topology::Role;
 
 impl At<'_> {
@@ -46,33 +49,60 @@ impl At<'_> {
             None => block::find(&cluster.conf.main.text) == Ok(None),
         };
         let values = cluster.conf.read().map_err(|problem| Refusal::BadConf { node: self.name(), problem })?.values;
-        let in_file = has_block && drift::file_holds(self.topology, self.node, &configure.settings, &values);
-        if !in_file && Digest::of(&cluster.conf.main.text) != configure.before {
-            return Err(Refusal::FileChanged { node: self.name(), file: "postgresql.conf".into() });
-        }
-        match configure.effect {
-            Effect::AtStart => {
-                if !in_file {
-                    self.stopped()?;
-                }
-                Ok(in_file)
-            }
-            Effect::Reload | Effect::Restart => {
-                let sql = self.sql()?;
-                self.keeps_the_floors()?;
-                let is_read = sql.conf_loaded || configure.block.is_none();
-                let done = in_file && is_read && drift::is_in_force(self.topology, self.node, &configure.settings, sql);
-                let moves = self.seen.server.known().is_some_and(|server| server.port != Some(self.node.port));
-                if !done && moves && configure.effect == Effect::Restart {
-                    self.port_is_free()?;
-                }
-                Ok(done)
+        let auto = cluster.conf.auto.as_ref().map_or("", |auto| auto.text.as_str());
+        let is_reset =
+            configure.reset.as_ref().is_none_or(|reset| conf::without(auto, |name| reset.names.contains(name)) == auto);
+        let in_file =
+            has_block && is_reset && drift::file_holds(self.topology, self.node, &configure.settings, &values);
+        if !in_file {
+            let auto_before = configure.reset.as_ref().map(|reset| &reset.before);
+            let changed = if !is_as_planned(self.node, &cluster.conf.main.text, configure.before.as_ref()) {
+                Some("postgresql.conf")
+            } else if auto_before.is_some_and(|before| Digest::of(auto) != *before) {
+                Some("postgresql.auto.conf")
+            } else {
+                None
+            };
+            if let Some(file) = changed {
+                return Err(Refusal::FileChanged { node: self.name(), file: file.into() });
             }
         }
+        if configure.effect == Effect::AtStart {
+            if !in_file {
+                self.stopped()?;
+            }
+            return Ok(in_file);
+        }
+        let sql = self.sql()?;
+        if configure.effect == Effect::Restart {
+            self.keeps_the_floors()?;
+        }
+        self.enough_confirm(configure)?;
+        let in_force = drift::is_in_force(self.topology, self.node, &configure.settings, sql)
+            && drift::is_restored(self.topology, self.node, &configure.restored, &values, sql);
+        let done = in_file && sql.conf_loaded && in_force;
+        let moves = self.seen.server.known().is_some_and(|server| server.port != Some(self.node.port));
+        if !done && moves && configure.effect == Effect::Restart {
+            self.port_is_free()?;
+        }
+        Ok(done)
+    }
+
+    /// Commits are told to wait for standbys once enough of them stream.
+    fn enough_confirm(&self, configure: &Configure) -> Result<(), Refusal> {
+        let wanted = configure.settings.get(synchronous::NAMES).filter(|names| !names.is_empty());
+        let now = synchronous::in_force(self.topology, self.observed);
+        let is_set = |wanted: &String| {
+            now.is_some_and(|now| desired::value_holds(self.topology, self.node, synchronous::NAMES, wanted, now))
+        };
+        if wanted.is_none_or(is_set) || synchronous::enough_stream(self.topology, self.observed, None) {
+            return Ok(());
+        }
+        Err(self.not_ready("has too few synchronous standbys that stream: commits would hang"))
     }
 
     /// No standby gets less of a parameter than the running primary has, and the primary no more than a running standby.
-    pub(super) fn keeps_the_floors(&self) -> Result<(), Refusal> {
+    fn keeps_the_floors(&self) -> Result<(), Refusal> {
         let primary = self.topology.primary();
         let Some(running) = self.observed.node(&primary.name).sql().filter(|sql| !sql.in_recovery) else {
             return Ok(());
@@ -123,6 +153,15 @@ impl At<'_> {
             }
         }
     }
+}
+
+/// Whether postgresql.conf is the one that was planned for: this text, or one that pgpair has just made.
+fn is_as_planned(node: &Node, text: &str, before: Option<&Digest>) -> bool {
+    let is_made = || {
+        let found = block::find(text).ok().flatten();
+        found.is_some_and(|found| found.intact && found.block.node == node.name.as_str())
+    };
+    before.map_or_else(is_made, |before| Digest::of(text) == *before)
 }
 
 /// Whether a file has exactly this block, unedited.

@@ -1,5 +1,7 @@
 //! Configuration of a node: its files, and the order in which nodes take parameters that both must agree on.
 
+use crate::observed::Cluster;
+use crate::observed::Identity;
 use crate::plan::Action;
 use crate::plan::Configure;
 use crate::plan::Difference;
@@ -7,16 +9,26 @@ use crate::plan::Digest;
 use crate::plan::Effect;
 use crate::plan::Impact;
 use crate::plan::Reason;
+use crate::plan::Reset;
 use crate::plan::check::Check;
 use crate::plan::check::check;
 use crate::plan::desired;
 use crate::plan::drift;
+use crate::plan::drift::ConfDrift;
 use crate::plan::pair;
 use crate::plan::pair::StandbyState;
 use crate::plan::planner::Draft;
 use crate::plan::redact;
 use crate::topology::Node;
 use crate::topology::Role;
+
+/// Returns the digest of postgresql.conf, where it can be known before the steps of this plan are done.
+pub(super) fn text_digest(cluster: &Cluster) -> Option<Digest> {
+    match cluster.identity {
+        Identity::Known(_) => Some(Digest::of(&cluster.conf.main.text)),
+        Identity::CreatedOn(_) => None,
+    }
+}
 
 impl Draft<'_> {
     /// postgresql.conf, pg_hba.conf and passfile. `at_start`: the impact of the start that puts a stopped node's in force.
@@ -27,24 +39,12 @@ impl Draft<'_> {
         let seen = self.world.node(&node.name);
         let Some(cluster) = seen.cluster() else { return };
         let is_running = seen.server.known().is_some();
-        match drift::configuration(self.topology, node, cluster, seen.sql()) {
+        match drift::configuration(self.topology, node, cluster, seen.sql(), self.synchronous_names(node)) {
             Err(refusal) => return self.block(node, refusal),
-            Ok(None) => {}
-            Ok(Some(conf)) => {
-                let impact = match (conf.effect, node.role) {
-                    (Effect::AtStart, _) => at_start,
-                    (Effect::Reload, _) => Impact::Reload,
-                    (Effect::Restart, Role::Primary) => Impact::Outage,
-                    (Effect::Restart, Role::Standby) => Impact::Restart,
-                };
-                let before = Digest::of(&cluster.conf.main.text);
-                let reason = if conf.differences.is_empty() {
-                    Reason::NotInForce
-                } else {
-                    Reason::Differs(self.shown(conf.differences))
-                };
-                let configure = Configure { block: conf.block, before, effect: conf.effect, settings: conf.settings };
-                self.step(node, Action::Configure(configure), impact, reason);
+            Ok(changes) => {
+                for change in changes {
+                    self.configure(node, change, at_start);
+                }
             }
         }
         let Some(cluster) = self.world.node(&node.name).cluster() else { return };
@@ -67,12 +67,39 @@ impl Draft<'_> {
         self.passfile(node);
     }
 
+    fn configure(&mut self, node: &Node, change: ConfDrift, at_start: Impact) {
+        let Some(cluster) = self.world.node(&node.name).cluster() else { return };
+        let impact = match (change.effect, node.role) {
+            (Effect::AtStart, _) => at_start,
+            (Effect::Reload, _) => Impact::Reload,
+            (Effect::Restart, Role::Primary) => Impact::Outage,
+            (Effect::Restart, Role::Standby) => Impact::Restart,
+        };
+        let reason = if change.differences.is_empty() {
+            Reason::NotInForce
+        } else {
+            Reason::Differs(self.shown(change.differences))
+        };
+        let auto = cluster.conf.auto.as_ref().map_or("", |auto| auto.text.as_str());
+        let reset = Reset { names: change.reset, before: Digest::of(auto) };
+        let configure = Configure {
+            block: change.block,
+            before: text_digest(cluster),
+            reset: (!reset.names.is_empty()).then_some(reset),
+            effect: change.effect,
+            settings: change.settings,
+            restored: change.restored,
+        };
+        self.step(node, Action::Configure(configure), impact, reason);
+    }
+
     /// Differences with their secrets hidden.
-    pub(super) fn shown(&self, differences: Vec<Difference>) -> Vec<Difference> {
+    fn shown(&self, differences: Vec<Difference>) -> Vec<Difference> {
         let hide = |name: &str, value: Option<String>| value.map(|value| redact::setting(name, &value, self.topology));
-        let shown = differences.into_iter().map(|Difference { name, now, then }| {
-            let (now, then) = (hide(&name, now), hide(&name, then));
-            Difference { name, now, then }
+        let shown = differences.into_iter().map(|difference| Difference {
+            now: hide(&difference.name, difference.now),
+            then: hide(&difference.name, difference.then),
+            ..difference
         });
         shown.collect()
     }

@@ -2,6 +2,7 @@
 
 use crate::observed::NodeObserved;
 use crate::pg::block;
+use crate::pg::conf;
 use crate::pg::passfile;
 use crate::pg::secret::HIDDEN;
 use crate::pg::secret::Secret;
@@ -14,7 +15,7 @@ use crate::topology::Topology;
 
 /// Returns the files that an action writes, before and after.
 pub(super) fn diff_of(topology: &Topology, seen: &NodeObserved, action: &Action) -> Vec<FileDiff> {
-    let conf = |before: &str, after: &str| FileDiff {
+    let main_conf = |before: &str, after: &str| FileDiff {
         file: "postgresql.conf".into(),
         before: redact::conf_text(before, topology),
         after: redact::conf_text(after, topology),
@@ -41,11 +42,11 @@ pub(super) fn diff_of(topology: &Topology, seen: &NodeObserved, action: &Action)
     let cluster = seen.cluster();
     match action {
         Action::CreatePrimary(create) => {
-            let files = [conf("", &create.conf.text()), hba("", &create.hba.text())];
+            let files = [main_conf("", &create.conf.text()), hba("", &create.hba.text())];
             files.into_iter().chain(passfile_lines(&create.passfile)).collect()
         }
         Action::Clone(clone) => {
-            let mut files = vec![conf("", &clone.conf.text()), hba("", &clone.hba.text())];
+            let mut files = vec![main_conf("", &clone.conf.text()), hba("", &clone.hba.text())];
             files.extend(passfile_lines(&clone.passfile));
             files.push(standby_files(None, clone.recovery_conf.as_ref()));
             files
@@ -60,7 +61,14 @@ pub(super) fn diff_of(topology: &Topology, seen: &NodeObserved, action: &Action)
                 Some(block) => block::put_last(before, block),
                 None => block::remove(before),
             };
-            after.ok().filter(|after| after != before).map(|after| conf(before, &after)).into_iter().collect()
+            let main = after.ok().filter(|after| after != before).map(|after| main_conf(before, &after));
+            let auto = cluster.and_then(|cluster| cluster.conf.auto.as_ref()).zip(configure.reset.as_ref());
+            let auto = auto.map(|(auto, reset)| FileDiff {
+                file: "postgresql.auto.conf".into(),
+                before: redact::conf_text(&auto.text, topology),
+                after: redact::conf_text(&conf::without(&auto.text, |name| reset.names.contains(name)), topology),
+            });
+            main.into_iter().chain(auto).collect()
         }
         Action::Hba { block, .. } => {
             let before = cluster.map_or("", |cluster| cluster.hba.as_str());

@@ -1,5 +1,6 @@
 //! One standby: cloned, completed, configured, started, seen streaming; by what its place holds.
 
+use crate::pg::conf::Placed;
 use crate::plan::Action;
 use crate::plan::CloneFrom;
 use crate::plan::Impact;
@@ -15,6 +16,7 @@ use crate::plan::pair;
 use crate::plan::pair::StandbyState;
 use crate::plan::planner::Draft;
 use crate::plan::planner::socket_dir;
+use crate::plan::synchronous::NAMES;
 use crate::topology::Node;
 use crate::topology::Role;
 
@@ -126,6 +128,10 @@ impl<'a> Draft<'a> {
         let mut settings = desired::settings(self.topology, standby);
         settings.extend(desired::defaults_of_created(self.topology, standby, socket_dir(seen)));
         let inherited = self.world.node(&source.name).cluster().and_then(|cluster| cluster.conf.read().ok());
+        let waits = |placed: &Placed| !placed.value.is_empty();
+        if inherited.as_ref().and_then(|read| read.elsewhere.get(NAMES)).is_some_and(waits) {
+            settings.insert(NAMES.to_owned(), String::new());
+        }
         settings.extend(desired::endless_recovery(self.topology, |name| {
             let placed = inherited.as_ref().and_then(|read| read.values.get(name));
             placed.map(|placed| placed.value.clone()).into_iter().collect()

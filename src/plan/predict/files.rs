@@ -6,6 +6,7 @@ use crate::observed::NodeObserved;
 use crate::observed::Setting;
 use crate::pg::block;
 use crate::pg::block::Block;
+use crate::pg::conf;
 use crate::pg::guc;
 use crate::pg::guc::Context;
 use crate::pg::version::Major;
@@ -35,20 +36,31 @@ pub(super) fn put_conf_block(cluster: &mut Cluster, block: Option<&Block>) {
 pub(super) fn configured(seen: &mut NodeObserved, configure: &Configure, major: Major) {
     let Some(cluster) = seen.cluster_mut() else { return };
     put_conf_block(cluster, configure.block.as_ref());
+    if let Some((auto, reset)) = cluster.conf.auto.as_mut().zip(configure.reset.as_ref()) {
+        auto.text = conf::without(&auto.text, |name| reset.names.contains(name));
+    }
     let values = file_values(cluster);
     let is_primary = seen.accepts_writes();
-    if let Some(cluster) = seen.cluster_mut().filter(|_| is_primary && configure.effect == Effect::Restart) {
+    let restarts = configure.effect == Effect::Restart;
+    if let Some(cluster) = seen.cluster_mut().filter(|_| is_primary && restarts) {
         take_floors(cluster, &values);
     }
     let Some(server) = seen.server.known_mut() else { return };
-    if configure.effect == Effect::Restart {
+    if restarts {
         server.port = values.get("port").and_then(|port| port.parse().ok()).or(server.port);
     }
-    if let Some(sql) = server.sql.known_mut() {
-        sql.conf_loaded = true;
-        for (name, value) in &configure.settings {
-            sql.settings.insert(name.clone(), setting(value, name, major));
-        }
+    let Some(sql) = server.sql.known_mut() else { return };
+    sql.conf_loaded = true;
+    for (name, value) in &configure.settings {
+        sql.settings.insert(name.clone(), setting(value, name, major));
+    }
+    let waiting = sql.settings.iter().filter(|(_, setting)| restarts && setting.pending_restart);
+    let read: Vec<String> = waiting.map(|(name, _)| name).chain(&configure.restored).cloned().collect();
+    for name in read {
+        match values.get(&name) {
+            Some(value) => sql.settings.insert(name.clone(), setting(value, &name, major)),
+            None => sql.settings.remove(&name),
+        };
     }
 }
 

@@ -150,8 +150,14 @@ pub(super) fn synchronous(
     let named = |node: &&DraftNode| {
         draft.standbys.is_empty() || draft.standbys.iter().any(|name| name.value == node.name.value)
     };
-    let is_standby = |node: &&DraftNode| node.role.as_ref().is_none_or(|role| role.value == Role::Standby);
-    let count = nodes.iter().filter(named).filter(is_standby).filter(|node| !is_delayed(node, parameters)).count();
+    let is_standby = |node: &DraftNode| node.role.as_ref().is_none_or(|role| role.value == Role::Standby);
+    // A standby further down confirms nothing: the primary knows its own walsenders alone.
+    let is_direct = |node: &&DraftNode| {
+        let upstream =
+            node.upstream.as_ref().and_then(|upstream| nodes.iter().find(|n| n.name.value == upstream.value));
+        is_standby(node) && upstream.is_none_or(|upstream| !is_standby(upstream))
+    };
+    let count = nodes.iter().filter(named).filter(is_direct).filter(|node| !is_delayed(node, parameters)).count();
     if num == 0 {
         report
             .error("wrong_value", span, "`num` must be 1 or more")
@@ -160,7 +166,7 @@ pub(super) fn synchronous(
         let verb = if count == 1 { "is 1 standby" } else { &format!("are {count} standbys") };
         report
             .error("too_few_standbys", span, format!("commits are to wait for {num}, and there {verb} to wait for"))
-            .help("every commit would hang: lower `num`, or add standbys (the current primary and delayed nodes do not count)");
+            .help("every commit would hang: lower `num`, or add standbys (the current primary, delayed nodes and those that follow a standby do not count)");
     }
     Synchronous {
         method: draft.method.map_or(SyncMethod::First, |method| method.value),

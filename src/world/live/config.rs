@@ -34,7 +34,7 @@ impl Site<'_> {
         progress: &(dyn Fn(Progress) + Sync),
     ) -> Result<(), Failure> {
         let mut replaced = None;
-        let text = self.text_before(CONF, &configure.before).await?;
+        let text = self.text_before(CONF, configure.before.as_ref()).await?;
         let new = match &configure.block {
             Some(block) => block::put_last(&text, block),
             None => block::remove(&text),
@@ -44,6 +44,9 @@ impl Site<'_> {
             self.try_out(&new).await?;
             self.write(CONF, new).await?;
             replaced = Some(text);
+        }
+        if let Some(reset) = &configure.reset {
+            self.reset_auto(reset).await?;
         }
         match configure.effect {
             Effect::AtStart => Ok(()),
@@ -70,16 +73,16 @@ impl Site<'_> {
         Failure { message: failure.message + &how_it_went, ..failure }
     }
 
-    async fn write(&self, name: &str, text: String) -> Result<(), Failure> {
+    pub(super) async fn write(&self, name: &str, text: String) -> Result<(), Failure> {
         let path = self.file(name);
         self.on_files(move || files::replace(path, text.as_bytes(), None)).await
     }
 
     /// Returns the text of a file that is still the one which the plan was made for.
-    async fn text_before(&self, name: &str, before: &Digest) -> Result<String, Failure> {
+    pub(super) async fn text_before(&self, name: &str, before: Option<&Digest>) -> Result<String, Failure> {
         let path = self.file(name);
         let text = self.on_files(move || files::read_text(path)).await?.unwrap_or_default();
-        if Digest::of(&text) == *before {
+        if before.is_none_or(|before| Digest::of(&text) == *before) {
             return Ok(text);
         }
         let failure = self.failure(format!("`{name}` was edited since the plan was made"));
@@ -114,7 +117,7 @@ impl Site<'_> {
     }
 
     pub(super) async fn hba(&self, block: &Block, before: &Digest) -> Result<(), Failure> {
-        let text = self.text_before(HBA, before).await?;
+        let text = self.text_before(HBA, Some(before)).await?;
         let text = self.put_back_unchecked_rules().await?.unwrap_or(text);
         let new = block::put_before_rules(&text, block).map_err(|error| self.failure(format!("`{HBA}`, {error}")))?;
         let session = match self.life().await? {

@@ -1,0 +1,354 @@
+//! postgresql.conf and postgresql.auto.conf against the topology: the block as it must be, what must not win over
+//! it, and what that changes.
+//!
+//! Where some of it takes a restart and some does not, there are two changes: first the block with all that a reload
+//! puts in force, then the whole. Whoever allows no restart gets the first, and no value waits in a file for the
+//! next accident.
+
+use std::collections::BTreeMap;
+use std::collections::BTreeSet;
+
+use indexmap::IndexMap;
+
+use crate::observed::Cluster;
+use crate::observed::Setting;
+use crate::observed::Sql;
+use crate::pg::block::Block;
+use crate::pg::block::Found;
+use crate::pg::conf;
+use crate::pg::conf::ConfValues;
+use crate::pg::conf::Origin;
+use crate::pg::conf::Placed;
+use crate::pg::guc;
+use crate::pg::guc::Context;
+use crate::plan::Cause;
+use crate::plan::Difference;
+use crate::plan::Effect;
+use crate::plan::Refusal;
+use crate::plan::SetBy;
+use crate::plan::desired;
+use crate::plan::drift::force;
+use crate::plan::synchronous;
+use crate::topology::Node;
+use crate::topology::Role;
+use crate::topology::Topology;
+
+/// One change of a node's configuration.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ConfDrift {
+    /// The block as it must be; absent where none is needed.
+    pub block: Option<Block>,
+    /// Entries of postgresql.auto.conf that would win over it.
+    pub reset: BTreeSet<String>,
+    /// Every value that is in force afterwards.
+    pub settings: BTreeMap<String, String>,
+    /// What leaves the block.
+    pub restored: BTreeSet<String>,
+    pub effect: Effect,
+    /// What is different now. Empty: the file is right, and not in force.
+    pub differences: Vec<Difference>,
+}
+
+/// Settings of a standby that may stay in the block of a primary, where they have no effect.
+const RECOVERY_SETTINGS: [&str; 2] = ["primary_conninfo", "primary_slot_name"];
+
+/// Compares the configuration files, and the running server where there is one, with the topology; returns the
+/// changes to make, in order.
+///
+/// `synchronous`: the names of the standbys that a primary is to wait for now; absent: those that it has.
+///
+/// # Errors
+///
+/// A refusal where the files can't be read, or a value is set where the block can't win over it.
+pub fn configuration(
+    topology: &Topology,
+    node: &Node,
+    cluster: &Cluster,
+    sql: Option<&Sql>,
+    synchronous: Option<String>,
+) -> Result<Vec<ConfDrift>, Refusal> {
+    let bad = |problem: String| Refusal::BadConf { node: node.name.clone(), problem };
+    let read = cluster.conf.read().map_err(bad)?;
+    let comparison = Comparison { topology, node, cluster, sql, read: &read };
+    let mut wanted = comparison.wanted();
+    wanted.extend(synchronous.map(|names| (synchronous::NAMES.to_owned(), names)));
+    comparison.refuse_shadowed(&wanted)?;
+
+    let whole = comparison.change(wanted.clone(), &BTreeSet::new());
+    if comparison.is_done(&whole) {
+        return Ok(Vec::new());
+    }
+    let (late, soon): (Vec<_>, Vec<_>) =
+        whole.differences.iter().partition(|difference| comparison.needs_restart(difference));
+    let is_own = read.block.as_ref().is_none_or(|found| found.block.node == node.name.as_str());
+    if sql.is_none() {
+        return Ok(vec![ConfDrift { effect: Effect::AtStart, ..whole }]);
+    }
+    if late.is_empty() {
+        return Ok(vec![ConfDrift { effect: Effect::Reload, ..whole }]);
+    }
+    let mut changes = Vec::new();
+    let mut differences: Vec<Difference> = whole.differences.clone();
+    // A copied block is replaced whole: nothing in it is known to be what this server runs with.
+    if !soon.is_empty() && is_own {
+        let held: BTreeSet<&str> = late.iter().map(|difference| difference.name.as_str()).collect();
+        let first = comparison.change(wanted, &held);
+        changes.push(ConfDrift { effect: Effect::Reload, ..first });
+        differences = late.into_iter().cloned().collect();
+    }
+    differences.extend(comparison.waiting(&whole));
+    changes.push(ConfDrift { effect: Effect::Restart, differences, ..whole });
+    Ok(changes)
+}
+
+struct Comparison<'a> {
+    topology: &'a Topology,
+    node: &'a Node,
+    cluster: &'a Cluster,
+    sql: Option<&'a Sql>,
+    read: &'a ConfValues,
+}
+
+impl Comparison<'_> {
+    /// What the topology asks for, and what must stand against what is there.
+    fn wanted(&self) -> IndexMap<String, String> {
+        let mut wanted = desired::settings(self.topology, self.node);
+        if self.node.role == Role::Standby {
+            wanted.extend(desired::endless_recovery(self.topology, |name| {
+                let running = self.running(name).map(|setting| setting.value.clone());
+                let in_files = self.read.elsewhere.get(name).map(|placed| placed.value.clone());
+                running.into_iter().chain(in_files).collect()
+            }));
+        }
+        // A node that came without these defaults needs only what holds.
+        let set = self.set_by_block();
+        let socket_dir = set.get("unix_socket_directories").map(String::as_str);
+        let derived = desired::defaults_of_created(self.topology, self.node, socket_dir);
+        wanted.extend(derived.into_iter().filter(|(name, _)| set.contains_key(name)));
+        wanted
+    }
+
+    fn holds(&self, name: &str, wanted: &str, found: &str) -> bool {
+        desired::value_holds(self.topology, self.node, name, wanted, found)
+    }
+
+    fn found(&self) -> Option<&Found> {
+        self.read.block.as_ref()
+    }
+
+    /// What the block sets that is there.
+    fn set_by_block(&self) -> BTreeMap<String, String> {
+        self.found().map(|found| conf::set_by(&found.block)).unwrap_or_default()
+    }
+
+    fn running(&self, name: &str) -> Option<&Setting> {
+        self.sql?.settings.get(name)
+    }
+
+    fn setting_holds(&self, name: &str, wanted: &str, now: &Setting) -> bool {
+        force::setting_holds(self.topology, self.node, name, wanted, now)
+    }
+
+    /// The entry of postgresql.auto.conf that wins over whatever the block says.
+    fn shadow(&self, name: &str, wanted: &str) -> Option<&Placed> {
+        let entry = self.read.elsewhere.get(name).filter(|placed| placed.origin == Origin::Auto);
+        entry.filter(|placed| !self.holds(name, wanted, &placed.value))
+    }
+
+    /// The command line wins over every file, and what postgresql.auto.conf includes can't be reset.
+    fn refuse_shadowed(&self, wanted: &IndexMap<String, String>) -> Result<(), Refusal> {
+        let auto = self.cluster.conf.auto.as_ref().map(|auto| &auto.path);
+        for (name, value) in wanted {
+            let shadowed = |by: String, remedy: String| Refusal::Shadowed {
+                node: self.node.name.clone(),
+                name: name.clone(),
+                by,
+                remedy,
+            };
+            if let Some(placed) = self.shadow(name, value).filter(|placed| Some(&placed.file) != auto) {
+                let remedy =
+                    format!("take the line out, or the include of {} out of postgresql.auto.conf", placed.file);
+                return Err(shadowed(SetBy::from(placed).to_string(), remedy));
+            }
+            let setting = self.running(name).filter(|setting| setting.source == "command line");
+            if let Some(setting) = setting.filter(|setting| !self.setting_holds(name, value, setting)) {
+                let option = format!("-c {name}={}", setting.value);
+                let remedy = format!(
+                    "take `{option}`, or the option that stands for it, out of what the server is started with (the \
+                     start command of its service, `pg_ctl -o`), restart it, and plan again"
+                );
+                return Err(shadowed(format!("the command line (`{option}`)"), remedy));
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether a value is what it should be without any help from the block.
+    fn holds_without_block(&self, name: &str, wanted: &str) -> bool {
+        match (self.read.elsewhere.get(name), self.running(name)) {
+            (Some(placed), _) => self.holds(name, wanted, &placed.value),
+            (None, Some(now)) => now.source != "configuration file" && self.setting_holds(name, wanted, now),
+            // Stopped; or our role overrides it, and the files' view may not be seen: no file sets it.
+            (None, None) => {
+                let default = guc::boot(self.topology.postgresql.version, name);
+                default.is_some_and(|default| self.holds(name, wanted, default))
+            }
+        }
+    }
+
+    /// What brings the files to what is wanted. What is `held` stays as it is.
+    fn change(&self, mut wanted: IndexMap<String, String>, held: &BTreeSet<&str>) -> ConfDrift {
+        let block = self.block(&wanted, held);
+        wanted.retain(|name, _| !held.contains(name.as_str()));
+        let kept = block.as_ref().map(conf::set_by).unwrap_or_default();
+        let leaves = |name: &String| !wanted.contains_key(name) && !kept.contains_key(name);
+        let restored: BTreeSet<String> = self.set_by_block().into_keys().filter(leaves).collect();
+        let reset: BTreeSet<String> = wanted
+            .iter()
+            .filter(|(name, value)| self.shadow(name, value).is_some())
+            .map(|(name, _)| name.clone())
+            .collect();
+        let differences = self.differences(&wanted, &restored);
+        let settings = wanted.into_iter().collect();
+        ConfDrift { block, reset, settings, restored, effect: Effect::AtStart, differences }
+    }
+
+    /// Returns the block as it must be. Equal in effect to the one that is there: that one.
+    fn block(&self, wanted: &IndexMap<String, String>, held: &BTreeSet<&str>) -> Option<Block> {
+        let found = self.set_by_block();
+        let is_own = self.found().is_some_and(|found| found.block.node == self.node.name.as_str());
+        let mut lines = IndexMap::new();
+        for (name, value) in wanted.iter().filter(|(name, _)| !held.contains(name.as_str())) {
+            if (is_own && found.contains_key(name)) || !self.holds_without_block(name, value) {
+                lines.insert(name.clone(), value.clone());
+            }
+        }
+        let is_synchronous = |name: &str| name == synchronous::NAMES && self.topology.replication.synchronous.is_some();
+        let stays_on_primary =
+            |name: &str| !wanted.contains_key(name) && (RECOVERY_SETTINGS.contains(&name) || is_synchronous(name));
+        let stays = |name: &str| held.contains(name) || (self.node.role == Role::Primary && stays_on_primary(name));
+        if is_own {
+            lines.extend(
+                found.iter().filter(|(name, _)| stays(name)).map(|(name, value)| (name.clone(), value.clone())),
+            );
+        }
+        let is_there =
+            |(name, value): (&String, &String)| found.get(name).is_some_and(|now| self.holds(name, value, now));
+        if self.inherits_synchronous() && (found.contains_key(synchronous::NAMES) || !lines.iter().all(is_there)) {
+            lines.insert(synchronous::NAMES.to_owned(), String::new());
+        }
+        let same = lines.len() == found.len() && lines.iter().all(is_there);
+        match self.found() {
+            Some(found) if same && is_own && found.intact => Some(found.block.clone()),
+            Some(_) | None if lines.is_empty() => None,
+            Some(_) | None => Some(desired::conf_block(self.topology, self.node, &lines)),
+        }
+    }
+
+    /// A standby waits for nobody, and would as soon as it is promoted. By itself that is no difference; where the block
+    /// is written anyway, it is put right (protocol, section 3).
+    fn inherits_synchronous(&self) -> bool {
+        let elsewhere = self.read.elsewhere.get(synchronous::NAMES);
+        self.node.role == Role::Standby && elsewhere.is_some_and(|placed| !placed.value.is_empty())
+    }
+
+    /// Whether the files say all of it, and a running server goes by it.
+    fn is_done(&self, change: &ConfDrift) -> bool {
+        let in_file = match (&change.block, self.found()) {
+            (Some(block), Some(found)) => found.intact && found.block == *block,
+            (None, None) => true,
+            (Some(_), None) | (None, Some(_)) => false,
+        };
+        let (topology, node, settings) = (self.topology, self.node, &change.settings);
+        let in_force = self.sql.is_none_or(|sql| {
+            let is_read = sql.conf_loaded || (change.block.is_none() && self.found().is_none());
+            is_read && force::is_in_force(topology, node, settings, sql)
+        });
+        in_file && force::file_holds(topology, node, settings, &self.read.values) && in_force
+    }
+
+    /// Lists what changes: wanted values that are not there, and lines of the block that go.
+    fn differences(&self, wanted: &IndexMap<String, String>, restored: &BTreeSet<String>) -> Vec<Difference> {
+        let mut differences = Vec::new();
+        for (name, value) in wanted {
+            let in_file = self.read.values.get(name);
+            let file_holds = in_file.is_none_or(|placed| self.holds(name, value, &placed.value));
+            let running = self.running(name);
+            let server_holds = match running {
+                Some(now) => self.setting_holds(name, value, now),
+                // Of a running server: an extension's that is not loaded.
+                None => self.sql.is_some() || in_file.is_some() || self.holds_without_block(name, value),
+            };
+            if server_holds && file_holds {
+                continue;
+            }
+            let (now, set_by) = match (running, in_file) {
+                // In force is what is wanted, and the files say something else since.
+                (Some(_), Some(placed)) if server_holds => (Some(placed.value.clone()), Some(SetBy::from(placed))),
+                (_, _) => self.present(name),
+            };
+            let (name, then) = (name.clone(), Some(value.clone()));
+            differences.push(Difference { name, now, set_by, then, cause: Cause::Wanted });
+        }
+        differences.extend(restored.iter().map(|name| {
+            let (now, set_by) = self.present(name);
+            let left = self.read.elsewhere.get(name);
+            let then = left.map(|placed| placed.value.clone());
+            Difference { name: name.clone(), now, set_by, then, cause: Cause::Restored(self.line_or_default(left)) }
+        }));
+        differences
+    }
+
+    fn line_or_default(&self, placed: Option<&Placed>) -> SetBy {
+        placed.map_or(SetBy::Default, SetBy::from)
+    }
+
+    /// The value that counts now, and where it stands.
+    fn present(&self, name: &str) -> (Option<String>, Option<SetBy>) {
+        let in_file = self.read.values.get(name);
+        let Some(now) = self.running(name) else {
+            let default = guc::boot(self.topology.postgresql.version, name).map(str::to_owned);
+            let value = in_file.map(|placed| placed.value.clone()).or(default);
+            return (value, Some(self.line_or_default(in_file)));
+        };
+        let set_by = match now.source.as_str() {
+            "configuration file" => match in_file {
+                Some(placed) if self.setting_holds(name, &placed.value, now) => SetBy::from(placed),
+                Some(_) | None => SetBy::FilesBefore,
+            },
+            "command line" => SetBy::CommandLine,
+            "default" => SetBy::Default,
+            source => SetBy::Other(source.to_owned()),
+        };
+        (Some(now.value.clone()), Some(set_by))
+    }
+
+    /// What somebody else has left waiting for a restart; it comes in force with ours.
+    fn waiting(&self, change: &ConfDrift) -> Vec<Difference> {
+        let settings = self.sql.iter().flat_map(|sql| &sql.settings);
+        let waiting = settings.filter(|(name, now)| {
+            now.pending_restart && !change.settings.contains_key(*name) && !change.restored.contains(*name)
+        });
+        waiting
+            .map(|(name, _)| {
+                let (now, set_by) = self.present(name);
+                let placed = self.read.values.get(name);
+                let then = placed.map(|placed| placed.value.clone());
+                let cause = Cause::Waiting(self.line_or_default(placed));
+                Difference { name: name.clone(), now, set_by, then, cause }
+            })
+            .collect()
+    }
+
+    fn needs_restart(&self, difference: &Difference) -> bool {
+        let Difference { name, then, .. } = difference;
+        let running = self.running(name);
+        let is_unchanged = running.is_some_and(|now| match then {
+            Some(then) => self.setting_holds(name, then, now),
+            None => force::default_holds(self.topology, self.node, name, now),
+        });
+        let context =
+            running.map(|setting| setting.context).or_else(|| guc::context(self.topology.postgresql.version, name));
+        !is_unchanged && context.is_some_and(Context::needs_restart)
+    }
+}

@@ -1,0 +1,189 @@
+//! The synchronous standbys of the primary: emptied before one that commits need goes away, set once enough stream.
+
+use std::collections::BTreeMap;
+use std::collections::BTreeSet;
+
+use crate::pg::block;
+use crate::pg::block::Block;
+use crate::pg::conf;
+use crate::plan::Action;
+use crate::plan::Asynchronous;
+use crate::plan::Configure;
+use crate::plan::Effect;
+use crate::plan::Impact;
+use crate::plan::Reason;
+use crate::plan::Step;
+use crate::plan::desired;
+use crate::plan::planner::Draft;
+use crate::plan::planner::configuration::text_digest;
+use crate::plan::synchronous;
+use crate::plan::synchronous::NAMES;
+use crate::topology::Node;
+use crate::topology::Role;
+
+impl Draft<'_> {
+    /// Returns the names that a node is to wait for at this point of the plan; absent: as it is.
+    pub(super) fn synchronous_names(&self, node: &Node) -> Option<String> {
+        let wanted = synchronous::names(self.topology).filter(|_| node.role == Role::Primary)?;
+        let now = synchronous::in_force(self.topology, &self.world);
+        let is_set = now.is_some_and(|now| desired::value_holds(self.topology, node, NAMES, &wanted, now));
+        (is_set || synchronous::enough_stream(self.topology, &self.world, None)).then_some(wanted)
+    }
+
+    /// Lets the primary wait for nobody while a step takes away a standby that commits need.
+    pub(super) fn make_way(&mut self, standby: &Node, for_step: &str) {
+        let primary = self.topology.primary();
+        let Some(cluster) = self.world.node(&primary.name).cluster() else { return };
+        let (text, node) = (&cluster.conf.main.text, primary.name.as_str());
+        let found = block::find(text).ok().flatten().map(|found| found.block).filter(|block| block.node == node);
+        let mut block = found.unwrap_or_else(|| Block {
+            cluster: self.topology.cluster.clone(),
+            node: node.into(),
+            lines: Vec::new(),
+        });
+        block.lines.retain(|line| conf::parse(line).entries.iter().all(|entry| entry.name != NAMES));
+        block.lines.extend(conf::assignment(NAMES, ""));
+        let action = Action::Configure(Configure {
+            block: Some(block),
+            before: text_digest(cluster),
+            reset: None,
+            effect: Effect::Reload,
+            restored: BTreeSet::new(),
+            settings: BTreeMap::from([(NAMES.to_owned(), String::new())]),
+        });
+        let before = self.steps.len();
+        self.step(primary, action, Impact::Reload, Reason::StandbyLeaves(standby.name.clone()));
+        if let Some(step) = self.steps.get_mut(before) {
+            step.only_for = Some(for_step.to_owned());
+        }
+    }
+}
+
+/// Returns the span of the steps in which commits wait for nobody though the topology asks for it.
+pub(super) fn asynchronous(steps: &[Step]) -> Option<Asynchronous> {
+    let from = steps.iter().position(|step| matches!(step.reason, Reason::StandbyLeaves(_)))?;
+    let sets = |step: &Step| match &step.action {
+        Action::Configure(configure) => configure.settings.get(NAMES).is_some_and(|names| !names.is_empty()),
+        Action::CreatePrimary(_)
+        | Action::Clone(_)
+        | Action::StandbyFiles(_)
+        | Action::Hba { .. }
+        | Action::Passfile { .. }
+        | Action::Start { .. }
+        | Action::ReplicationRole(_)
+        | Action::Slot { .. }
+        | Action::DropSlot { .. }
+        | Action::Streaming { .. }
+        | Action::RemoveOld => false,
+    };
+    let last_pause = steps.iter().rposition(|step| matches!(step.reason, Reason::StandbyLeaves(_))).unwrap_or(from);
+    let to = steps[last_pause..].iter().position(sets).map(|offset| last_pause + offset + 1);
+    Some(Asynchronous { from: from + 1, to })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::observed::Observed;
+    use crate::plan::Plan;
+    use crate::plan::allow;
+    use crate::plan::allow::Allowance;
+    use crate::plan::planner::plan;
+    use crate::plan::predict::predict;
+    use crate::report::samples::name;
+    use crate::report::samples::nothing;
+    use crate::topology;
+    use crate::topology::Topology;
+
+    fn cluster(num: u32, parameters: &str, nodes: &str) -> Topology {
+        let yaml = format!(
+            "version: 1\ncluster: orders\npostgresql: {{ version: 15 }}\n\
+             replication: {{ user: rep, auth: trust, synchronous: {{ num: {num} }} }}\n\
+             parameters: {{ {parameters} }}\nnodes:\n  a: {{ role: primary, port: 5433, data_dir: /pg/a }}\n{nodes}"
+        );
+        topology::parse(yaml.as_bytes(), "orders.yaml", "/").expect("a good topology")
+    }
+
+    const B: &str = "  b: { role: standby, port: 5434, data_dir: /pg/b }\n";
+    const C: &str = "  c: { role: standby, port: 5435, data_dir: /pg/c }\n";
+
+    fn living(topology: &Topology) -> Observed {
+        let mut world = nothing(topology);
+        for step in plan(topology, &world.clone()).steps {
+            predict(&step.node, &step.action, topology, &mut world);
+        }
+        assert_eq!(plan(topology, &world).steps, []);
+        world
+    }
+
+    fn steps(plan: &Plan) -> Vec<String> {
+        plan.steps.iter().map(|step| format!("{} {}", step.id, step.impact)).collect()
+    }
+
+    #[test]
+    fn commits_wait_only_from_when_the_standbys_stream() {
+        let topology = cluster(1, "", B);
+        let first = plan(&topology, &nothing(&topology));
+        let set = first.steps.iter().position(|step| step.id == "a.configure").expect("it is set");
+        let streams = first.steps.iter().position(|step| step.id == "b.streaming").expect("it streams");
+        assert!(streams < set, "{:?}", steps(&first));
+        let names = synchronous::in_force(&topology, &living(&topology)).map(str::to_owned);
+        assert_eq!(names.as_deref(), Some("FIRST 1 (\"b\")"));
+        assert_eq!(first.asynchronous, None);
+    }
+
+    #[test]
+    fn commits_wait_for_nobody_while_the_only_synchronous_standby_restarts() {
+        let observed = living(&cluster(1, "shared_buffers: 128MB", B));
+        let changed = cluster(1, "shared_buffers: 256MB", B);
+        let plan = plan(&changed, &observed);
+        assert_eq!(
+            steps(&plan),
+            [
+                "a.configure reload",
+                "b.configure.restart restart",
+                "b.streaming none",
+                "a.configure.2 reload",
+                "a.configure.restart outage",
+                "b.streaming.2 none",
+            ]
+        );
+        assert_eq!(plan.asynchronous, Some(Asynchronous { from: 1, to: Some(4) }));
+    }
+
+    #[test]
+    fn with_a_second_one_that_streams_commits_go_on_waiting() {
+        let nodes = format!("{B}{C}");
+        let observed = living(&cluster(1, "shared_buffers: 128MB", &nodes));
+        let plan = plan(&cluster(1, "shared_buffers: 256MB", &nodes), &observed);
+        assert_eq!(plan.asynchronous, None);
+        assert!(steps(&plan)[0].starts_with("c.configure.restart restart"), "{:?}", steps(&plan));
+    }
+
+    #[test]
+    fn without_the_allowance_for_the_restart_commits_go_on_waiting() {
+        let observed = living(&cluster(1, "shared_buffers: 128MB", B));
+        let changed = cluster(1, "shared_buffers: 256MB", B);
+        let plan = plan(&changed, &observed);
+        let chosen = allow::select(&plan, &changed, &observed, &BTreeSet::from([Allowance::Outage])).chosen;
+        assert!(chosen.iter().all(|step| !matches!(step.reason, Reason::StandbyLeaves(_))), "{chosen:?}");
+    }
+
+    #[test]
+    fn what_hangs_already_is_left_as_it_is() {
+        let topology = cluster(1, "", B);
+        let mut observed = living(&topology);
+        observed.node_mut(&name("a")).sql_mut().expect("it runs").senders.clear();
+        observed.node_mut(&name("b")).server = crate::observed::Reading::Absent;
+        assert_eq!(plan(&topology, &observed).asynchronous, None);
+        assert!(steps(&plan(&topology, &observed)).iter().all(|step| !step.starts_with("a.configure")));
+    }
+
+    #[test]
+    fn taken_out_of_the_topology_the_names_leave_the_block() {
+        let observed = living(&cluster(1, "", B));
+        let mut without = cluster(1, "", B);
+        without.replication.synchronous = None;
+        assert_eq!(steps(&plan(&without, &observed)), ["a.configure reload"]);
+    }
+}

@@ -1,0 +1,100 @@
+//! Synchronous replication: what `synchronous_standby_names` of the primary is to be, and when it may be that.
+//!
+//! The value goes in once enough of its standbys stream, and out before the last one that it needs is taken away, so
+//! that no commit hangs on pgpair's account (protocol, section 3). What hangs already, because a standby went by
+//! itself, is the operator's choice and stays.
+
+use crate::observed::Observed;
+use crate::plan::Action;
+use crate::plan::Configure;
+use crate::plan::Effect;
+use crate::plan::drift;
+use crate::topology::Node;
+use crate::topology::NodeName;
+use crate::topology::Role;
+use crate::topology::SyncMethod;
+use crate::topology::Synchronous;
+use crate::topology::Topology;
+
+/// The parameter.
+pub const NAMES: &str = "synchronous_standby_names";
+
+/// Returns the value that the topology asks for, where it asks for one.
+#[must_use]
+pub fn names(topology: &Topology) -> Option<String> {
+    let wanted = topology.replication.synchronous.as_ref()?;
+    let names: Vec<String> =
+        candidates(topology, wanted).map(|node| format!("\"{}\"", node.name.as_str().replace('"', "\"\""))).collect();
+    let method = match wanted.method {
+        SyncMethod::First => "FIRST",
+        SyncMethod::Any => "ANY",
+    };
+    Some(format!("{method} {} ({})", wanted.num, names.join(", ")))
+}
+
+/// Whether commits may be told to wait for this standby.
+#[must_use]
+pub fn is_candidate(topology: &Topology, node: &Node) -> bool {
+    let wanted = topology.replication.synchronous.as_ref();
+    wanted.is_some_and(|wanted| candidates(topology, wanted).any(|candidate| candidate.name == node.name))
+}
+
+/// The standbys that can confirm commits: named, streaming from the primary itself, and not late by intention.
+fn candidates<'a>(topology: &'a Topology, wanted: &'a Synchronous) -> impl Iterator<Item = &'a Node> {
+    let primary = &topology.primary().name;
+    topology.standbys().filter(move |standby| {
+        (wanted.standbys.is_empty() || wanted.standbys.contains(&standby.name))
+            && topology.upstream(standby).name == *primary
+            && !drift::is_delayed(topology, standby)
+    })
+}
+
+/// Whether as many standbys stream as commits will wait for, `without` not counted.
+#[must_use]
+pub fn enough_stream(topology: &Topology, observed: &Observed, without: Option<&NodeName>) -> bool {
+    let Some(wanted) = &topology.replication.synchronous else { return true };
+    let Some(primary) = observed.node(&topology.primary().name).sql() else { return false };
+    let streams = candidates(topology, wanted).filter(|node| {
+        Some(&node.name) != without
+            && primary.senders.iter().any(|sender| {
+                sender.state == "streaming" && sender.application_name.eq_ignore_ascii_case(node.name.as_str())
+            })
+    });
+    usize::try_from(wanted.num).is_ok_and(|num| streams.count() >= num)
+}
+
+/// Returns what the running primary has in force.
+#[must_use]
+pub fn in_force<'a>(topology: &Topology, observed: &'a Observed) -> Option<&'a str> {
+    let sql = observed.node(&topology.primary().name).sql()?;
+    sql.settings.get(NAMES).map(|setting| setting.value.as_str())
+}
+
+/// Whether taking the standby's stream away would leave the running primary waiting for too few.
+#[must_use]
+pub fn would_hang(topology: &Topology, observed: &Observed, standby: &Node) -> bool {
+    let waits = in_force(topology, observed).is_some_and(|names| !names.is_empty());
+    waits && is_candidate(topology, standby) && !enough_stream(topology, observed, Some(&standby.name))
+}
+
+/// Whether an action on a standby ends its stream for a while.
+#[must_use]
+pub fn ends_stream(node: &Node, action: &Action) -> bool {
+    if node.role == Role::Primary {
+        return false;
+    }
+    match action {
+        Action::Configure(Configure { effect, .. }) => *effect == Effect::Restart,
+        Action::Clone(clone) => clone.replaces.is_some(),
+        Action::CreatePrimary(_)
+        | Action::StandbyFiles(_)
+        | Action::Hba { .. }
+        | Action::Passfile { .. }
+        | Action::Start { .. }
+        | Action::ReplicationRole(_)
+        | Action::Slot { .. }
+        | Action::DropSlot { .. }
+        | Action::Streaming { .. }
+        | Action::RemoveOld => false,
+    }
+}
