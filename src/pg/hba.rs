@@ -5,6 +5,8 @@
 
 use std::net::IpAddr;
 
+pub mod connection;
+
 /// A word of a rule. Quotes take a keyword's meaning away: `"all"` is a database of that name.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Word {
@@ -167,38 +169,78 @@ fn mask_length(address: IpAddr, mask: &str) -> Option<u32> {
     (bits == ones && mask.is_ipv4() == address.is_ipv4()).then_some(bits)
 }
 
-/// Whether the connections that `wanted` describes are decided as it says: the first rule that covers all of them
-/// has its method and options.
+/// Whether the connections that `wanted` describes are decided as it says, all of them: the first rule that covers them
+/// has its method and options, and so have those before it that take some of them.
 #[must_use]
 pub fn holds(rules: &[Rule], wanted: &Rule) -> bool {
-    rules
-        .iter()
-        .find(|rule| covers(rule, wanted))
-        .is_some_and(|rule| rule.method == wanted.method && rule.options == wanted.options)
+    let says_so = |rule: &Rule| rule.method == wanted.method && rule.options == wanted.options;
+    let decides = |rule: &&Rule| covers(rule, wanted) || (overlaps(rule, wanted) && !says_so(rule));
+    rules.iter().find(decides).is_some_and(says_so)
+}
+
+/// Whether the connections that `wanted` describes may log in, by whatever method: the first rule that covers all of
+/// them does not reject them.
+#[must_use]
+pub fn admits(rules: &[Rule], wanted: &Rule) -> bool {
+    rules.iter().find(|rule| covers(rule, wanted)).is_some_and(|rule| rule.method != "reject")
 }
 
 /// Whether every connection that `wanted` describes is one that `rule` describes.
 fn covers(rule: &Rule, wanted: &Rule) -> bool {
     let kind = rule.kind == wanted.kind || (rule.kind == "host" && wanted.kind != "local");
-    let databases = wanted.databases.iter().all(|database| {
-        // `all` does not match a physical replication connection.
-        let by_all = !database.is_keyword("replication") && rule.databases.iter().any(|word| word.is_keyword("all"));
-        by_all
-            || rule
-                .databases
-                .iter()
-                .any(|word| same_name(word, database, &["all", "replication", "sameuser", "samerole"]))
-    });
-    let users = wanted
-        .users
-        .iter()
-        .all(|user| rule.users.iter().any(|word| word.is_keyword("all") || same_name(word, user, &["all"])));
+    let databases =
+        wanted.databases.iter().all(|database| rule.databases.iter().any(|word| holds_database(word, database)));
+    let users = wanted.users.iter().all(|user| rule.users.iter().any(|word| holds_user(word, user)));
     let addresses = match (&rule.address, &wanted.address) {
         (Some(rule), Some(wanted)) => covers_address(rule, wanted),
         (None, None) => true,
         (Some(_), None) | (None, Some(_)) => false,
     };
     kind && databases && users && addresses
+}
+
+/// Whether some connection that `wanted` describes may be one that `rule` describes.
+fn overlaps(rule: &Rule, wanted: &Rule) -> bool {
+    let disjoint = [["hostssl", "hostnossl"], ["hostgssenc", "hostnogssenc"], ["hostssl", "hostgssenc"]];
+    let kinds = [rule.kind.as_str(), wanted.kind.as_str()];
+    let kind = (kinds[0] == "local") == (kinds[1] == "local")
+        && !disjoint.iter().any(|pair| kinds[0] != kinds[1] && kinds.iter().all(|kind| pair.contains(kind)));
+    let some = |ours: &[Word], theirs: &[Word], holds: fn(&Word, &Word) -> bool| {
+        ours.iter().any(|one| {
+            theirs.iter().any(|other| holds(one, other) || holds(other, one) || is_open(one) || is_open(other))
+        })
+    };
+    let addresses = match (&rule.address, &wanted.address) {
+        (Some(rule), Some(wanted)) => {
+            covers_address(rule, wanted)
+                || covers_address(wanted, rule)
+                || network(rule).is_none()
+                || network(wanted).is_none()
+        }
+        (None, None) => true,
+        (Some(_), None) | (None, Some(_)) => false,
+    };
+    kind && some(&rule.databases, &wanted.databases, holds_database)
+        && some(&rule.users, &wanted.users, holds_user)
+        && addresses
+}
+
+/// Whether a word stands for names that the file alone does not tell.
+fn is_open(word: &Word) -> bool {
+    word.text.starts_with('/')
+        || (!word.quoted
+            && (word.text.starts_with(['+', '@'])
+                || ["sameuser", "samerole", "samegroup"].contains(&word.text.as_str())))
+}
+
+/// `all` does not match a physical replication connection.
+fn holds_database(word: &Word, database: &Word) -> bool {
+    (word.is_keyword("all") && !database.is_keyword("replication"))
+        || same_name(word, database, &["all", "replication", "sameuser", "samerole"])
+}
+
+fn holds_user(word: &Word, user: &Word) -> bool {
+    word.is_keyword("all") || same_name(word, user, &["all"])
 }
 
 /// Whether two words are the same name: a quoted keyword is a name, and not the keyword.
@@ -295,6 +337,40 @@ mod tests {
         assert!(!holds("host replication rep 10.1.2.4/31 trust"));
         assert!(holds("host replication rep 10.1.2.2/31 trust"));
         assert!(!holds("host replication rep ::/0 trust"));
+    }
+
+    #[test]
+    fn an_earlier_rule_that_takes_some_of_the_connections_must_say_the_same() {
+        let wanted = one("host replication rep 10.1.2.0/24 trust");
+        let holds = |earlier: &str| {
+            super::holds(
+                &parse(&format!("{earlier}\nhost replication rep 10.0.0.0/8 trust")).expect("good rules"),
+                &wanted,
+            )
+        };
+        for earlier in [
+            "host replication rep 10.1.2.7/32 reject",
+            "hostssl replication rep all reject",
+            "host replication +standbys all md5",
+            "host @names rep samenet md5",
+            "host replication all db2 reject",
+        ] {
+            assert!(!holds(earlier), "{earlier}");
+        }
+        for earlier in [
+            "host replication rep 10.1.2.7/32 trust",
+            "host replication rep 10.1.3.7/32 reject",
+            "host replication other all reject",
+            "host all rep all reject",
+            "local replication rep reject",
+        ] {
+            assert!(holds(earlier), "{earlier}");
+        }
+        let encrypted = one("hostssl replication rep all trust");
+        assert!(super::holds(
+            &parse("hostnossl all,replication all all reject\nhost replication all all trust").expect("good rules"),
+            &encrypted
+        ));
     }
 
     #[test]

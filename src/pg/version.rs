@@ -131,8 +131,9 @@ pub struct Dialect {
     pub rewind_by_grants: bool,
     /// initdb also writes `password_encryption` when `--auth-host` is scram-sha-256 (10 to 13).
     pub initdb_writes_password_encryption: bool,
-    /// Minors before those of February 2025 count walsenders in a role's CONNECTION LIMIT (10 to 17; 18 never did).
-    pub old_minors_limit_walsenders: bool,
+    /// Minors before this one count walsenders in a role's CONNECTION LIMIT. It changed in February 2025: 10 to 12 saw
+    /// no minor after that, and 18 never did.
+    pub limits_walsenders_before_minor: u32,
     /// The data directory may be readable by its group (11 and later: mode 0750).
     pub group_access: bool,
     /// The unit of `wal_segment_size` in pg_settings, in bytes (10: blocks of 8 kB; later: bytes).
@@ -155,7 +156,15 @@ impl Dialect {
             conninfo_reloads: n >= 13,
             rewind_by_grants: n >= 11,
             initdb_writes_password_encryption: n <= 13,
-            old_minors_limit_walsenders: n <= 17,
+            limits_walsenders_before_minor: match n {
+                ..=12 => u32::MAX,
+                13 => 19,
+                14 => 16,
+                15 => 11,
+                16 => 7,
+                17 => 3,
+                _ => 0,
+            },
             group_access: n >= 11,
             wal_segment_size_unit: if n >= 11 { 1 } else { 8192 },
             checksums_by_default: n >= 18,
@@ -163,6 +172,15 @@ impl Dialect {
             byte_unit: n >= 11,
             control: control_layout(n),
         }
+    }
+
+    /// Whether a server of this version (`15.8 (Debian 15.8-1)`) counts walsenders in a role's CONNECTION LIMIT; not
+    /// where the minor is not known.
+    #[must_use]
+    pub fn limits_walsenders(&self, server_version: &str) -> bool {
+        let number = server_version.split_whitespace().next().unwrap_or_default();
+        let minor = number.split_once('.').and_then(|(_, minor)| minor.parse::<u32>().ok());
+        minor.is_some_and(|minor| minor < self.limits_walsenders_before_minor)
     }
 }
 
@@ -283,6 +301,26 @@ mod tests {
     fn the_table_of_all_majors_is_as_recorded() {
         let rows: Vec<_> = Major::all().map(Major::dialect).collect();
         insta::assert_debug_snapshot!(rows);
+    }
+
+    #[test]
+    fn walsenders_count_in_a_roles_limit_before_the_minors_of_february_2025() {
+        for (version, limits) in [
+            ("10.23", true),
+            ("12.22", true),
+            ("13.18", true),
+            ("13.19", false),
+            ("15.8 (Debian 15.8-0+deb12u1)", true),
+            ("15.18 (Debian 15.18-0+deb12u1)", false),
+            ("17.2", true),
+            ("17.4", false),
+            ("18.0", false),
+            ("15", false),
+            ("16beta1", false),
+        ] {
+            let major = Major(version[..2].parse().expect("a major"));
+            assert_eq!(major.dialect().limits_walsenders(version), limits, "{version}");
+        }
     }
 
     #[test]

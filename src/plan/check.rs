@@ -21,6 +21,7 @@ use crate::topology::NodeName;
 use crate::topology::Topology;
 
 mod copies;
+mod feeds;
 mod files;
 mod objects;
 mod servers;

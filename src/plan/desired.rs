@@ -274,6 +274,13 @@ pub fn needed_rules(topology: &Topology, node: &Node) -> Vec<String> {
     lines
 }
 
+/// Returns the rules that let `standby` replicate, wherever they stand.
+#[must_use]
+pub fn rules_for(topology: &Topology, standby: &Node) -> Vec<String> {
+    let addresses = addresses(topology, std::iter::once(standby));
+    addresses.iter().map(|address| rule(topology, "replication", address)).collect()
+}
+
 /// One rule for every other node, so that roles can swap; from 11 on a second one for pg_rewind.
 fn replication_rules(topology: &Topology, node: &Node) -> Vec<String> {
     let others = topology.nodes.values().filter(|other| other.name != node.name);

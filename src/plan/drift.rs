@@ -47,6 +47,14 @@ pub fn rules(topology: &Topology, node: &Node, cluster: &Cluster) -> Result<Opti
     Ok((!all_hold).then_some(wanted))
 }
 
+/// Whether pg_hba.conf lets `standby` replicate from the node.
+#[must_use]
+pub fn admits(topology: &Topology, cluster: &Cluster, standby: &Node) -> bool {
+    let rules = hba::parse(&cluster.hba).unwrap_or_default();
+    let needed = hba::parse(&desired::rules_for(topology, standby).join("\n")).unwrap_or_default();
+    needed.iter().all(|rule| hba::admits(&rules, rule))
+}
+
 /// Whether pg_hba.conf has exactly this block, before any other rule.
 #[must_use]
 pub fn has_rules(text: &str, block: &Block) -> bool {

@@ -61,6 +61,8 @@ pub enum Refusal {
     BeyondWal { node: NodeName, upstream: NodeName, slot: String },
     /// Commits wait for a standby that the step would take away.
     CommitsWouldHang { primary: NodeName, standby: NodeName },
+    /// The node runs, and a clone of it would fail or not become a standby.
+    NotASource { node: NodeName, why: String, remedy: String },
     /// What the step depends on is not there (any more).
     NotReady { why: String },
     /// A file was edited since the plan was made.
@@ -96,6 +98,7 @@ impl Refusal {
             Self::NotAStandbyOf { .. } => "not_a_standby_of",
             Self::BeyondWal { .. } => "beyond_wal",
             Self::CommitsWouldHang { .. } => "commits_would_hang",
+            Self::NotASource { .. } => "not_a_source",
             Self::NotReady { .. } => "not_ready",
             Self::FileChanged { .. } => "file_changed",
         }
@@ -161,6 +164,7 @@ impl Refusal {
             Self::CommitsWouldHang { primary, standby } => {
                 format!("commits on {primary} wait for {standby}, and would hang while it is away")
             }
+            Self::NotASource { node, why, .. } => format!("{node} can't be cloned now: it {why}"),
             Self::NotReady { why } => why.clone(),
             Self::FileChanged { node, file } => format!("{file} of {node} was edited since the plan was made"),
         }
@@ -198,7 +202,7 @@ impl Refusal {
             Self::NotWritable { .. } => "make the folder above it writable for the servers' OS user".into(),
             Self::PortTaken { .. } => "stop that program, or give the node another port".into(),
             Self::OtherClustersBlock { .. } => "correct data_dir or `cluster:`; take the block out by hand if it is a leftover".into(),
-            Self::Shadowed { remedy, .. } => remedy.clone(),
+            Self::Shadowed { remedy, .. } | Self::NotASource { remedy, .. } => remedy.clone(),
             Self::BadConf { .. } => "correct the file".into(),
             Self::FormerPrimary { node } => format!(
                 "if {node} may be thrown away, move its data directory away by hand and apply again; it is then cloned"

@@ -10,14 +10,9 @@ use crate::plan::Replaced;
 use crate::plan::check::At;
 use crate::plan::check::Verdict;
 use crate::plan::check::files::has_block;
-use crate::plan::check::objects::can_replicate;
 use crate::plan::drift;
 use crate::plan::pair;
-use crate::topology::Node;
 use crate::topology::Role;
-
-/// Walsenders that pg_basebackup takes with its WAL streamed beside the files.
-const SENDERS_OF_A_CLONE: usize = 2;
 
 impl At<'_> {
     /// A data directory can be made here: the disk is there, nothing is kept aside, the folder can be written.
@@ -69,6 +64,11 @@ impl At<'_> {
         self.can_make_data_dir()?;
         self.port_is_free()?;
         source.feeds(self.node, clone.slot.as_deref())?;
+        let upstream = self.topology.upstream(self.node);
+        if self.topology.replication.slots && upstream.name != clone.source {
+            // What the source has when the copy ends, the upstream must still have when the copy asks for more.
+            At { node: upstream, seen: self.observed.node(&upstream.name), ..*self }.keeps_wal_for(self.node)?;
+        }
         Ok(false)
     }
 
@@ -98,36 +98,6 @@ impl At<'_> {
             Some(Reading::Unknown(why)) => unusable(why.clone()),
             Some(Reading::Absent) | None => unusable(format!("there is no pg_basebackup of {wanted} or later")),
         }
-    }
-
-    /// This node runs and can serve a clone of `target`: role, rules, slot and walsenders are there.
-    pub(super) fn feeds(&self, target: &Node, slot: Option<&str>) -> Result<(), Refusal> {
-        let sql = self.sql()?;
-        let cluster = self.cluster()?;
-        match &cluster.replication_role {
-            Reading::Known(role) if can_replicate(role) => {}
-            Reading::Known(_) | Reading::Absent => return Err(self.not_ready("has no replication role yet")),
-            Reading::Unknown(why) => {
-                return Err(self.not_ready(&format!("may have no replication role: {why}")));
-            }
-        }
-        if drift::rules(self.topology, self.node, cluster)?.is_some() || !sql.hba_loaded {
-            return Err(self.not_ready("does not admit its standbys yet"));
-        }
-        if let Some(name) = slot {
-            let slot = cluster.slots.get(name).filter(|slot| slot.physical);
-            if !slot.is_some_and(|slot| slot.reserved || slot.active) {
-                return Err(self.not_ready(&format!("has no slot {name} that keeps WAL for {}", target.name)));
-            }
-        }
-        let most = sql.settings.get("max_wal_senders").and_then(|setting| setting.value.parse::<usize>().ok());
-        let busy = sql.senders.len();
-        if most.is_some_and(|most| busy + SENDERS_OF_A_CLONE > most) {
-            return Err(self.not_ready(&format!(
-                "has {busy} walsenders busy and max_wal_senders leaves less than the {SENDERS_OF_A_CLONE} that a clone takes"
-            )));
-        }
-        Ok(())
     }
 
     pub(super) fn remove_old(&self) -> Verdict {

@@ -121,8 +121,12 @@ impl<'a> Draft<'a> {
     pub(super) fn clone(&mut self, standby: &'a Node, replaces: Option<Replaced>, impact: Impact, reason: Reason) {
         let source = self.source_of(standby);
         let upstream = self.topology.upstream(standby);
-        if self.is_stuck(source) || self.is_stuck(upstream) {
+        if self.is_stuck(upstream) {
             return;
+        }
+        if self.is_stuck(source) {
+            let why = format!("{} is to be cloned from {}, which is left alone itself", standby.name, source.name);
+            return self.block(standby, Refusal::NotReady { why });
         }
         let seen = self.world.node(&standby.name);
         let mut settings = desired::settings(self.topology, standby);

@@ -18,7 +18,7 @@ pub(super) fn connection_limit(cluster: &Cluster<'_>, report: &mut Report<'_>) {
     };
     let topology = cluster.topology;
     let most = topology.nodes.keys().map(|node| walsenders(topology, node)).max().unwrap_or_default();
-    if cluster.major().dialect().old_minors_limit_walsenders && number < most {
+    if cluster.major().dialect().limits_walsenders_before_minor > 0 && number < most {
         let found = format!("`connection_limit` is {number}, and {most} connections may be needed at once");
         warn(report, Advice::ConnectionLimitTooLow, limit.span, &found);
     }

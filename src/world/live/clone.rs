@@ -48,6 +48,7 @@ impl Site<'_> {
     ) -> Result<(), Failure> {
         self.prepare_place(clone.replaces.as_ref()).await?;
         let source = self.live.site(&clone.source).await?;
+        self.until_source_is_recent(&source).await?;
         let total = source.size().await?;
         self.check_room(total).await?;
         let made = async {
@@ -60,6 +61,40 @@ impl Site<'_> {
             return Err(failure);
         }
         self.move_into_place(clone.replaces.as_ref()).await
+    }
+
+    /// Waits until a standby that is cloned has replayed all from which on another node, the upstream, keeps WAL.
+    ///
+    /// The clone will ask the upstream for what comes after the copy; before that the slot holds nothing back.
+    async fn until_source_is_recent(&self, source: &Site<'_>) -> Result<(), Failure> {
+        let upstream = self.topology().upstream(self.node);
+        if upstream.name == source.node.name || !self.topology().replication.slots {
+            return Ok(());
+        }
+        let keeper = self.live.site(&upstream.name).await?;
+        let session = keeper.session().await?;
+        let ask = "SELECT restart_lsn::text FROM pg_catalog.pg_replication_slots WHERE slot_name = $1";
+        let row = session.client().query_opt(ask, &[&self.node.slot_name()]).await;
+        let row = row.map_err(|error| keeper.bad_sql("its slots can't be read", error))?;
+        let Some(kept) = row.and_then(|row| row.get::<_, Option<String>>(0)) else {
+            let failure = keeper.failure(format!("the slot `{}` keeps no WAL", self.node.slot_name()));
+            return Err(failure.with_remedy("apply again"));
+        };
+        let session = source.session().await?;
+        let ask = "SELECT NOT pg_is_in_recovery() OR pg_last_wal_replay_lsn() >= $1::text::pg_lsn";
+        let begun = Instant::now();
+        loop {
+            let row = session.client().query_one(ask, &[&kept]).await;
+            let row = row.map_err(|error| source.bad_sql("its position can't be read", error))?;
+            if row.get::<_, Option<bool>>(0).unwrap_or_default() {
+                return Ok(());
+            }
+            if begun.elapsed() >= self.live.timeout {
+                let what = format!("it has not replayed {kept} yet, from where on {} keeps WAL", upstream.name);
+                return Err(source.failure(what).with_remedy("see why its replay lags, and apply again"));
+            }
+            tokio::time::sleep(MEASURE).await;
+        }
     }
 
     /// Returns the bytes of all databases of the running source.
