@@ -108,7 +108,7 @@ impl At<'_> {
             return Ok(());
         };
         if self.node.role == Role::Standby {
-            if let Some((name, value)) = drift::too_low(self.topology, self.node, running) {
+            if let Some((name, value)) = drift::too_low(self.topology, self.node, self.cluster()?, running) {
                 let why = format!("must not have less {name} than {}, which runs with {value}", primary.name);
                 return Err(self.not_ready(&why));
             }
@@ -120,9 +120,10 @@ impl At<'_> {
                 None => Ok(()),
             };
         }
+        let own = self.cluster()?;
         let standbys = self.topology.standbys().filter_map(|standby| {
             let sql = self.observed.node(&standby.name).sql().filter(|sql| sql.in_recovery)?;
-            let (name, value) = drift::too_high(self.topology, self.node, sql)?;
+            let (name, value) = drift::too_high(self.topology, self.node, own, sql)?;
             Some(self.not_ready(&format!("must not have more {name} than {}, which runs with {value}", standby.name)))
         });
         standbys.into_iter().next().map_or(Ok(()), Err)

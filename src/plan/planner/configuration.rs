@@ -2,6 +2,7 @@
 
 use crate::observed::Cluster;
 use crate::observed::Identity;
+use crate::observed::Observed;
 use crate::plan::Action;
 use crate::plan::Configure;
 use crate::plan::Difference;
@@ -120,8 +121,7 @@ impl Draft<'_> {
         let Some(identity) = self.identity() else { return };
         for standby in self.top_down().into_iter().rev() {
             let runs = pair::classify_standby(self.topology, &self.world, standby, &identity) == StandbyState::Runs;
-            let primary = self.world.node(&self.topology.primary().name).sql();
-            if runs && primary.is_some_and(|primary| drift::too_low(self.topology, standby, primary).is_none()) {
+            if runs && !self.has_less_than_its_primary(standby, &self.world) && !self.waits_for_port(standby) {
                 let upstream = self.topology.upstream(standby).name.clone();
                 let streams = check(&standby.name, &Action::Streaming { upstream }, self.topology, &self.world);
                 self.files(standby, Impact::None);
@@ -132,6 +132,23 @@ impl Draft<'_> {
                 self.raised.insert(standby.name.clone());
             }
         }
+    }
+
+    /// Whether a standby is to have less of a parameter than its primary runs with in this world.
+    pub(super) fn has_less_than_its_primary(&self, standby: &Node, world: &Observed) -> bool {
+        let primary = world.node(&self.topology.primary().name).sql();
+        let own = world.node(&standby.name).cluster();
+        own.zip(primary).is_some_and(|(own, primary)| drift::too_low(self.topology, standby, own, primary).is_some())
+    }
+
+    /// Whether the port that a standby is to have is another node's still.
+    fn waits_for_port(&self, standby: &Node) -> bool {
+        self.topology.nodes.values().filter(|other| other.name != standby.name && other.host == standby.host).any(
+            |other| {
+                let server = self.world.node(&other.name).server.known();
+                server.is_some_and(|server| server.port == Some(standby.port))
+            },
+        )
     }
 
     /// Whether a standby that was stopped is to have less of a parameter than it has replayed of its primary.

@@ -11,7 +11,6 @@ use crate::plan::StandbyFiles;
 use crate::plan::check::Check;
 use crate::plan::check::check;
 use crate::plan::desired;
-use crate::plan::drift;
 use crate::plan::pair;
 use crate::plan::pair::StandbyState;
 use crate::plan::planner::Draft;
@@ -46,8 +45,7 @@ impl<'a> Draft<'a> {
             }
             StandbyState::Runs => {
                 if !self.raised.contains(&standby.name) {
-                    let primary = self.observed.node(&self.topology.primary().name).sql();
-                    if primary.is_some_and(|primary| drift::too_low(self.topology, standby, primary).is_some()) {
+                    if self.has_less_than_its_primary(standby, self.observed) {
                         // The primary has less by now, and that must have arrived here first.
                         self.streaming(standby);
                     }
