@@ -23,6 +23,7 @@ mod interrupt;
 mod plan;
 mod progress;
 mod question;
+mod rebuild;
 mod source;
 mod status;
 mod ui;
@@ -76,6 +77,15 @@ Examples:
 Allowances: restart (a standby restarts), outage (a primary restarts, or one with data is started),
             destroy=NODE (a data directory with data is replaced)")]
     Apply(apply::Arguments),
+    /// Clone a standby anew, whatever its state: an apply that replaces its data.
+    #[command(after_help = "\
+Examples:
+  pgpair rebuild b topologies/orders.yaml
+  pgpair rebuild b -f orders.yaml --auto-approve
+
+The old data directory is kept as DATA_DIR.pgpair-old until the new standby streams, if there is room for both.
+The node's own configuration is kept: postgresql.conf and what it includes, pg_hba.conf, pg_ident.conf, TLS files.")]
+    Rebuild(rebuild::Arguments),
     /// Show roles, positions and lag of every node, and what is wrong.
     #[command(after_help = "\
 Examples:
@@ -175,6 +185,7 @@ fn run(command: Command, ui: &Ui) -> Result<Exit, Error> {
             Command::Validate(arguments) => validate::run(&arguments, ui),
             Command::Plan(arguments) => plan::run(&arguments, ui).await,
             Command::Apply(arguments) => apply::run(arguments, ui).await,
+            Command::Rebuild(arguments) => rebuild::run(arguments, ui).await,
             Command::Status(arguments) => status::run(&arguments, ui).await,
         }
     });
@@ -232,7 +243,9 @@ mod tests {
             let cli = Cli::try_parse_from([&["pgpair", "apply"], arguments].concat()).expect("good usage");
             match cli.command {
                 Command::Apply(apply) => apply.allow,
-                other @ (Command::Validate(_) | Command::Plan(_) | Command::Status(_)) => panic!("{other:?}"),
+                other @ (Command::Validate(_) | Command::Plan(_) | Command::Rebuild(_) | Command::Status(_)) => {
+                    panic!("{other:?}")
+                }
             }
         };
         let all = vec![Allowance::Restart, Allowance::Destroy(crate::topology::NodeName::new("b"))];

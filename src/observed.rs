@@ -93,12 +93,13 @@ impl Observed {
         for seen in facts.nodes.values_mut() {
             if let Some(cluster) = seen.cluster_mut() {
                 cluster.checkpoint = Lsn(0);
+                cluster.wal = None;
             }
             let Some(server) = seen.server.known_mut() else { continue };
             server.pid = 0;
             if let Some(sql) = server.sql.known_mut() {
                 sql.lsn = Lsn(0);
-                sql.replayed = None;
+                (sql.replayed, sql.asks_from) = (None, None);
                 for sender in &mut sql.senders {
                     (sender.sent, sender.flushed, sender.replayed) = (None, None, None);
                     // It follows from who streams, and from the names in force.
@@ -256,8 +257,10 @@ pub struct Cluster {
     pub floors: BTreeMap<String, u32>,
     /// The highest history file in pg_wal.
     pub newest_history: Option<Timeline>,
-    /// Why the server would not start on it: another owner, a mode too open.
-    pub wrong_access: Option<String>,
+    /// The WAL in pg_wal; absent where there is none.
+    pub wal: Option<WalFiles>,
+    /// Why the server would not start on it.
+    pub wrong_access: Option<WrongAccess>,
     pub markers: Markers,
     pub conf: ConfFiles,
     /// The text of pg_hba.conf.
@@ -268,6 +271,34 @@ pub struct Cluster {
     pub replication_role: Reading<ReplicationRole>,
     /// By name. Names are read from pg_replslot while the server does not answer.
     pub slots: BTreeMap<String, Slot>,
+}
+
+/// The range of the WAL files of a data directory.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct WalFiles {
+    /// Where the first of them begins.
+    pub oldest: Lsn,
+    /// Where the last of them ends that was written to.
+    pub end: Lsn,
+}
+
+/// Why PostgreSQL would refuse a data directory.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum WrongAccess {
+    /// It belongs to somebody else; to whom.
+    Owner(String),
+    /// Others may read or write it; its mode.
+    Mode(u32),
+}
+
+impl std::fmt::Display for WrongAccess {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Owner(whose) => f.write_str(whose),
+            Self::Mode(mode) => write!(f, "it has mode {mode:04o}, and only its owner may write there"),
+        }
+    }
 }
 
 /// Files that decide what a data directory comes up as.
@@ -358,6 +389,8 @@ pub struct Sql {
     pub lsn: Lsn,
     pub replayed: Option<Lsn>,
     pub replay_paused: bool,
+    /// Of a standby: where it goes on to receive. Absent until it has asked its upstream, having replayed what it has.
+    pub asks_from: Option<Lsn>,
     /// The parameters that the topology or pgpair itself are concerned with, and every other that a file or the command
     /// line sets, or that waits for a restart.
     pub settings: BTreeMap<String, Setting>,
@@ -365,6 +398,8 @@ pub struct Sql {
     pub hba_loaded: bool,
     /// The server has read its configuration files since they were last changed.
     pub conf_loaded: bool,
+    /// The server was started after its recovery.conf was last changed (10, 11: it is read at the start alone).
+    pub recovery_conf_loaded: bool,
     pub receiver: Option<Receiver>,
     pub senders: Vec<Sender>,
 }

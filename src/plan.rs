@@ -11,6 +11,7 @@ use serde::Serialize;
 
 use crate::observed::Identity;
 use crate::pg::block::Block;
+use crate::pg::lsn::Lsn;
 use crate::topology::NodeName;
 use crate::topology::Role;
 
@@ -19,17 +20,20 @@ pub mod check;
 pub mod desired;
 pub mod difference;
 pub mod drift;
+pub mod kept;
 pub mod pair;
 pub mod planner;
 pub mod predict;
 pub mod redact;
 pub mod refusal;
+pub mod request;
 pub mod synchronous;
 
 pub use difference::Cause;
 pub use difference::Difference;
 pub use difference::SetBy;
 pub use refusal::Refusal;
+pub use request::Request;
 
 /// The steps from the observed state to the desired one, and what stands in the way.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -157,6 +161,15 @@ pub enum Reason {
     Unfinished(String),
     /// What is there belongs to another cluster.
     OtherCluster(Identity),
+    /// It was asked for: `pgpair rebuild`.
+    Asked,
+    /// The upstream no longer has the WAL that the standby needs.
+    BeyondWal {
+        upstream: NodeName,
+        lost: LostWal,
+    },
+    /// PostgreSQL does not start on a data directory with this mode.
+    TooOpen(u32),
     /// The server is stopped.
     Stopped,
     /// The data directory is new: a step before has made it.
@@ -184,6 +197,16 @@ pub enum Reason {
     StandbyLeaves(NodeName),
 }
 
+/// How it was seen that a standby can't go on with what its upstream has.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum LostWal {
+    /// PostgreSQL says that its slot has lost WAL (13 and later).
+    Slot(String),
+    /// All WAL files of the upstream begin after this position, from which on the standby needs them.
+    From(Lsn),
+}
+
 /// What a step does, named by the goal it reaches. Closed plain data: rendered and executed elsewhere.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
@@ -202,6 +225,10 @@ pub enum Action {
     Hba { block: Block, before: Digest },
     /// Goal: pgpair's passfile is in the data directory, with mode 0600.
     Passfile { entries: Vec<PassfileEntry> },
+    /// Goal: the data directory has mode 0700. Only where PostgreSQL would refuse the one that it has.
+    Mode,
+    /// Goal: no server runs on the data directory of this standby. A crash leaves it stopped, and it is started again.
+    Stop(StopFor),
     /// Goal: the server runs in this role and answers.
     Start { role: Role },
     /// Goal: the replication role is as the topology says.
@@ -258,21 +285,43 @@ pub struct CloneFrom {
     pub user: String,
     /// The slot on the source that keeps the WAL which the clone will need.
     pub slot: Option<String>,
-    pub conf: Block,
-    pub hba: Block,
+    pub configuration: Configuration,
     /// The whole recovery.conf (10, 11); absent: standby.signal.
     pub recovery_conf: Option<String>,
-    pub passfile: Vec<PassfileEntry>,
     /// What is replaced; absent: the place is empty.
     pub replaces: Option<Replaced>,
+}
+
+/// Whose configuration a clone gets.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Configuration {
+    /// The source's, with the node's own blocks in it.
+    OfSource { conf: Block, hba: Block, passfile: Vec<PassfileEntry> },
+    /// That of the data directory which is replaced: these files and folders of it, by their paths in it. One that is
+    /// not there is not in the clone either.
+    Kept(Vec<String>),
 }
 
 /// A data directory that a clone replaces: only the very one that was planned for.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Replaced {
+    /// Of another cluster.
     Cluster(Identity),
+    /// A node of this very cluster that ran before, and is no further than the primary: a rebuild.
+    Member(Identity),
     Unfinished,
+}
+
+/// What a standby is stopped for: it is left running unless that can be done.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum StopFor {
+    /// It is cloned anew, from this source, which keeps WAL for it by this slot.
+    Clone { source: NodeName, slot: Option<String> },
+    /// It starts again with other files.
+    Restart,
 }
 
 /// See [`Action::StandbyFiles`].
@@ -347,6 +396,8 @@ impl Action {
             Self::Configure(_) => "configure",
             Self::Hba { .. } => "hba",
             Self::Passfile { .. } => "passfile",
+            Self::Mode => "mode",
+            Self::Stop(_) => "stop",
             Self::Start { .. } => "start",
             Self::ReplicationRole(_) => "replication_role",
             Self::Slot { .. } => "slot",

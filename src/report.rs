@@ -188,7 +188,10 @@ impl StepReport {
                 | Reason::Verification
                 | Reason::FeedsNobody
                 | Reason::Replaced
-                | Reason::StandbyLeaves(_) => Vec::new(),
+                | Reason::StandbyLeaves(_)
+                | Reason::Asked
+                | Reason::BeyondWal { .. }
+                | Reason::TooOpen(_) => Vec::new(),
             },
             guards: words::guards(&step.action),
             diff: step.diff.iter().map(DiffReport::of).collect(),
@@ -341,7 +344,7 @@ fn state_of(seen: &NodeObserved) -> (NodeState, Option<String>) {
                 Reading::Absent => (NodeState::NoAnswer, None),
                 Reading::Unknown(why) => (NodeState::NoAnswer, Some(why.clone())),
             },
-            Reading::Absent => (NodeState::Stopped, cluster.wrong_access.clone()),
+            Reading::Absent => (NodeState::Stopped, cluster.wrong_access.as_ref().map(ToString::to_string)),
             Reading::Unknown(why) => (NodeState::Unknown, Some(why.clone())),
         },
     }

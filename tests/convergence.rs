@@ -22,6 +22,8 @@ use pgpair::observed::Reading;
 use pgpair::observed::Server;
 use pgpair::observed::Slot;
 use pgpair::observed::Sql;
+use pgpair::observed::WalFiles;
+use pgpair::observed::WrongAccess;
 use pgpair::pg::block;
 use pgpair::pg::control::ControlState;
 use pgpair::pg::lsn::Lsn;
@@ -30,12 +32,16 @@ use pgpair::pg::version::StandbyMode;
 use pgpair::plan::Action;
 use pgpair::plan::Impact;
 use pgpair::plan::Plan;
+use pgpair::plan::Replaced;
+use pgpair::plan::Request;
 use pgpair::plan::Status;
+use pgpair::plan::Step;
 use pgpair::plan::allow;
 use pgpair::plan::allow::Allowance;
 use pgpair::plan::check::Check;
 use pgpair::plan::check::check;
 use pgpair::plan::planner::plan;
+use pgpair::plan::planner::plan_with;
 use pgpair::plan::predict::predict;
 use pgpair::topology;
 use pgpair::topology::NodeName;
@@ -143,9 +149,11 @@ fn writer() -> Sql {
         lsn: Lsn(0),
         replayed: None,
         replay_paused: false,
+        asks_from: None,
         settings: BTreeMap::new(),
         hba_loaded: true,
         conf_loaded: true,
+        recovery_conf_loaded: true,
         receiver: None,
         senders: Vec::new(),
     }
@@ -154,6 +162,42 @@ fn writer() -> Sql {
 fn with_cluster(observed: &mut Observed, node: &NodeName, change: impl FnOnce(&mut Cluster)) {
     if let Some(cluster) = observed.node_mut(node).cluster_mut() {
         change(cluster);
+    }
+}
+
+/// The primary has recycled what this standby needs.
+fn lose_wal(topology: &Topology, observed: &mut Observed, node: &NodeName) {
+    let primary = &topology.primary().name;
+    if node == primary || observed.node(node).cluster().is_none_or(|cluster| !cluster.markers.postmaster_opts) {
+        return;
+    }
+    let slot = topology.nodes[node].slot_name();
+    with_cluster(observed, primary, |cluster| {
+        cluster.wal = Some(WalFiles { oldest: Lsn(0x900_0000), end: Lsn(0xA00_0000) });
+        if let Some(slot) = cluster.slots.get_mut(&slot) {
+            *slot = Slot { physical: true, active: false, reserved: false, wal_status: Some("lost".into()) };
+        }
+    });
+    if let Some(sql) = observed.node_mut(primary).sql_mut() {
+        sql.senders.clear();
+    }
+    with_cluster(observed, node, |cluster| {
+        cluster.wal = Some(WalFiles { oldest: Lsn(0x100_0000), end: Lsn(0x400_0000) });
+    });
+    if let Some(sql) = observed.node_mut(node).sql_mut().filter(|sql| sql.in_recovery) {
+        (sql.receiver, sql.asks_from) = (None, Some(Lsn(0x300_0000)));
+    }
+}
+
+/// Somebody let a running standby follow another server; before 12 it has not read that yet.
+fn turn_away(_: &Topology, observed: &mut Observed, node: &NodeName) {
+    with_cluster(observed, node, |cluster| {
+        for text in [Some(&mut cluster.conf.main.text), cluster.markers.recovery_conf.as_mut()].into_iter().flatten() {
+            *text = text.replace("port=6001", "port=7001");
+        }
+    });
+    if let Some(sql) = observed.node_mut(node).sql_mut().filter(|sql| sql.in_recovery) {
+        (sql.receiver, sql.recovery_conf_loaded, sql.conf_loaded) = (None, false, false);
     }
 }
 
@@ -249,6 +293,11 @@ fn mishaps() -> Vec<Mishap> {
                 sql.hba_loaded = false;
             }
         }),
+        ("mode too open", |_, observed, node| {
+            with_cluster(observed, node, |cluster| cluster.wrong_access = Some(WrongAccess::Mode(0o755)));
+        }),
+        ("behind lost WAL", lose_wal),
+        ("turned away", turn_away),
         ("passfile gone", |_, observed, node| {
             with_cluster(observed, node, |cluster| cluster.passfile = Passfile::Absent);
         }),
@@ -555,4 +604,62 @@ fn from_nothing_a_pair_is_made_without_any_allowance() {
         assert_eq!(standby.markers.recovery_conf.is_some(), is_old_way);
         assert_eq!(standby.markers.standby_signal, !is_old_way);
     }
+}
+
+/// A rebuild is asked for in every state, and pgpair dies anywhere in it: a plain apply then ends where one would have
+/// ended from the start, or where the whole rebuild does.
+fn rebuild_in_every_state(version: u32) {
+    let topology = pair(version, "scram-sha-256", true);
+    let request = Request::rebuild(&topology, &name("b")).expect("a standby");
+    let (mut rebuilt, mut crashes) = (0, 0);
+    let mut known: BTreeMap<String, Status> = BTreeMap::new();
+    let mut end_of = |truth: &Observed, story: &str| {
+        let key = serde_json::to_string(truth).expect("plain data");
+        *known.entry(key).or_insert_with(|| converge(&topology, truth, story).status())
+    };
+    for (label, start) in starting_states(&topology).into_values() {
+        let story = format!("{version}, rebuild, {label}");
+        let observed = block_on(Sim::new(topology.clone(), start.clone(), None).observe());
+        let first = plan_with(&topology, &observed, &request);
+        let replaces = |step: &Step| matches!(&step.action, Action::Clone(clone) if matches!(clone.replaces, Some(Replaced::Member(_))));
+        if first.is_halted() || !first.steps.iter().any(replaces) {
+            continue;
+        }
+        rebuilt += 1;
+        let own = observed.node(&name("b")).cluster().expect("it is replaced").conf.main.text.clone();
+        let whole = Sim::new(topology.clone(), start.clone(), None);
+        let done = apply(&topology, &whole, first.clone(), &observed, &everything(), &|_| {}, &story);
+        assert_eq!((done.refused, done.left_out), (None, 0), "{story}");
+        let new = done.after.node(&name("b")).cluster().expect("cloned");
+        let without_block = |text: &str| block::remove(text).expect("one block");
+        assert_eq!(without_block(&new.conf.main.text), without_block(&own), "{story}: its own configuration");
+        let ends = [end_of(&done.after, &story), end_of(&start, &story)];
+        for step in 0..first.steps.len() {
+            for moment in [Moment::Before, Moment::Half(0), Moment::Half(1), Moment::After] {
+                let story = format!("{story}, dies at step {step} {moment:?}");
+                let sim = Sim::new(topology.clone(), start.clone(), Some(Crash { step, moment }));
+                let crashed = apply(&topology, &sim, first.clone(), &observed, &everything(), &|_| {}, &story);
+                crashes += 1;
+                if crashed.died {
+                    let end = end_of(&crashed.after, &story);
+                    assert!(ends.contains(&end), "{story}: ends elsewhere: {end:?}");
+                }
+            }
+        }
+        let unasked = run(&topology, &start, &BTreeSet::new(), None, &story);
+        let kept = unasked.after.node(&name("b")).place.known().is_some_and(|place| !place.old);
+        assert!(kept || observed.node(&name("b")).place.known().is_some_and(|place| place.old), "{story}: unasked");
+    }
+    println!("{version}: {rebuilt} states with a rebuild, {crashes} crashes");
+    assert!(rebuilt > 200);
+}
+
+#[test]
+fn a_standby_of_15_is_rebuilt_in_every_state_whatever_step_pgpair_dies_at() {
+    rebuild_in_every_state(15);
+}
+
+#[test]
+fn a_standby_of_10_is_rebuilt_in_every_state_whatever_step_pgpair_dies_at() {
+    rebuild_in_every_state(10);
 }

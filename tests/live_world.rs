@@ -19,6 +19,7 @@ use pgpair::pg::block::Block;
 use pgpair::pg::version::Major;
 use pgpair::plan::Action;
 use pgpair::plan::CloneFrom;
+use pgpair::plan::Configuration;
 use pgpair::plan::Configure;
 use pgpair::plan::CreatePrimary;
 use pgpair::plan::Digest;
@@ -204,10 +205,12 @@ impl Pair {
             port: self.node("a").port,
             user: self.topology.replication.user.clone(),
             slot: Some("pgpair_b".to_owned()),
-            conf: self.conf("b"),
-            hba: self.hba("b"),
+            configuration: Configuration::OfSource {
+                conf: self.conf("b"),
+                hba: self.hba("b"),
+                passfile: desired::passfile_entries(&self.topology),
+            },
             recovery_conf: None,
-            passfile: desired::passfile_entries(&self.topology),
             replaces,
         }
     }

@@ -29,6 +29,7 @@ use crate::observed::Identity;
 use crate::observed::Observed;
 use crate::plan::Action;
 use crate::plan::Plan;
+use crate::plan::Request;
 use crate::plan::Status;
 use crate::plan::allow;
 use crate::plan::allow::Allowance;
@@ -50,9 +51,9 @@ use crate::world::lock::Locks;
 #[derive(Debug, Args)]
 pub(super) struct Arguments {
     #[command(flatten)]
-    topology: TopologyFile,
+    pub(super) topology: TopologyFile,
     #[command(flatten)]
-    timeouts: Timeouts,
+    pub(super) timeouts: Timeouts,
     /// Do not ask. Allows nothing by itself: steps that need an allowance still need --allow.
     #[arg(long)]
     auto_approve: bool,
@@ -68,11 +69,17 @@ pub(super) struct Arguments {
 }
 
 pub(super) async fn run(arguments: Arguments, ui: &Ui) -> Result<Exit, Error> {
-    let Reached { name, topology, world, interrupt } = source::reach(&arguments.topology, &arguments.timeouts).await?;
+    let reached = source::reach(&arguments.topology, &arguments.timeouts).await?;
+    run_in(reached, arguments, &Request::default(), ui).await
+}
+
+/// The same, where a command asks for something besides.
+pub(super) async fn run_in(reached: Reached, arguments: Arguments, request: &Request, ui: &Ui) -> Result<Exit, Error> {
+    let Reached { name, topology, world, interrupt } = reached;
     unless_interrupted(&interrupt, world.check_secrets()).await??;
     let locks = Locks::acquire(&topology, arguments.lock_timeout, interrupt.clone()).await?;
     let world = world.with_locks(locks);
-    let job = Job { topology: &topology, file: &name, arguments: &arguments, ui, interrupt };
+    let job = Job { topology: &topology, file: &name, arguments: &arguments, request, ui, interrupt };
     job.run(&world).await
 }
 
@@ -81,6 +88,8 @@ struct Job<'a> {
     topology: &'a Topology,
     file: &'a str,
     arguments: &'a Arguments,
+    /// What the command asks for beside the topology; what is left to do afterwards is judged without it.
+    request: &'a Request,
     ui: &'a Ui,
     interrupt: Interrupt,
 }
@@ -88,7 +97,7 @@ struct Job<'a> {
 impl Job<'_> {
     async fn run<W: World>(&self, world: &W) -> Result<Exit, Error> {
         let observed = unless_interrupted(&self.interrupt, world.observe()).await?;
-        let plan = planner::plan(self.topology, &observed);
+        let plan = planner::plan_with(self.topology, &observed, self.request);
         let report = PlanReport::of(self.topology, &observed, &plan);
         let shown = text::plan(&report, self.file);
         match self.ui.format {
@@ -188,7 +197,7 @@ impl Job<'_> {
         question::ask(question::questions(plan, &given), self.ui, &self.interrupt).await?;
         // Minutes may have passed at the question.
         let now = unless_interrupted(&self.interrupt, world.observe()).await?;
-        let again = planner::plan(self.topology, &now);
+        let again = planner::plan_with(self.topology, &now, self.request);
         if again != *plan {
             return Err(Error::Stale { changed: changed(self.topology, plan, &again) });
         }
@@ -288,7 +297,14 @@ mod tests {
         let Line { arguments } = Line::try_parse_from(line).expect("good usage");
         let (topology, ui, sim) = (pair(), Ui::in_memory(format), Sim::new(pair(), truth, None));
         let (_signal, interrupt) = tokio::sync::watch::channel(false);
-        let job = Job { topology: &topology, file: "orders.yaml", arguments: &arguments, ui: &ui, interrupt };
+        let job = Job {
+            topology: &topology,
+            file: "orders.yaml",
+            arguments: &arguments,
+            request: &Request::default(),
+            ui: &ui,
+            interrupt,
+        };
         let exit = job.run(&sim).await;
         assert_eq!(sim.violations(), Vec::<String>::new());
         let events = fs::read_to_string(log).unwrap_or_default();

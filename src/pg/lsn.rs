@@ -67,10 +67,31 @@ pub fn history_file_timeline(name: &str) -> Option<Timeline> {
         .flatten()
 }
 
+/// Returns where the WAL begins that a file such as `000000010000000A000000FE` holds, in segments of this many bytes.
+#[must_use]
+pub fn wal_file_start(name: &str, segment_size: u32) -> Option<Lsn> {
+    if name.len() != 24 || !name.bytes().all(|b| b.is_ascii_hexdigit()) {
+        return None;
+    }
+    let half = |part: &str| u64::from_str_radix(part, 16).ok();
+    let (high, segment) = (half(&name[8..16])?, half(&name[16..])?);
+    Some(Lsn((high << 32) + segment * u64::from(segment_size)))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
     use proptest::prelude::*;
+
+    #[test]
+    fn the_name_of_a_wal_file_tells_where_it_begins() {
+        let start = |name, segment_size| wal_file_start(name, segment_size).map(|lsn| lsn.to_string());
+        assert_eq!(start("000000010000000A000000FE", 16 << 20).as_deref(), Some("A/FE000000"));
+        assert_eq!(start("000000030000000100000002", 1 << 30).as_deref(), Some("1/80000000"));
+        for other in ["00000002.history", "000000010000000A000000FE.partial", "archive_status", ""] {
+            assert_eq!(start(other, 16 << 20), None, "{other}");
+        }
+    }
 
     #[test]
     fn text_that_is_no_lsn_is_refused() {

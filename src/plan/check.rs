@@ -48,6 +48,8 @@ pub fn check(node: &NodeName, action: &Action, topology: &Topology, observed: &O
         Action::Configure(configure) => at.configure(configure),
         Action::Hba { block, before } => at.hba(block, before),
         Action::Passfile { .. } => at.passfile(),
+        Action::Mode => at.mode(),
+        Action::Stop(purpose) => at.stop(purpose),
         Action::Start { role } => at.start(*role),
         Action::ReplicationRole(wanted) => at.replication_role(wanted),
         Action::Slot { name, reserve } => at.slot(name, *reserve),

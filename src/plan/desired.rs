@@ -4,6 +4,7 @@
 //! disk can't disagree about it.
 
 use std::collections::BTreeMap;
+use std::collections::BTreeSet;
 use std::net::IpAddr;
 
 use indexmap::IndexMap;
@@ -17,7 +18,10 @@ use crate::pg::guc::Known;
 use crate::pg::hba;
 use crate::pg::hba::NewRule;
 use crate::pg::version::StandbyMode;
+use crate::plan::Cause;
+use crate::plan::Difference;
 use crate::plan::PassfileEntry;
+use crate::plan::SetBy;
 use crate::plan::WantedRole;
 use crate::plan::synchronous;
 use crate::topology::InitdbOption;
@@ -233,6 +237,29 @@ pub fn recovery_conf_holds(topology: &Topology, standby: &Node, text: &str) -> b
                     || (name == "primary_conninfo" && conninfo_holds(topology, standby, now))
             })
         })
+}
+
+/// Returns what a recovery.conf (10, 11) says that the topology asks otherwise.
+#[must_use]
+pub fn recovery_conf_differences(topology: &Topology, standby: &Node, text: &str) -> Vec<Difference> {
+    let values = |text: &str| -> BTreeMap<String, String> {
+        conf::parse(text).entries.into_iter().map(|entry| (entry.name, entry.value)).collect()
+    };
+    let (now, then) = (values(text), recovery_conf(topology, standby, Some(text)).map(|text| values(&text)));
+    let then = then.unwrap_or_default();
+    let names: BTreeSet<&String> = now.keys().chain(then.keys()).collect();
+    let differs = names.into_iter().filter_map(|name| {
+        let (now, then) = (now.get(name).cloned(), then.get(name).cloned());
+        let holds = match (&now, &then) {
+            (Some(now), Some(then)) => {
+                now.eq_ignore_ascii_case(then) || (name == "primary_conninfo" && conninfo_holds(topology, standby, now))
+            }
+            (Some(_) | None, _) => false,
+        };
+        let set_by = now.as_ref().map(|_| SetBy::Other("recovery.conf".to_owned()));
+        (!holds).then(|| Difference { name: name.clone(), now, set_by, then, cause: Cause::Wanted })
+    });
+    differs.collect()
 }
 
 fn standby_mode(topology: &Topology) -> StandbyMode {

@@ -4,8 +4,10 @@
 //! and a line that the topology no longer asks for leaves it.
 
 use crate::observed::Cluster;
+use crate::observed::NodeObserved;
 use crate::pg::block;
 use crate::pg::block::Block;
+use crate::pg::conf;
 use crate::pg::guc;
 use crate::pg::hba;
 use crate::plan::Refusal;
@@ -83,6 +85,38 @@ pub fn is_delayed(topology: &Topology, node: &Node) -> bool {
     let name = "recovery_min_apply_delay";
     let delay = topology.parameters_of(node).get(name).cloned();
     delay.is_some_and(|delay| !guc::same(topology.postgresql.version, name, &delay, "0"))
+}
+
+/// Whether a running standby of 10 or 11 goes by the recovery.conf that is there.
+///
+/// It reads the file at its start alone. One that was only touched since is no reason for a restart where the standby
+/// does what it says.
+#[must_use]
+pub fn has_read_recovery_conf(topology: &Topology, standby: &Node, seen: &NodeObserved) -> bool {
+    let upstream = topology.upstream(standby);
+    let slot = topology.replication.slots.then(|| standby.slot_name());
+    seen.sql().is_none_or(|sql| {
+        let receives_as_told = sql.receiver.as_ref().is_some_and(|receiver| {
+            receiver.host.as_ref() == Some(&upstream.host)
+                && receiver.port == Some(upstream.port)
+                && receiver.user.as_ref() == Some(&topology.replication.user)
+                && (slot.is_none() || receiver.slot == slot)
+        });
+        sql.recovery_conf_loaded || receives_as_told
+    })
+}
+
+/// Whether a standby takes WAL from an archive, now or once the topology is in force.
+#[must_use]
+pub fn restores_from_archive(topology: &Topology, standby: &Node, seen: &NodeObserved) -> bool {
+    let name = "restore_command";
+    let given = topology.parameters_of(standby).get(name).cloned();
+    let running = seen.sql().and_then(|sql| sql.settings.get(name)).map(|setting| setting.value.clone());
+    let in_files = seen.cluster().and_then(|cluster| cluster.conf.read().ok()?.values.remove(name));
+    let recovery_conf = seen.cluster().and_then(|cluster| cluster.markers.recovery_conf.as_deref()).unwrap_or_default();
+    let there = conf::parse(recovery_conf).entries.into_iter().filter(|entry| entry.name == name);
+    let in_files = in_files.map(|placed| placed.value).into_iter().chain(there.map(|entry| entry.value));
+    given.into_iter().chain(running).chain(in_files).any(|command| !command.is_empty())
 }
 
 /// Whether pgpair's passfile belongs on the node: its conninfo names it, or a role change will need it.

@@ -12,8 +12,11 @@ use crate::observed::Observed;
 use crate::observed::Reading;
 use crate::observed::comes_up_as;
 use crate::pg::block;
+use crate::pg::lsn::Lsn;
 use crate::pg::lsn::Timeline;
+use crate::plan::LostWal;
 use crate::plan::Refusal;
+use crate::plan::drift;
 use crate::topology::Node;
 use crate::topology::NodeName;
 use crate::topology::Role;
@@ -252,6 +255,49 @@ fn is_safe(name: &NodeName, seen: &NodeObserved, primary: &Cluster) -> Result<()
             Err(Refusal::NotReady { why: format!("{name} has a copy of the cluster without standby files") })
         }
         Reading::Absent => Err(Refusal::FormerPrimary { node: name.clone() }),
+    }
+}
+
+/// Whether a node knows of a newer timeline than the primary: another server was promoted.
+#[must_use]
+pub fn is_further(other: &NodeObserved, primary: &NodeObserved) -> bool {
+    let newest = |seen: &NodeObserved| seen.cluster().and_then(newest_timeline).max(seen.sql().map(|sql| sql.timeline));
+    newest(other) > newest(primary)
+}
+
+/// Whether a data directory is a finished clone that no server ever ran on: pg_basebackup copies no postmaster.opts.
+#[must_use]
+pub fn is_fresh_clone(cluster: &Cluster) -> bool {
+    !cluster.markers.postmaster_opts && comes_up_as(&cluster.markers, cluster.major) == Role::Standby
+}
+
+/// Whether a standby needs WAL that its upstream no longer has, and how that was seen.
+///
+/// Never on suspicion: one that receives something, that can take WAL from an archive, or that has not yet replayed
+/// all that it has, may still catch up.
+#[must_use]
+pub fn lost_wal(topology: &Topology, observed: &Observed, standby: &Node) -> Option<LostWal> {
+    let upstream = topology.upstream(standby);
+    let (seen, source) = (observed.node(&standby.name), observed.node(&upstream.name).cluster()?);
+    let own = seen.cluster().filter(|own| own.identity == source.identity && own.markers.postmaster_opts)?;
+    if drift::restores_from_archive(topology, standby, seen) {
+        return None;
+    }
+    let oldest = source.wal?.oldest;
+    let lost_from = |at: Lsn| (at < oldest).then_some(LostWal::From(at));
+    match &seen.server {
+        Reading::Known(server) => match &server.sql {
+            Reading::Known(sql) if sql.in_recovery && sql.receiver.is_none() => lost_from(sql.asks_from?),
+            Reading::Known(_) | Reading::Absent | Reading::Unknown(_) => None,
+        },
+        Reading::Absent => {
+            let name = standby.slot_name();
+            let is_lost = source.slots.get(&name).is_some_and(|slot| slot.wal_status.as_deref() == Some("lost"));
+            // A slot can be lost by an idle timeout too (18), and the WAL be there.
+            let by_slot = (is_lost && own.checkpoint < oldest).then_some(LostWal::Slot(name));
+            own.wal.and_then(|wal| lost_from(wal.end)).or(by_slot)
+        }
+        Reading::Unknown(_) => None,
     }
 }
 

@@ -1,6 +1,6 @@
 //! The planner: folds what the topology asks for over the predicted world, and keeps the steps that are needed.
 //!
-//! It reads nothing but its two arguments and decides everything; the executor has no choices left. Each step is
+//! It reads nothing but its arguments and decides everything; the executor has no choices left. Each step is
 //! judged in the world that its predecessors will have left, so `start a` is in the plan of a cluster that does not
 //! exist yet.
 
@@ -19,6 +19,7 @@ use crate::plan::Impact;
 use crate::plan::Plan;
 use crate::plan::Reason;
 use crate::plan::Refusal;
+use crate::plan::Request;
 use crate::plan::Step;
 use crate::plan::check::Check;
 use crate::plan::check::can_start;
@@ -36,15 +37,23 @@ use crate::topology::Topology;
 mod configuration;
 mod diff;
 mod objects;
+mod repair;
 mod standby;
 mod synchronous;
 
 /// Returns the steps that turn `observed` into what `topology` asks for.
 #[must_use]
 pub fn plan(topology: &Topology, observed: &Observed) -> Plan {
+    plan_with(topology, observed, &Request::default())
+}
+
+/// The same, with what a command asks for besides.
+#[must_use]
+pub fn plan_with(topology: &Topology, observed: &Observed, request: &Request) -> Plan {
     let mut draft = Draft {
         topology,
         observed,
+        request,
         followers: followers(topology),
         raised: BTreeSet::new(),
         world: observed.clone(),
@@ -73,6 +82,7 @@ fn digest(value: &impl serde::Serialize) -> String {
 struct Draft<'a> {
     topology: &'a Topology,
     observed: &'a Observed,
+    request: &'a Request,
     /// The standbys that stream from each node.
     followers: BTreeMap<&'a NodeName, Vec<&'a Node>>,
     /// Running standbys that were configured before the primary.
@@ -96,6 +106,7 @@ impl<'a> Draft<'a> {
         match pair::classify(self.topology, self.observed) {
             PairState::NothingYet => self.create(primary),
             PairState::PrimaryRuns => {
+                self.mode(primary);
                 // What a standby needs of the primary is there before the standby asks for it.
                 self.replication_role(primary);
                 self.slots(primary);
@@ -218,6 +229,7 @@ impl<'a> Draft<'a> {
 
     /// Starts a primary that has data, configured first.
     fn revive(&mut self, primary: &Node) {
+        self.mode(primary);
         self.only_if_startable(primary);
         // A copy that would come up as a second primary gets its standby files before anything is started.
         for standby in self.topology.standbys() {
@@ -276,6 +288,8 @@ fn step_id(node: &NodeName, action: &Action) -> String {
         | Action::Configure(_)
         | Action::Hba { .. }
         | Action::Passfile { .. }
+        | Action::Mode
+        | Action::Stop(_)
         | Action::Start { .. }
         | Action::ReplicationRole(_)
         | Action::Streaming { .. }

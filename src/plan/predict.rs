@@ -54,6 +54,12 @@ pub fn predict(node: &NodeName, action: &Action, topology: &Topology, observed: 
                 cluster.passfile = Passfile::Right;
             }
         }
+        Action::Mode => {
+            if let Some(cluster) = observed.node_mut(node).cluster_mut() {
+                cluster.wrong_access = None;
+            }
+        }
+        Action::Stop(_) => servers::stopped(observed, spec),
         Action::Start { .. } => {
             servers::started(observed.node_mut(node), spec);
             servers::roles_arrive(observed, spec, topology.upstream(spec));

@@ -55,14 +55,12 @@ pub enum Refusal {
     BadConf { node: NodeName, problem: String },
     /// A stopped node without standby files that wrote on its own: whether it can follow is not known.
     FormerPrimary { node: NodeName },
-    /// The node follows a server outside the topology, or nobody.
-    NotAStandbyOf { node: NodeName, found: String },
-    /// The upstream no longer has the WAL that the standby needs.
-    BeyondWal { node: NodeName, upstream: NodeName, slot: String },
     /// Commits wait for a standby that the step would take away.
     CommitsWouldHang { primary: NodeName, standby: NodeName },
     /// The node runs, and a clone of it would fail or not become a standby.
     NotASource { node: NodeName, why: String, remedy: String },
+    /// A rebuild was asked for of what has just been cloned.
+    FreshClone { node: NodeName },
     /// What the step depends on is not there (any more).
     NotReady { why: String },
     /// A file was edited since the plan was made.
@@ -95,10 +93,9 @@ impl Refusal {
             Self::Shadowed { .. } => "shadowed",
             Self::BadConf { .. } => "bad_configuration",
             Self::FormerPrimary { .. } => "former_primary",
-            Self::NotAStandbyOf { .. } => "not_a_standby_of",
-            Self::BeyondWal { .. } => "beyond_wal",
             Self::CommitsWouldHang { .. } => "commits_would_hang",
             Self::NotASource { .. } => "not_a_source",
+            Self::FreshClone { .. } => "fresh_clone",
             Self::NotReady { .. } => "not_ready",
             Self::FileChanged { .. } => "file_changed",
         }
@@ -157,14 +154,11 @@ impl Refusal {
             Self::FormerPrimary { node } => format!(
                 "{node} is stopped without standby files and may have written on its own: whether it can follow the primary is not known"
             ),
-            Self::NotAStandbyOf { node, found } => format!("{node} {found}"),
-            Self::BeyondWal { node, upstream, slot } => {
-                format!("{node} needs WAL that {upstream} no longer has: its slot {slot} is lost")
-            }
             Self::CommitsWouldHang { primary, standby } => {
                 format!("commits on {primary} wait for {standby}, and would hang while it is away")
             }
             Self::NotASource { node, why, .. } => format!("{node} can't be cloned now: it {why}"),
+            Self::FreshClone { node } => format!("{node} is a new clone already, which has not run yet"),
             Self::NotReady { why } => why.clone(),
             Self::FileChanged { node, file } => format!("{file} of {node} was edited since the plan was made"),
         }
@@ -198,20 +192,17 @@ impl Refusal {
             Self::NotADataDir { node, .. } => format!("correct data_dir of {node}, or move what is there away"),
             Self::MajorDiffers { .. } => "correct postgresql.version; an upgrade is pg_upgrade's job".into(),
             Self::Binaries { .. } => "install them, or set postgresql.bin_dir to where they are".into(),
-            Self::WrongAccess { .. } => "correct owner and mode".into(),
+            Self::WrongAccess { .. } => "give it to the servers' OS user, as root, or correct `os_user`".into(),
             Self::NotWritable { .. } => "make the folder above it writable for the servers' OS user".into(),
             Self::PortTaken { .. } => "stop that program, or give the node another port".into(),
             Self::OtherClustersBlock { .. } => "correct data_dir or `cluster:`; take the block out by hand if it is a leftover".into(),
             Self::Shadowed { remedy, .. } | Self::NotASource { remedy, .. } => remedy.clone(),
             Self::BadConf { .. } => "correct the file".into(),
             Self::FormerPrimary { node } => format!(
-                "if {node} may be thrown away, move its data directory away by hand and apply again; it is then cloned"
+                "if what only {node} has may be lost, `pgpair rebuild {node}` clones it anew"
             ),
-            Self::NotAStandbyOf { .. } => "stop it by hand if it should become a standby of this cluster".into(),
-            Self::BeyondWal { node, .. } => {
-                format!("stop {node} and move its data directory away by hand, and apply again; it is then cloned")
-            }
             Self::CommitsWouldHang { .. } => "see that other synchronous standbys stream, and plan again".into(),
+            Self::FreshClone { .. } => "`pgpair apply` starts it".into(),
             Self::NotReady { .. } => "plan again".into(),
             Self::FileChanged { .. } => "plan again, to see what it says now".into(),
         }

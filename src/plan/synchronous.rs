@@ -86,11 +86,13 @@ pub fn ends_stream(node: &Node, action: &Action) -> bool {
     match action {
         Action::Configure(Configure { effect, .. }) => *effect == Effect::Restart,
         Action::Clone(clone) => clone.replaces.is_some(),
+        Action::Stop(_) => true,
         Action::CreatePrimary(_)
         | Action::StandbyFiles(_)
         | Action::Hba { .. }
         | Action::Passfile { .. }
         | Action::Start { .. }
+        | Action::Mode
         | Action::ReplicationRole(_)
         | Action::Slot { .. }
         | Action::DropSlot { .. }

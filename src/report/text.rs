@@ -324,6 +324,7 @@ mod tests {
     use crate::plan::Blocked;
     use crate::plan::Cause;
     use crate::plan::CloneFrom;
+    use crate::plan::Configuration;
     use crate::plan::Configure;
     use crate::plan::Difference;
     use crate::plan::Digest;
@@ -383,10 +384,8 @@ mod tests {
             port: 5433,
             user: "repuser".into(),
             slot: None,
-            conf: block.clone(),
-            hba: block,
+            configuration: Configuration::OfSource { conf: block.clone(), hba: block, passfile: Vec::new() },
             recovery_conf: None,
-            passfile: Vec::new(),
             replaces: Some(Replaced::Cluster(Identity::Known(42))),
         });
         step("b.clone", "b", action, Impact::Destroy, Reason::OtherCluster(Identity::Known(42)))

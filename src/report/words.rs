@@ -4,10 +4,12 @@ use crate::plan::Action;
 use crate::plan::Cause;
 use crate::plan::Difference;
 use crate::plan::Effect;
+use crate::plan::LostWal;
 use crate::plan::Reason;
 use crate::plan::Replaced;
 use crate::plan::SetBy;
 use crate::plan::Step;
+use crate::plan::StopFor;
 use crate::report::NodeReport;
 use crate::report::NodeState;
 use crate::topology::Role;
@@ -40,10 +42,13 @@ impl Symbol {
 #[must_use]
 pub fn symbol(step: &Step) -> Symbol {
     match &step.action {
+        Action::StandbyFiles(_) if matches!(step.reason, Reason::Differs(_)) => Symbol::Change,
         Action::CreatePrimary(_) | Action::StandbyFiles(_) | Action::Slot { .. } => Symbol::Create,
         Action::Clone(clone) if clone.replaces.is_some() => Symbol::Rebuild,
         Action::Clone(_) => Symbol::Create,
-        Action::Configure(_) | Action::Hba { .. } | Action::Start { .. } => Symbol::Change,
+        Action::Mode | Action::Configure(_) | Action::Hba { .. } | Action::Stop(_) | Action::Start { .. } => {
+            Symbol::Change
+        }
         Action::Passfile { .. } | Action::ReplicationRole(_) => {
             if matches!(step.reason, Reason::Differs(_)) {
                 Symbol::Change
@@ -64,6 +69,12 @@ pub fn title(step: &Step) -> String {
         Action::Clone(clone) => match &clone.replaces {
             None => format!("clone of {} (pg_basebackup)", clone.source),
             Some(Replaced::Cluster(_)) => format!("clone of {}, in the place of its data", clone.source),
+            Some(Replaced::Member(_)) => {
+                format!(
+                    "clone of {}, in the place of its data; they are kept until it streams, if there is room",
+                    clone.source
+                )
+            }
             Some(Replaced::Unfinished) => format!("clone of {}, in the place of unfinished data", clone.source),
         },
         Action::StandbyFiles(files) => {
@@ -83,6 +94,8 @@ pub fn title(step: &Step) -> String {
         Action::Hba { .. } if step.reason == Reason::NotInForce => "reload, for pg_hba.conf".into(),
         Action::Hba { .. } => "pg_hba.conf".into(),
         Action::Passfile { .. } => "passfile of the replication role".into(),
+        Action::Mode => "mode 0700 of the data directory".into(),
+        Action::Stop(_) => "stop the standby".into(),
         Action::Start { role } => format!("start as {role}"),
         Action::ReplicationRole(role) => format!("replication role {}", role.name),
         Action::Slot { name, .. } | Action::DropSlot { name } => format!("slot {name}"),
@@ -102,6 +115,8 @@ pub fn goal(step: &Step) -> String {
         Action::Configure(_) => format!("{node} has its configuration in force"),
         Action::Hba { .. } => format!("{node} has its pg_hba.conf in force"),
         Action::Passfile { .. } => format!("{node} has its passfile"),
+        Action::Mode => format!("the data directory of {node} has mode 0700"),
+        Action::Stop(_) => format!("the server of {node} is stopped"),
         Action::Start { role } => format!("{node} runs as {role} and answers"),
         Action::ReplicationRole(role) => format!("{node} has the role {}", role.name),
         Action::Slot { name, .. } => format!("{node} has the slot {name}"),
@@ -119,6 +134,14 @@ pub fn reason(reason: &Reason) -> String {
         Reason::NoData => "there is no data directory".into(),
         Reason::Unfinished(what) => format!("what is there was left unfinished: {what}"),
         Reason::OtherCluster(identity) => format!("what is there is of another cluster, system identifier {identity}"),
+        Reason::Asked => "asked for".into(),
+        Reason::BeyondWal { upstream, lost: LostWal::From(lsn) } => {
+            format!("it needs WAL from {lsn} on, and {upstream} no longer has that")
+        }
+        Reason::BeyondWal { upstream, lost: LostWal::Slot(slot) } => {
+            format!("{upstream} no longer has the WAL that it needs: its slot {slot} is lost")
+        }
+        Reason::TooOpen(mode) => format!("PostgreSQL does not start on one with mode {mode:04o}"),
         Reason::Stopped => "the server is stopped".into(),
         Reason::JustMade => "its data directory is new".into(),
         Reason::NoStandbyFiles => "without them it would come up as a second primary".into(),
@@ -164,11 +187,17 @@ pub fn guards(action: &Action) -> Vec<String> {
             Some(Replaced::Cluster(_)) => {
                 &["the source answers", "what is replaced is the very cluster that was planned for, and stopped"]
             }
+            Some(Replaced::Member(_)) => {
+                &["the source answers", "what is replaced is stopped, and is not further than the primary"]
+            }
             Some(Replaced::Unfinished) => &["the source answers", "what is replaced is still unfinished"],
         },
         Action::StandbyFiles(_) => &["the server is stopped"],
         Action::Configure(_) | Action::Hba { .. } => &["nobody edited the file since"],
         Action::Passfile { .. } => &[],
+        Action::Mode => &["it belongs to the servers' OS user"],
+        Action::Stop(StopFor::Clone { .. }) => &["it runs as a standby", "the source can be cloned"],
+        Action::Stop(StopFor::Restart) => &["it runs as a standby", "it can be started again"],
         Action::Start { role: Role::Primary } => &["no other node accepts writes", "the port is free"],
         Action::Start { role: Role::Standby } => &["its standby files are there", "the port is free"],
         Action::ReplicationRole(_) | Action::Slot { .. } => &["the server answers"],

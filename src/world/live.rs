@@ -39,7 +39,9 @@ mod clone;
 mod config;
 mod create;
 mod objects;
+mod replace;
 mod server;
+mod stop;
 
 /// What [`Live::new`] needs beside the topology.
 #[derive(Clone, Debug)]
@@ -160,6 +162,8 @@ impl World for Live {
             Action::Configure(configure) => site.configure(configure, progress).await,
             Action::Hba { block, before } => site.hba(block, before).await,
             Action::Passfile { entries } => site.passfile(entries).await,
+            Action::Mode => site.mode().await,
+            Action::Stop(_) => site.stop_standby(progress).await,
             Action::Start { role } => site.start(*role, progress).await,
             Action::ReplicationRole(role) => site.replication_role(role).await,
             Action::Slot { name, reserve } => site.slot(name, *reserve).await,

@@ -55,6 +55,7 @@ use crate::world::user::Seat;
 pub mod place;
 pub mod server;
 
+use place::Changed;
 use place::Found;
 use server::Running;
 
@@ -131,7 +132,7 @@ async fn look_at(topology: &Topology, node: &Node, passwords: &Passwords) -> Nod
         Err(error) => return out_of_reach(&error.to_string()),
     };
     let local = Local::look(topology, node, passwords, &seat).await;
-    let Found { place, system_identifier, conf_changed, hba_changed } = local.found;
+    let Found { place, system_identifier, changed } = local.found;
     let place = place.map_or_else(Reading::Unknown, Reading::Known);
     let server = Reading::Absent;
     let mut observed = NodeObserved { binaries: Reading::Absent, place, server, port_taken: local.port_taken };
@@ -148,7 +149,7 @@ async fn look_at(topology: &Topology, node: &Node, passwords: &Passwords) -> Nod
             let sql = match asked {
                 Ok(answer) => {
                     program = running.program.clone().map(|path| (path, answer.said.version.clone()));
-                    Reading::Known(answer.into_observed(&mut observed, conf_changed, hba_changed))
+                    Reading::Known(answer.into_observed(&mut observed, &changed))
                 }
                 Err(why) => {
                     role_unknown(&mut observed, &why);
@@ -424,7 +425,7 @@ fn is_made_from(stored: &Secret, secret: &Secret, auth: ReplicationAuth, role: &
 
 impl Answer {
     /// Puts what the server said of the cluster into its place, and returns what it said of itself.
-    fn into_observed(self, observed: &mut NodeObserved, conf_changed: i64, hba_changed: i64) -> Sql {
+    fn into_observed(self, observed: &mut NodeObserved, changed: &Changed) -> Sql {
         let Self { said, in_files, role, other_files } = self;
         if let Some(cluster) = observed.cluster_mut() {
             cluster.replication_role = role;
@@ -439,13 +440,16 @@ impl Answer {
             lsn: position(&said),
             replayed: said.replayed,
             replay_paused: said.replay_paused,
+            // It begins with what it has, and has received nothing, not even of a time before, until it has asked.
+            asks_from: said.received.max(said.replayed).filter(|_| said.received.is_some()),
             settings: settings(&said, in_files.as_ref()),
             // A reload reads all files, and this is when the last one was. For pg_hba.conf it is a proxy, as no view
             // tells when that was taken over: rules that the server refused at its last reload count as loaded, and
             // so does a file that was put there with an old time.
-            hba_loaded: said.conf_loaded >= hba_changed,
+            hba_loaded: said.conf_loaded >= changed.hba,
             // A reload of a configuration with an error does not count as one here (the load time stays).
-            conf_loaded: said.conf_loaded >= conf_changed,
+            conf_loaded: said.conf_loaded >= changed.conf,
+            recovery_conf_loaded: said.started_exactly >= changed.recovery_conf,
             receiver: said.receiver.as_ref().map(receiver),
             senders: said.senders.iter().map(sender).collect(),
             version: said.version,
@@ -530,7 +534,7 @@ mod tests {
     fn said(changes: &Value) -> Said {
         let mut answer = json!({
             "may_see": true, "user": "postgres", "version": "15.18", "system_identifier": "-1000000000000000001",
-            "started": 1, "conf_loaded": 1, "data_directory": null, "config_file": null, "hba_file": null,
+            "started": 1, "started_exactly": 1, "conf_loaded": 1, "data_directory": null, "config_file": null, "hba_file": null,
             "in_recovery": true, "running_timeline": null, "known_timeline": 2, "written": null, "received": null,
             "replayed": null, "replay_paused": false, "receiver": null, "senders": [], "slots": [], "settings": {}
         });

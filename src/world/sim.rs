@@ -21,7 +21,9 @@ use crate::pg::conf;
 use crate::pg::version::Major;
 use crate::plan::Action;
 use crate::plan::Effect;
+use crate::plan::Replaced;
 use crate::plan::Step;
+use crate::plan::pair;
 use crate::plan::predict::predict;
 use crate::topology::NodeName;
 use crate::topology::Role;
@@ -226,8 +228,18 @@ fn harm(node: &NodeName, action: &Action, truth: &Observed) -> Option<String> {
         Action::Clone(clone) => {
             let source = truth.node(&clone.source).cluster()?;
             let is_member = own.is_some_and(|own| own.identity == source.identity);
+            let is_meant = matches!(clone.replaces, Some(Replaced::Member(_)));
             let is_running = truth.node(node).server.known().is_some();
-            (is_member || is_running).then(|| "a member of the cluster, or a running server, is replaced".to_owned())
+            let of_primary = truth.nodes.values().find(|seen| seen.accepts_writes());
+            let is_further = of_primary.is_none_or(|primary| pair::is_further(truth.node(node), primary));
+            if is_running || is_member && !is_meant {
+                Some("a member of the cluster, or a running server, is replaced".to_owned())
+            } else {
+                (is_member && is_further).then(|| "what only this node has is lost".to_owned())
+            }
+        }
+        Action::Stop(_) => {
+            truth.node(node).accepts_writes().then(|| "a server that accepts writes is stopped".to_owned())
         }
         Action::Start { .. } => {
             let own = own?;
@@ -243,6 +255,7 @@ fn harm(node: &NodeName, action: &Action, truth: &Observed) -> Option<String> {
         | Action::Slot { .. }
         | Action::DropSlot { .. }
         | Action::Streaming { .. }
+        | Action::Mode
         | Action::RemoveOld => None,
     }
 }
@@ -305,7 +318,9 @@ fn half(node: &NodeName, action: &Action, which: usize, truth: &mut Observed) {
             }
         }
         // Done by one rename or one transaction, or by waiting.
-        Action::StandbyFiles(_)
+        Action::Mode
+        | Action::Stop(_)
+        | Action::StandbyFiles(_)
         | Action::Passfile { .. }
         | Action::Slot { .. }
         | Action::DropSlot { .. }

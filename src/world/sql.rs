@@ -280,6 +280,7 @@ select jsonb_build_object(
     'version', current_setting('server_version'),
     'system_identifier', (select system_identifier::text from pg_control_system()),
     'started', floor(extract(epoch from pg_postmaster_start_time()))::bigint,
+    'started_exactly', floor(extract(epoch from pg_postmaster_start_time()) * 1000000)::bigint,
     'conf_loaded', floor(extract(epoch from pg_conf_load_time()) * 1000000)::bigint,
     'data_directory', (select setting from pg_settings where name = 'data_directory'),
     'config_file', (select setting from pg_settings where name = 'config_file'),
@@ -333,7 +334,8 @@ pub struct Said {
     pub system_identifier: u64,
     /// Seconds since the epoch, rounded down.
     pub started: i64,
-    /// Microseconds since the epoch.
+    /// Microseconds since the epoch, as the next.
+    pub started_exactly: i64,
     pub conf_loaded: i64,
     pub data_directory: Option<String>,
     pub config_file: Option<String>,

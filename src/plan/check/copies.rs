@@ -1,9 +1,11 @@
 //! New data directories: a primary made by initdb, and clones.
 
+use crate::observed::Cluster;
 use crate::observed::DataDir;
 use crate::observed::Reading;
 use crate::observed::comes_up_as;
 use crate::plan::CloneFrom;
+use crate::plan::Configuration;
 use crate::plan::CreatePrimary;
 use crate::plan::Refusal;
 use crate::plan::Replaced;
@@ -53,7 +55,12 @@ impl At<'_> {
         let identity = &source.cluster()?.identity;
         if let DataDir::Cluster(cluster) = &self.place()?.data_dir {
             let is_standby = comes_up_as(&cluster.markers, cluster.major) == Role::Standby;
-            if cluster.identity == *identity && is_standby && has_block(&cluster.conf.main.text, &clone.conf) {
+            let is_configured = match &clone.configuration {
+                Configuration::OfSource { conf, .. } => has_block(&cluster.conf.main.text, conf),
+                // The configuration is that of before; that it never ran is what tells a clone from what it replaced.
+                Configuration::Kept(_) => pair::is_fresh_clone(cluster),
+            };
+            if cluster.identity == *identity && is_standby && is_configured {
                 return Ok(true);
             }
         }
@@ -78,6 +85,9 @@ impl At<'_> {
             (DataDir::Absent | DataDir::Empty, _) => Ok(()),
             (DataDir::Unfinished(_), Some(Replaced::Unfinished)) => Ok(()),
             (DataDir::Cluster(cluster), Some(Replaced::Cluster(identity))) if cluster.identity == *identity => Ok(()),
+            (DataDir::Cluster(cluster), Some(Replaced::Member(identity))) if cluster.identity == *identity => {
+                self.may_be_thrown_away(cluster)
+            }
             (DataDir::Unfinished(_) | DataDir::Cluster(_), _) => {
                 Err(self.not_ready("has another data directory than the one that was to be replaced"))
             }
@@ -85,6 +95,21 @@ impl At<'_> {
                 Err(Refusal::NotADataDir { node: self.name(), path: self.node.data_dir.clone(), found: found.clone() })
             }
         }
+    }
+
+    /// A node of this cluster that has nothing which the primary lacks, as far as timelines tell, and is no new clone.
+    pub(super) fn may_be_thrown_away(&self, cluster: &Cluster) -> Result<(), Refusal> {
+        if pair::is_fresh_clone(cluster) {
+            return Err(Refusal::FreshClone { node: self.name() });
+        }
+        let primary =
+            At { node: self.topology.primary(), seen: self.observed.node(&self.topology.primary().name), ..*self };
+        primary.writes()?;
+        if pair::is_further(self.seen, primary.seen) {
+            let found = "is on a newer timeline than the primary: another server was promoted".into();
+            return Err(Refusal::RolesMoved { node: self.name(), found });
+        }
+        Ok(())
     }
 
     pub(super) fn basebackup(&self) -> Result<(), Refusal> {

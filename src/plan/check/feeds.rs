@@ -30,9 +30,15 @@ impl At<'_> {
             }
         }
         self.admits(target, cluster, sql)?;
+        let port = self.seen.server.known().and_then(|server| server.port);
+        if let Some(port) = port.filter(|port| *port != self.node.port) {
+            // Another server may have the port that the topology says, and would be copied in its place.
+            return Err(self.not_ready(&format!("runs on port {port}, and the topology says {}", self.node.port)));
+        }
         self.has_slots_left(target, slot, cluster, sql)?;
         let most = number(sql, "max_wal_senders");
-        let busy = sql.senders.len();
+        // Its own, if it still runs, ends before the copy begins.
+        let busy = sql.senders.iter().filter(|sender| sender.application_name != target.name.as_str()).count();
         if let Some(most) = most.filter(|most| busy + SENDERS_OF_A_CLONE > *most) {
             let why = format!(
                 "has {busy} of {most} walsenders busy (max_wal_senders), and a clone takes {SENDERS_OF_A_CLONE}"

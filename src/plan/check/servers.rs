@@ -1,8 +1,12 @@
 //! Servers: whether one may start, and whether a standby streams.
 
 use crate::observed::Cluster;
+use crate::observed::Reading;
+use crate::observed::WrongAccess;
 use crate::observed::comes_up_as;
+use crate::pg::version::StandbyMode;
 use crate::plan::Refusal;
+use crate::plan::StopFor;
 use crate::plan::check::At;
 use crate::plan::check::Verdict;
 use crate::plan::desired;
@@ -12,6 +16,50 @@ use crate::topology::NodeName;
 use crate::topology::Role;
 
 impl At<'_> {
+    pub(super) fn mode(&self) -> Verdict {
+        match &self.cluster()?.wrong_access {
+            None => Ok(true),
+            Some(WrongAccess::Mode(_)) => Ok(false),
+            Some(owner @ WrongAccess::Owner(_)) => Err(self.wrong_access(owner)),
+        }
+    }
+
+    /// Only a standby is stopped, and only for what can be done then.
+    pub(super) fn stop(&self, purpose: &StopFor) -> Verdict {
+        let cluster = self.cluster()?;
+        let server = match &self.seen.server {
+            Reading::Absent => return Ok(true),
+            Reading::Known(server) => server,
+            Reading::Unknown(why) => return Err(Refusal::OutOfReach { node: self.name(), why: why.clone() }),
+        };
+        let is_standby = match &server.sql {
+            Reading::Known(sql) => sql.in_recovery,
+            // One that never comes so far as to answer is told by its files: a promotion would have taken them away.
+            Reading::Unknown(_) | Reading::Absent => {
+                comes_up_as(&cluster.markers, cluster.major) == Role::Standby && cluster.state.was_standby()
+            }
+        };
+        if !is_standby || self.node.role == Role::Primary {
+            return Err(Refusal::RolesMoved { node: self.name(), found: "runs, and not as a standby".into() });
+        }
+        self.binaries()?;
+        match purpose {
+            StopFor::Clone { source, slot } => {
+                self.basebackup()?;
+                self.can_make_data_dir()?;
+                self.may_be_thrown_away(cluster)?;
+                let source = At { node: &self.topology.nodes[source], seen: self.observed.node(source), ..*self };
+                source.feeds(self.node, slot.as_deref())?;
+            }
+            StopFor::Restart => self.can_start(cluster)?,
+        }
+        Ok(false)
+    }
+
+    fn wrong_access(&self, wrong: &WrongAccess) -> Refusal {
+        Refusal::WrongAccess { node: self.name(), why: wrong.to_string() }
+    }
+
     pub(super) fn start(&self, role: Role) -> Verdict {
         let cluster = self.cluster()?;
         if !self.seen.server.is_absent() {
@@ -60,8 +108,8 @@ impl At<'_> {
             let (found, expected) = (cluster.major.number(), self.topology.postgresql.version.number());
             return Err(Refusal::MajorDiffers { node: self.name(), found, expected });
         }
-        if let Some(why) = &cluster.wrong_access {
-            return Err(Refusal::WrongAccess { node: self.name(), why: why.clone() });
+        if let Some(wrong) = &cluster.wrong_access {
+            return Err(self.wrong_access(wrong));
         }
         self.port_is_free()
     }
@@ -77,8 +125,16 @@ impl At<'_> {
         if !sql.in_recovery {
             return Err(self.not_ready("is no standby"));
         }
+        let by_its_slot = |used: Option<&str>| match self.topology.postgresql.version.dialect().standby_mode {
+            StandbyMode::RecoveryConf => true,
+            StandbyMode::SignalFile => {
+                let named = sql.settings.get("primary_slot_name").map(|setting| setting.value.as_str());
+                used.unwrap_or_default() == named.unwrap_or_default()
+            }
+        };
         let receives = sql.receiver.as_ref().is_some_and(|receiver| {
             receiver.status == "streaming"
+                && by_its_slot(receiver.slot.as_deref())
                 && receiver.host.as_ref() == Some(&source.node.host)
                 && receiver.port == Some(source.node.port)
                 && receiver.timeline == from.timeline
@@ -89,8 +145,16 @@ impl At<'_> {
             let leads_there = conninfo.is_none_or(|now| desired::conninfo_holds(self.topology, self.node, &now.value));
             return Ok(receives || leads_there);
         }
+        let slot = self.node.slot_name();
+        let elsewhere = self.observed.nodes.iter().filter(|(name, _)| *name != upstream);
+        let mut slots = elsewhere.filter_map(|(_, seen)| seen.cluster()?.slots.get(&slot));
+        // Its former upstream has noticed that it left: until then its slot there can't be dropped.
+        let has_left = !slots.any(|slot| slot.active);
+        // Until its former connection has ended, the slot of that is in use.
+        let own_senders = from.senders.iter().filter(|sender| sender.application_name == self.node.name.as_str());
+        let has_left = has_left && own_senders.count() <= 1;
         // What the upstream's parameters are now has arrived as well: then fewer of them are enough here.
         let replayed = own.floors == source.cluster()?.floors;
-        Ok(receives && replayed && from.senders.iter().any(|sender| sender.state == "streaming"))
+        Ok(receives && has_left && replayed && from.senders.iter().any(|sender| sender.state == "streaming"))
     }
 }

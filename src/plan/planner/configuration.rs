@@ -95,7 +95,7 @@ impl Draft<'_> {
     }
 
     /// Differences with their secrets hidden.
-    fn shown(&self, differences: Vec<Difference>) -> Vec<Difference> {
+    pub(super) fn shown(&self, differences: Vec<Difference>) -> Vec<Difference> {
         let hide = |name: &str, value: Option<String>| value.map(|value| redact::setting(name, &value, self.topology));
         let shown = differences.into_iter().map(|difference| Difference {
             now: hide(&difference.name, difference.now),
@@ -120,10 +120,16 @@ impl Draft<'_> {
     pub(super) fn raise_standbys(&mut self) {
         let Some(identity) = self.identity() else { return };
         for standby in self.top_down().into_iter().rev() {
-            let runs = pair::classify_standby(self.topology, &self.world, standby, &identity) == StandbyState::Runs;
+            let state = pair::classify_standby(self.topology, &self.world, standby, &identity);
+            let runs = state == StandbyState::Runs && self.replaced_for(standby, &state).is_none();
             if runs && !self.has_less_than_its_primary(standby, &self.world) && !self.waits_for_port(standby) {
                 let upstream = self.topology.upstream(standby).name.clone();
                 let streams = check(&standby.name, &Action::Streaming { upstream }, self.topology, &self.world);
+                let upstream = self.topology.upstream(standby);
+                if upstream.role == Role::Standby && self.world.node(&upstream.name).sql().is_some() {
+                    // One that turns to it finds its slot there, which keeps WAL from then on.
+                    self.slots(upstream);
+                }
                 self.files(standby, Impact::None);
                 // One that follows an address which the primary has yet to take is looked at in the end.
                 if streams == Check::Satisfied {

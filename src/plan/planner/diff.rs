@@ -7,6 +7,7 @@ use crate::pg::passfile;
 use crate::pg::secret::HIDDEN;
 use crate::pg::secret::Secret;
 use crate::plan::Action;
+use crate::plan::Configuration;
 use crate::plan::FileDiff;
 use crate::plan::PassfileEntry;
 use crate::plan::desired;
@@ -46,8 +47,11 @@ pub(super) fn diff_of(topology: &Topology, seen: &NodeObserved, action: &Action)
             files.into_iter().chain(passfile_lines(&create.passfile)).collect()
         }
         Action::Clone(clone) => {
-            let mut files = vec![main_conf("", &clone.conf.text()), hba("", &clone.hba.text())];
-            files.extend(passfile_lines(&clone.passfile));
+            let mut files = Vec::new();
+            if let Configuration::OfSource { conf: conf_block, hba: hba_block, passfile } = &clone.configuration {
+                files.extend([main_conf("", &conf_block.text()), hba("", &hba_block.text())]);
+                files.extend(passfile_lines(passfile));
+            }
             files.push(standby_files(None, clone.recovery_conf.as_ref()));
             files
         }
@@ -76,7 +80,9 @@ pub(super) fn diff_of(topology: &Topology, seen: &NodeObserved, action: &Action)
             after.filter(|after| after != before).map(|after| hba(before, &after)).into_iter().collect()
         }
         Action::Passfile { entries } => passfile_lines(entries).into_iter().collect(),
-        Action::Start { .. }
+        Action::Mode
+        | Action::Stop(_)
+        | Action::Start { .. }
         | Action::ReplicationRole(_)
         | Action::Slot { .. }
         | Action::DropSlot { .. }

@@ -3,14 +3,14 @@
 use crate::pg::conf::Placed;
 use crate::plan::Action;
 use crate::plan::CloneFrom;
+use crate::plan::Configuration;
 use crate::plan::Impact;
 use crate::plan::Reason;
 use crate::plan::Refusal;
 use crate::plan::Replaced;
 use crate::plan::StandbyFiles;
-use crate::plan::check::Check;
-use crate::plan::check::check;
 use crate::plan::desired;
+use crate::plan::kept;
 use crate::plan::pair;
 use crate::plan::pair::StandbyState;
 use crate::plan::planner::Draft;
@@ -19,11 +19,44 @@ use crate::plan::synchronous::NAMES;
 use crate::topology::Node;
 use crate::topology::Role;
 
+/// Whether the files of a standby are what they should be before it is started.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Files {
+    Done,
+    Later,
+}
+
 impl<'a> Draft<'a> {
     pub(super) fn standby(&mut self, standby: &'a Node) {
         let upstream = self.topology.upstream(standby);
         let Some(identity) = self.identity() else { return };
-        match pair::classify_standby(self.topology, &self.world, standby, &identity) {
+        let state = pair::classify_standby(self.topology, &self.world, standby, &identity);
+        let is_other = self.observed.node(&standby.name).cluster().is_none_or(|cluster| cluster.identity != identity);
+        let (is_new, files_later) = match self.replaced_for(standby, &state) {
+            Some(reason) => {
+                self.replace(standby, identity, reason);
+                (true, false)
+            }
+            None => (is_other, self.prepare(standby, state) == Files::Later),
+        };
+        if self.is_stuck(standby) || self.is_stuck(upstream) {
+            return;
+        }
+        let reason = if is_new { Reason::JustMade } else { Reason::Stopped };
+        self.step(standby, Action::Start { role: Role::Standby }, Impact::None, reason);
+        self.streaming(standby);
+        if files_later {
+            // It had to come up with what it had, and to replay that its primary has less now.
+            self.files(standby, Impact::None);
+            self.streaming(standby);
+        }
+        self.slots(standby);
+        self.step(standby, Action::RemoveOld, Impact::None, Reason::Replaced);
+    }
+
+    /// Makes what is in the place of a standby ready to be started.
+    fn prepare(&mut self, standby: &'a Node, state: StandbyState) -> Files {
+        match state {
             StandbyState::NoData => self.clone(standby, None, Impact::None, Reason::NoData),
             StandbyState::Unfinished(found) => {
                 self.clone(standby, Some(Replaced::Unfinished), Impact::Destroy, Reason::Unfinished(found));
@@ -33,65 +66,44 @@ impl<'a> Draft<'a> {
                 self.clone(standby, replaced, Impact::Destroy, Reason::OtherCluster(found));
             }
             StandbyState::WithoutStandbyFiles => {
+                self.mode(standby);
                 self.only_if_startable(standby);
                 self.complete_copy(standby);
             }
             StandbyState::Stopped => {
+                self.mode(standby);
                 self.only_if_startable(standby);
-                if !self.is_lowered(standby) {
+                let is_lowered = self.is_lowered(standby);
+                if !is_lowered {
                     self.files(standby, Impact::None);
                 }
                 self.mark(standby);
-            }
-            StandbyState::Runs => {
-                if !self.raised.contains(&standby.name) {
-                    if self.has_less_than_its_primary(standby, self.observed) {
-                        // The primary has less by now, and that must have arrived here first.
-                        self.streaming(standby);
-                    }
-                    self.files(standby, Impact::None);
-                }
-                let marked = check(&standby.name, &self.standby_files(standby), self.topology, &self.world);
-                if let Check::Blocked(_) = marked {
-                    let found = "follows another upstream by its recovery.conf while it runs; stop it, and apply again";
-                    self.block(standby, Refusal::NotAStandbyOf { node: standby.name.clone(), found: found.into() });
+                if is_lowered {
+                    return Files::Later;
                 }
             }
-            StandbyState::Unusable(refusal) => return self.block(standby, refusal),
-            StandbyState::Doubtful(refusal) => return self.halt(refusal),
+            StandbyState::Runs => return self.prepare_running(standby),
+            StandbyState::Unusable(refusal) => self.block(standby, refusal),
+            StandbyState::Doubtful(refusal) => self.halt(refusal),
         }
-        if self.is_stuck(upstream) {
-            return;
-        }
-        if let Some(refusal) = self.beyond_its_wal(standby) {
-            return self.block(standby, refusal);
-        }
-        let is_new = self.observed.node(&standby.name).cluster().is_none_or(|cluster| cluster.identity != identity);
-        let reason = if is_new { Reason::JustMade } else { Reason::Stopped };
-        self.step(standby, Action::Start { role: Role::Standby }, Impact::None, reason);
-        self.streaming(standby);
-        if self.is_lowered(standby) {
-            // It had to come up with what it had, and to replay that its primary has less now.
-            self.files(standby, Impact::None);
-            self.streaming(standby);
-        }
-        self.slots(standby);
-        self.step(standby, Action::RemoveOld, Impact::None, Reason::Replaced);
+        Files::Done
     }
 
-    /// A standby that does not stream, and whose slot has lost the WAL that it needs, will never catch up.
-    pub(super) fn beyond_its_wal(&self, standby: &Node) -> Option<Refusal> {
-        let upstream = self.topology.upstream(standby);
-        let seen = self.observed.node(&standby.name);
-        let is_member = seen.cluster().is_some_and(|cluster| Some(&cluster.identity) == self.identity().as_ref());
-        let streams = seen.sql().is_some_and(|sql| sql.receiver.is_some());
-        let slot = self.observed.node(&upstream.name).cluster()?.slots.get(&standby.slot_name())?;
-        let is_lost = slot.wal_status.as_deref() == Some("lost");
-        (is_member && !streams && is_lost).then(|| Refusal::BeyondWal {
-            node: standby.name.clone(),
-            upstream: upstream.name.clone(),
-            slot: standby.slot_name(),
-        })
+    fn prepare_running(&mut self, standby: &Node) -> Files {
+        self.mode(standby);
+        self.turn(standby);
+        if self.raised.contains(&standby.name) {
+            return Files::Done;
+        }
+        if self.has_less_than_its_primary(standby, self.observed) {
+            // The primary has less by now, and that must have arrived here first.
+            if self.world.node(&standby.name).server.is_absent() {
+                return Files::Later;
+            }
+            self.streaming(standby);
+        }
+        self.files(standby, Impact::None);
+        Files::Done
     }
 
     pub(super) fn standby_files(&self, standby: &Node) -> Action {
@@ -126,6 +138,30 @@ impl<'a> Draft<'a> {
             let why = format!("{} is to be cloned from {}, which is left alone itself", standby.name, source.name);
             return self.block(standby, Refusal::NotReady { why });
         }
+        // The slot on the upstream keeps the WAL that the clone will ask for, if that is where it is cloned from.
+        let slot = (self.topology.replication.slots && source.name == upstream.name).then(|| standby.slot_name());
+        let replaced = self.world.node(&standby.name).cluster();
+        let member = replaced.filter(|_| matches!(replaces, Some(Replaced::Member(_))));
+        let configuration = member.map_or_else(
+            || self.configuration_of_source(standby, source),
+            |own| Configuration::Kept(kept::own_files(own, &standby.data_dir)),
+        );
+        let existing = member.and_then(|own| own.markers.recovery_conf.clone());
+        let clone = CloneFrom {
+            source: source.name.clone(),
+            host: source.host.clone(),
+            port: source.port,
+            user: self.topology.replication.user.clone(),
+            slot,
+            configuration,
+            recovery_conf: desired::recovery_conf(self.topology, standby, existing.as_deref()),
+            replaces,
+        };
+        self.step(standby, Action::Clone(clone), impact, reason);
+    }
+
+    /// The configuration of a first clone: the source's, with what the topology asks of this node.
+    fn configuration_of_source(&self, standby: &Node, source: &Node) -> Configuration {
         let seen = self.world.node(&standby.name);
         let mut settings = desired::settings(self.topology, standby);
         settings.extend(desired::defaults_of_created(self.topology, standby, socket_dir(seen)));
@@ -138,21 +174,11 @@ impl<'a> Draft<'a> {
             let placed = inherited.as_ref().and_then(|read| read.values.get(name));
             placed.map(|placed| placed.value.clone()).into_iter().collect()
         }));
-        // The slot on the upstream keeps the WAL that the clone will ask for, if that is where it is cloned from.
-        let slot = (self.topology.replication.slots && source.name == upstream.name).then(|| standby.slot_name());
-        let clone = CloneFrom {
-            source: source.name.clone(),
-            host: source.host.clone(),
-            port: source.port,
-            user: self.topology.replication.user.clone(),
-            slot,
+        Configuration::OfSource {
             conf: desired::conf_block(self.topology, standby, &settings),
             hba: desired::hba_block(self.topology, standby),
-            recovery_conf: desired::recovery_conf(self.topology, standby, None),
             passfile: desired::passfile_entries(self.topology),
-            replaces,
-        };
-        self.step(standby, Action::Clone(clone), impact, reason);
+        }
     }
 
     pub(super) fn source_of(&self, standby: &'a Node) -> &'a Node {

@@ -70,6 +70,8 @@ pub(super) fn asynchronous(steps: &[Step]) -> Option<Asynchronous> {
         | Action::Hba { .. }
         | Action::Passfile { .. }
         | Action::Start { .. }
+        | Action::Stop(_)
+        | Action::Mode
         | Action::ReplicationRole(_)
         | Action::Slot { .. }
         | Action::DropSlot { .. }

@@ -16,6 +16,7 @@ use crate::pg::lsn::Lsn;
 use crate::pg::lsn::Timeline;
 use crate::pg::version::Major;
 use crate::plan::CloneFrom;
+use crate::plan::Configuration;
 use crate::plan::CreatePrimary;
 use crate::plan::PassfileEntry;
 use crate::plan::desired;
@@ -37,6 +38,7 @@ pub(super) fn created(seen: &mut NodeObserved, create: &CreatePrimary, node: &No
         wal_log_hints: false,
         floors: BTreeMap::new(),
         newest_history: None,
+        wal: None,
         wrong_access: None,
         markers: Markers::default(),
         conf: ConfFiles {
@@ -57,23 +59,36 @@ pub(super) fn passfile(entries: &[PassfileEntry]) -> Passfile {
 pub(super) fn cloned(observed: &mut Observed, node: &Node, clone: &CloneFrom) {
     let Some(source) = observed.node(&clone.source).cluster().cloned() else { return };
     let Some(place) = observed.node_mut(&node.name).place.known_mut() else { return };
+    let replaced = match &place.data_dir {
+        DataDir::Cluster(cluster) => Some(cluster.clone()),
+        DataDir::Absent | DataDir::Empty | DataDir::Unfinished(_) | DataDir::Foreign(_) => None,
+    };
     place.old |= clone.replaces.is_some() && matches!(place.data_dir, DataDir::Cluster(_) | DataDir::Unfinished(_));
     place.new = false;
     let mut cluster = Cluster {
         markers: Markers { backup_label: true, ..Markers::default() },
         // pg_control is copied as it is while the source runs.
         state: ControlState::InProduction,
-        passfile: passfile(&clone.passfile),
         slots: BTreeMap::new(),
+        wal: None,
         wrong_access: None,
         replication_role: Reading::Unknown("the server is stopped".into()),
         ..source
     };
-    put_conf_block(&mut cluster, Some(&clone.conf));
-    if let Some(auto) = &mut cluster.conf.auto {
-        auto.text = desired::auto_conf_of_clone(&auto.text, &clone.conf);
+    match (&clone.configuration, replaced) {
+        (Configuration::OfSource { conf, hba, passfile: entries }, _) => {
+            cluster.passfile = passfile(entries);
+            put_conf_block(&mut cluster, Some(conf));
+            if let Some(auto) = &mut cluster.conf.auto {
+                auto.text = desired::auto_conf_of_clone(&auto.text, conf);
+            }
+            cluster.hba = block::put_before_rules(&cluster.hba, hba).unwrap_or_else(|_| hba.text());
+        }
+        (Configuration::Kept(_), Some(own)) => {
+            (cluster.conf, cluster.hba, cluster.passfile) = (own.conf, own.hba, own.passfile);
+        }
+        (Configuration::Kept(_), None) => {}
     }
-    cluster.hba = block::put_before_rules(&cluster.hba, &clone.hba).unwrap_or_else(|_| clone.hba.text());
     mark(&mut cluster.markers, clone.recovery_conf.as_ref());
     place.data_dir = DataDir::Cluster(Box::new(cluster));
 }

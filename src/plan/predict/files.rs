@@ -51,6 +51,7 @@ pub(super) fn configured(seen: &mut NodeObserved, configure: &Configure, major: 
     }
     let Some(sql) = server.sql.known_mut() else { return };
     sql.conf_loaded = true;
+    sql.recovery_conf_loaded |= restarts;
     for (name, value) in &configure.settings {
         sql.settings.insert(name.clone(), setting(value, name, major));
     }

@@ -10,6 +10,7 @@ use crate::observed::Sql;
 use crate::observed::comes_up_as;
 use crate::pg::control::ControlState;
 use crate::pg::lsn::Lsn;
+use crate::pg::version::StandbyMode;
 use crate::plan::check::file_values;
 use crate::plan::predict::files::setting;
 use crate::plan::predict::files::take_floors;
@@ -47,6 +48,17 @@ pub(super) fn leaves_port(observed: &mut Observed, topology: &Topology, node: &N
     }
 }
 
+/// A standby that is stopped makes a restartpoint first.
+pub(super) fn stopped(observed: &mut Observed, node: &Node) {
+    cut_streams(observed, node);
+    let seen = observed.node_mut(&node.name);
+    seen.server = Reading::Absent;
+    if let Some(cluster) = seen.cluster_mut() {
+        cluster.state = ControlState::ShutDownInRecovery;
+        cluster.replication_role = Reading::Unknown("the server is stopped".into());
+    }
+}
+
 /// What comes up is what the files say, whatever was meant.
 pub(super) fn started(seen: &mut NodeObserved, node: &Node) {
     let Some(cluster) = seen.cluster_mut() else { return };
@@ -80,9 +92,11 @@ pub(super) fn started(seen: &mut NodeObserved, node: &Node) {
             lsn: Lsn(0),
             replayed: None,
             replay_paused: false,
+            asks_from: None,
             settings,
             hba_loaded: true,
             conf_loaded: true,
+            recovery_conf_loaded: true,
             receiver: None,
             senders: Vec::new(),
         }),
@@ -103,14 +117,36 @@ pub(super) fn roles_arrive(observed: &mut Observed, node: &Node, upstream: &Node
 }
 
 pub(super) fn streams(observed: &mut Observed, node: &Node, upstream: &Node) {
+    let seen = observed.node(&node.name);
+    let former = seen.sql().and_then(|sql| sql.receiver.as_ref()?.slot.clone());
+    let mode = seen.cluster().map(|cluster| cluster.major.dialect().standby_mode);
+    let slot = match mode {
+        Some(StandbyMode::SignalFile) => {
+            let named = seen.sql().and_then(|sql| sql.settings.get("primary_slot_name"));
+            named.map(|setting| setting.value.clone()).unwrap_or_default()
+        }
+        Some(StandbyMode::RecoveryConf) | None => node.slot_name(),
+    };
     let source = observed.node_mut(&upstream.name);
-    let slot = node.slot_name();
+    if let Some(former) = former.filter(|former| *former != slot)
+        && let Some(former) = source.cluster_mut().and_then(|cluster| cluster.slots.get_mut(&former))
+    {
+        former.active = false;
+    }
     let arrives = source.cluster().map(|cluster| (cluster.replication_role.clone(), cluster.floors.clone()));
     if let Some(slot) = source.cluster_mut().and_then(|cluster| cluster.slots.get_mut(&slot)) {
         slot.active = true;
         slot.reserved = true;
     }
-    let Some(sql) = source.sql_mut() else { return };
+    for (_, seen) in observed.nodes.iter_mut().filter(|(name, _)| **name != upstream.name) {
+        if let Some(slot) = seen.cluster_mut().and_then(|cluster| cluster.slots.get_mut(&slot)) {
+            slot.active = false;
+        }
+        if let Some(sql) = seen.sql_mut() {
+            sql.senders.retain(|sender| sender.application_name != node.name.as_str());
+        }
+    }
+    let Some(sql) = observed.node_mut(&upstream.name).sql_mut() else { return };
     let timeline = sql.timeline;
     sql.senders.retain(|sender| sender.application_name != node.name.as_str());
     sql.senders.push(Sender {
@@ -134,7 +170,7 @@ pub(super) fn streams(observed: &mut Observed, node: &Node, upstream: &Node) {
             host: Some(upstream.host.clone()),
             port: Some(upstream.port),
             user: None,
-            slot: Some(slot),
+            slot: Some(slot).filter(|slot| !slot.is_empty()),
             timeline,
         });
     }

@@ -6,9 +6,11 @@ use std::time::Duration;
 use std::time::Instant;
 
 use crate::observed::Reading;
+use crate::pg::block::Block;
 use crate::pg::control::Control;
 use crate::pg::version::Major;
 use crate::plan::CloneFrom;
+use crate::plan::Configuration;
 use crate::plan::PassfileEntry;
 use crate::plan::desired;
 use crate::plan::desired::PASSFILE;
@@ -23,9 +25,6 @@ use crate::world::process::Output;
 
 /// How often the growing copy is measured.
 const MEASURE: Duration = Duration::from_millis(200);
-
-/// What a copy needs beside the databases: WAL that is written meanwhile, and two segments to begin with.
-const HEADROOM: u64 = 64 << 20;
 
 /// What belongs to the source alone, and would mislead a server that starts on the copy.
 const NOT_OURS: [&str; 9] = [
@@ -50,7 +49,7 @@ impl Site<'_> {
         let source = self.live.site(&clone.source).await?;
         self.until_source_is_recent(&source).await?;
         let total = source.size().await?;
-        self.check_room(total).await?;
+        let replaces = self.make_room(clone, total, progress).await?;
         let made = async {
             self.copy(clone, total, progress).await?;
             self.check_copy(&source).await?;
@@ -60,7 +59,7 @@ impl Site<'_> {
             self.give_up_new().await;
             return Err(failure);
         }
-        self.move_into_place(clone.replaces.as_ref()).await
+        self.move_into_place(replaces).await
     }
 
     /// Waits until a standby that is cloned has replayed all from which on another node, the upstream, keeps WAL.
@@ -104,25 +103,6 @@ impl Site<'_> {
         let row = session.client().query_one(ask, &[]).await;
         let size: i64 = row.map_err(|error| self.bad_sql("its size can't be read", error))?.get(0);
         Ok(u64::try_from(size).unwrap_or_default())
-    }
-
-    /// Refuses a copy that can't fit: a replaced data directory stays beside it until the new standby streams.
-    async fn check_room(&self, total: u64) -> Result<(), Failure> {
-        let parent = self.folder();
-        let found = self.seat.blocking({
-            let parent = parent.clone();
-            move || rustix::fs::statvfs(&parent)
-        });
-        let found = found.await.map_err(|error| self.failure(format!("`{}`: {error}", parent.display())))?;
-        let free = found.f_bavail.saturating_mul(found.f_frsize);
-        let needed = total.saturating_add(HEADROOM);
-        if free >= needed {
-            return Ok(());
-        }
-        let [free, needed] = [free, needed].map(|bytes| bytes >> 20);
-        let what = format!("`{}` has {free} MB free, and the copy needs {needed} MB", parent.display());
-        let remedy = "free space there; a data directory that is to be replaced is kept until the new standby streams";
-        Err(self.failure(what).with_remedy(remedy))
     }
 
     async fn copy(&self, clone: &CloneFrom, total: u64, progress: &(dyn Fn(Progress) + Sync)) -> Result<(), Failure> {
@@ -210,12 +190,8 @@ impl Site<'_> {
     }
 
     async fn make_standby(&self, clone: &CloneFrom) -> Result<(), Failure> {
-        let (new, block) = (self.new_dir(), clone.conf.clone());
+        let new = self.new_dir();
         self.on_files(move || {
-            let auto = Path::new(&new).join("postgresql.auto.conf");
-            if let Some(text) = files::read_text(&auto)? {
-                files::replace(&auto, desired::auto_conf_of_clone(&text, &block).as_bytes(), None)?;
-            }
             for name in NOT_OURS {
                 files::remove(Path::new(&new).join(name))?;
             }
@@ -225,7 +201,23 @@ impl Site<'_> {
             files::set_mode(&new, 0o700)
         })
         .await?;
-        self.write_configuration(&self.new_dir(), &clone.conf, &clone.hba, &clone.passfile).await?;
+        match &clone.configuration {
+            Configuration::OfSource { conf, hba, passfile } => {
+                self.clear_auto_conf(conf).await?;
+                self.write_configuration(&self.new_dir(), conf, hba, passfile).await?;
+            }
+            Configuration::Kept(paths) => self.keep_own(paths).await?,
+        }
         self.write_standby_files(&self.new_dir(), clone.recovery_conf.as_deref()).await
+    }
+
+    /// Takes out of the copy what ALTER SYSTEM said of the source, where it would win over the node's own block.
+    async fn clear_auto_conf(&self, block: &Block) -> Result<(), Failure> {
+        let (auto, block) = (Path::new(&self.new_dir()).join("postgresql.auto.conf"), block.clone());
+        self.on_files(move || match files::read_text(&auto)? {
+            Some(text) => files::replace(&auto, desired::auto_conf_of_clone(&text, &block).as_bytes(), None),
+            None => Ok(()),
+        })
+        .await
     }
 }

@@ -151,12 +151,16 @@ impl Site<'_> {
         let found = self.seat.blocking(move || Found::at(&dir)).await.map_err(|error| self.bad_file(&error))?;
         let is_right = match (replaces, &found) {
             (None, Found::Nothing | Found::EmptyFolder) | (Some(Replaced::Unfinished), Found::Files) => true,
-            (Some(Replaced::Cluster(Identity::Known(planned))), Found::Cluster(found)) => planned == found,
+            (
+                Some(Replaced::Cluster(Identity::Known(planned)) | Replaced::Member(Identity::Known(planned))),
+                Found::Cluster(found),
+            ) => planned == found,
             (None, Found::Files | Found::Cluster(_))
             | (Some(Replaced::Unfinished), Found::Nothing | Found::EmptyFolder | Found::Cluster(_))
-            | (Some(Replaced::Cluster(_)), Found::Nothing | Found::EmptyFolder | Found::Files | Found::Cluster(_)) => {
-                false
-            }
+            | (
+                Some(Replaced::Cluster(_) | Replaced::Member(_)),
+                Found::Nothing | Found::EmptyFolder | Found::Files | Found::Cluster(_),
+            ) => false,
         };
         if is_right {
             return Ok(());

@@ -321,7 +321,7 @@ impl Site<'_> {
     }
 
     /// Stops the running server (fast), and waits until it is gone.
-    async fn stop(&self, progress: &(dyn Fn(Progress) + Sync)) -> Result<(), Failure> {
+    pub(super) async fn stop(&self, progress: &(dyn Fn(Progress) + Sync)) -> Result<(), Failure> {
         let Life::Running(postmaster) = self.life().await? else { return Ok(()) };
         progress(Progress::Waiting("the server's shutdown".to_owned()));
         let (data_dir, timeout) = (self.node.data_dir.clone(), self.live.timeout);

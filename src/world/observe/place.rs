@@ -7,6 +7,7 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::io;
+use std::io::Read as _;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
 use std::path::PathBuf;
@@ -23,6 +24,8 @@ use crate::observed::Passfile;
 use crate::observed::Place;
 use crate::observed::Reading;
 use crate::observed::Slot;
+use crate::observed::WalFiles;
+use crate::observed::WrongAccess;
 use crate::pg::conf;
 use crate::pg::conf::ConfFile;
 use crate::pg::conf::ConfFiles;
@@ -30,7 +33,9 @@ use crate::pg::conf::ConfValues;
 use crate::pg::control::BadControl;
 use crate::pg::control::Control;
 use crate::pg::control::SIZE;
+use crate::pg::lsn::Lsn;
 use crate::pg::lsn::history_file_timeline;
+use crate::pg::lsn::wal_file_start;
 use crate::pg::version::Major;
 use crate::plan::desired::PASSFILE;
 use crate::world::probe::mounts;
@@ -63,19 +68,25 @@ pub struct Found {
     pub place: Result<Place, String>,
     /// From pg_control, known also where something else could not be read.
     pub system_identifier: Option<u64>,
-    /// When the configuration files and pg_hba.conf were last changed, in microseconds since the epoch.
-    pub conf_changed: i64,
-    pub hba_changed: i64,
+    pub changed: Changed,
+}
+
+/// When files were last changed, in microseconds since the epoch; 0 where there are none.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Changed {
+    pub conf: i64,
+    pub hba: i64,
+    pub recovery_conf: i64,
 }
 
 /// Looks at the data directory.
 #[must_use]
 pub fn look(expected: &Expected) -> Found {
     let dir = Path::new(&expected.data_dir);
-    let mut look = Look { expected, dir, system_identifier: None, conf_changed: 0, hba_changed: 0 };
+    let mut look = Look { expected, dir, system_identifier: None, changed: Changed::default() };
     let place = look.place();
-    let Look { system_identifier, conf_changed, hba_changed, .. } = look;
-    Found { place, system_identifier, conf_changed, hba_changed }
+    let Look { system_identifier, changed, .. } = look;
+    Found { place, system_identifier, changed }
 }
 
 /// Returns the path of a configuration file of the node.
@@ -88,8 +99,7 @@ struct Look<'a> {
     expected: &'a Expected,
     dir: &'a Path,
     system_identifier: Option<u64>,
-    conf_changed: i64,
-    hba_changed: i64,
+    changed: Changed,
 }
 
 impl Look<'_> {
@@ -172,9 +182,9 @@ impl Look<'_> {
         self.system_identifier = Some(control.system_identifier);
         let conf = self.conf_files()?;
         let hba = self.needed(&self.conf_path("pg_hba.conf"))?;
-        self.hba_changed = hba.changed;
+        self.changed.hba = hba.changed;
         self.follows_no_other_files(&conf)?;
-        let histories = names_in(&self.dir.join("pg_wal"))?;
+        let wal = names_in(&self.dir.join("pg_wal"))?;
         Ok(Cluster {
             major,
             identity: Identity::Known(control.system_identifier),
@@ -184,7 +194,8 @@ impl Look<'_> {
             checksums: control.checksums,
             wal_log_hints: control.wal_log_hints,
             floors: control.floors.clone(),
-            newest_history: histories.iter().filter_map(|name| history_file_timeline(name)).max(),
+            newest_history: wal.iter().filter_map(|name| history_file_timeline(name)).max(),
+            wal: wal_files(&self.dir.join("pg_wal"), &wal, control.wal_segment_size),
             wrong_access: self.wrong_access(major, metadata),
             markers: self.markers()?,
             conf,
@@ -218,7 +229,7 @@ impl Look<'_> {
 
     /// Reads what a file includes, as the server does: relative to the file, folders in the order of bytes.
     fn with_includes(&mut self, path: &Path, file: Text, depth: usize) -> Result<ConfFile, String> {
-        self.conf_changed = self.conf_changed.max(file.changed);
+        self.changed.conf = self.changed.conf.max(file.changed);
         let mut includes = Vec::new();
         for entry in conf::parse(&file.text).entries.iter().filter(|entry| entry.is_include()) {
             let place = format!("{}:{}", path.display(), entry.line);
@@ -266,12 +277,14 @@ impl Look<'_> {
         Ok(())
     }
 
-    fn markers(&self) -> Result<Markers, String> {
+    fn markers(&mut self) -> Result<Markers, String> {
+        let recovery_conf = read_text(&self.dir.join("recovery.conf"))?;
+        self.changed.recovery_conf = recovery_conf.as_ref().map_or(0, |file| file.changed);
         let there = |name: &str| exists(&self.dir.join(name));
         Ok(Markers {
             standby_signal: there("standby.signal")?,
             recovery_signal: there("recovery.signal")?,
-            recovery_conf: read_text(&self.dir.join("recovery.conf"))?.map(|file| file.text),
+            recovery_conf: recovery_conf.map(|file| file.text),
             backup_label: there("backup_label")?,
             promote: there("promote")?,
             postmaster_opts: there("postmaster.opts")?,
@@ -292,16 +305,15 @@ impl Look<'_> {
     }
 
     /// Says why the server would refuse the directory: `checkDataDir` in `miscinit.c`.
-    fn wrong_access(&self, major: Major, metadata: &fs::Metadata) -> Option<String> {
+    fn wrong_access(&self, major: Major, metadata: &fs::Metadata) -> Option<WrongAccess> {
         let (uid, user) = &self.expected.owner;
         let mode = metadata.mode() & 0o7777;
-        let (most, hint) = if major.dialect().group_access { (0o027, "0700 or 0750") } else { (0o077, "0700") };
+        let most = if major.dialect().group_access { 0o027 } else { 0o077 };
         if metadata.uid() != *uid {
-            Some(format!("{} belongs to user number {}, not to {user}", self.dir.display(), metadata.uid()))
-        } else if mode & most != 0 {
-            Some(format!("{} has mode {mode:04o}, and the server wants {hint}", self.dir.display()))
+            let dir = self.dir.display();
+            Some(WrongAccess::Owner(format!("{dir} belongs to user number {}, not to {user}", metadata.uid())))
         } else {
-            None
+            (mode & most != 0).then_some(WrongAccess::Mode(mode))
         }
     }
 
@@ -346,6 +358,27 @@ impl Look<'_> {
         };
         names.map(slot).collect()
     }
+}
+
+/// Returns where the WAL in a pg_wal begins and ends, whatever the timelines of its files.
+///
+/// Files of names to come are there as well, empty or with what they once held: the first page of one that was
+/// written to says where it belongs (`xlp_pageaddr` in `XLogPageHeaderData`, the same in 10 to 18).
+fn wal_files(dir: &Path, names: &[String], segment_size: u32) -> Option<WalFiles> {
+    const PAGE_ADDRESS: std::ops::Range<usize> = 8..16;
+    let mut files: Vec<(Lsn, &String)> =
+        names.iter().filter_map(|name| Some((wal_file_start(name, segment_size)?, name))).collect();
+    files.sort_unstable();
+    let is_written = |start: Lsn, name: &str| {
+        let mut header = [0; PAGE_ADDRESS.end];
+        let read = fs::File::open(dir.join(name)).and_then(|mut file| file.read_exact(&mut header));
+        // One that can't be read may hold anything.
+        read.is_err() || header[PAGE_ADDRESS] == start.0.to_le_bytes()
+    };
+    let (oldest, _) = *files.first()?;
+    let newest = files.iter().rev().find(|(start, name)| is_written(*start, name));
+    let end = newest.map_or(oldest, |(start, _)| Lsn(start.0 + u64::from(segment_size)));
+    Some(WalFiles { oldest, end })
 }
 
 /// Reads the `state` file of a slot: `ReplicationSlotOnDisk` in `slot.c`. What it does not tell is taken for a
@@ -472,7 +505,7 @@ mod tests {
 
     fn reader(expected: &Expected) -> Look<'_> {
         let dir = Path::new(&expected.data_dir);
-        Look { expected, dir, system_identifier: None, conf_changed: 0, hba_changed: 0 }
+        Look { expected, dir, system_identifier: None, changed: Changed::default() }
     }
 
     fn look_at(data_dir: &Path) -> Found {
@@ -609,6 +642,28 @@ mod tests {
         std::os::unix::fs::symlink(&data, &link).expect("a link");
         let why = reader(&expected(&link)).not_writable().expect("a link");
         assert!(why.ends_with("link is a symbolic link, which can't be replaced: let data_dir be what it leads to"));
+    }
+
+    #[test]
+    fn wal_ends_with_the_last_file_that_was_written_to() {
+        let (_keep, data) = folder(&[]);
+        let dir = data.parent().expect("a folder");
+        let size = 16 << 20;
+        assert_eq!(wal_files(dir, &["00000002.history".into()], size), None);
+        let written = |name: &str, at: u64| {
+            let page = [&[0; 8][..], &at.to_le_bytes()].concat();
+            fs::write(dir.join(name), page).expect("a file");
+            name.to_owned()
+        };
+        let names = vec![
+            written("000000010000000000000007", 0x300_0000),
+            written("000000010000000000000005", 0x500_0000),
+            written("000000010000000000000004", 0x400_0000),
+            written("000000010000000000000006", 0),
+        ];
+        let expected = WalFiles { oldest: Lsn(0x400_0000), end: Lsn(0x600_0000) };
+        assert_eq!(wal_files(dir, &names, size), Some(expected));
+        assert_eq!(wal_files(dir, &names[..1], size).map(|wal| wal.end), Some(Lsn(0x700_0000)), "nothing is there");
     }
 
     #[test]
