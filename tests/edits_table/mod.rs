@@ -28,6 +28,7 @@ use pgpair::pg::guc;
 use pgpair::plan::Plan;
 use pgpair::plan::allow;
 use pgpair::plan::allow::Allowance;
+use pgpair::plan::desired;
 use pgpair::plan::planner::plan;
 use pgpair::plan::predict::predict;
 use pgpair::topology;
@@ -352,8 +353,8 @@ impl Predicted {
             let Some(cluster) = self.world.node(name).cluster() else { continue };
             let set = cluster.conf.read().expect("our own lines").values;
             let Some(sql) = self.world.node_mut(name).sql_mut() else { continue };
-            let known: Vec<String> =
-                sql.settings.keys().cloned().chain(self.topology.parameters_of(node).into_keys()).collect();
+            let wanted = desired::settings(&self.topology, node);
+            let known: Vec<String> = sql.settings.keys().cloned().chain(wanted.into_keys()).collect();
             for parameter in known.into_iter().filter(|parameter| !set.contains_key(parameter)) {
                 show_default(sql, parameter, major);
             }
