@@ -30,9 +30,14 @@ pub fn predict(node: &NodeName, action: &Action, topology: &Topology, observed: 
             }
         }
         Action::Configure(configure) => {
+            let port = |observed: &Observed| observed.node(node).server.known().and_then(|server| server.port);
+            let before = port(observed);
             files::configured(observed.node_mut(node), configure, major);
             if configure.effect == Effect::Restart {
                 servers::cut_streams(observed, spec);
+                if let Some(before) = before.filter(|before| Some(*before) != port(observed)) {
+                    servers::leaves_port(observed, topology, spec, before);
+                }
             }
         }
         Action::Hba { block, .. } => {

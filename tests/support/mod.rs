@@ -89,11 +89,19 @@ pub(crate) fn as_owner(program: impl AsRef<std::ffi::OsStr>) -> Command {
 /// Waits until a condition holds.
 #[track_caller]
 pub(crate) fn wait_until(what: &str, condition: impl Fn() -> bool) {
+    assert!(comes_true(Duration::from_secs(60), condition), "waited in vain until {what}");
+}
+
+/// Waits for a condition; returns whether it came to hold in time.
+pub(crate) fn comes_true(within: Duration, condition: impl Fn() -> bool) -> bool {
     let start = Instant::now();
     while !condition() {
-        assert!(start.elapsed() < Duration::from_secs(60), "waited in vain until {what}");
+        if start.elapsed() > within {
+            return false;
+        }
         std::thread::park_timeout(Duration::from_millis(20));
     }
+    true
 }
 
 /// Returns a port that nobody listens on now.
@@ -230,6 +238,20 @@ impl Workspace {
         self.run("initdb", &["-D", &data_dir, "--locale=C", "-N", "--auth=trust"]).exits(0);
     }
 
+    /// Stops the servers of all nodes and deletes their folders.
+    pub(crate) fn clear(&self) {
+        let entries = fs::read_dir(self.folder.path()).into_iter().flatten().flatten();
+        for node in entries.map(|entry| entry.file_name().to_string_lossy().into_owned()) {
+            if self.data_dir(&node).join("postmaster.pid").exists() {
+                self.pg_ctl(&node, &["stop", "-m", "immediate"]);
+            }
+            if self.data_dir(&node).exists() {
+                // In a panic nothing better can be done than to go on.
+                let _ = fs::remove_dir_all(self.path(&node));
+            }
+        }
+    }
+
     pub(crate) fn make_folder(&self, node: &str) {
         fs::create_dir_all(self.path(node)).expect("our folder");
         own(&self.path(node));
@@ -265,11 +287,7 @@ impl Workspace {
 
 impl Drop for Workspace {
     fn drop(&mut self) {
-        for node in ["a", "b"] {
-            if self.data_dir(node).join("postmaster.pid").exists() {
-                self.pg_ctl(node, &["stop", "-m", "immediate"]);
-            }
-        }
+        self.clear();
     }
 }
 

@@ -91,7 +91,12 @@ impl At<'_> {
         self.can_be_told(cluster, configure)?;
         let in_force = drift::is_in_force(self.topology, self.node, &configure.settings, sql)
             && drift::is_restored(self.topology, self.node, &configure.restored, &values, sql);
-        Ok(in_file && sql.conf_loaded && in_force)
+        let done = in_file && sql.conf_loaded && in_force;
+        let moves = self.seen.server.known().is_some_and(|server| server.port != Some(self.node.port));
+        if !done && moves && configure.effect == Effect::Restart {
+            self.port_is_free()?;
+        }
+        Ok(done)
     }
 
     /// A running standby is not sent where its upstream is not yet, or not yet encrypted: it would lose its stream.

@@ -5,6 +5,7 @@ use crate::observed::Reading;
 use crate::observed::Sql;
 use crate::observed::WrongAccess;
 use crate::observed::comes_up_as;
+use crate::pg::version::StandbyMode;
 use crate::plan::Refusal;
 use crate::plan::StopFor;
 use crate::plan::access;
@@ -144,8 +145,16 @@ impl At<'_> {
         if let Some(why) = self.can_not_stream(own, sql) {
             return Err(self.not_ready(&format!("{why} {upstream}")));
         }
+        let by_its_slot = |used: Option<&str>| match self.topology.postgresql.version.dialect().standby_mode {
+            StandbyMode::RecoveryConf => true,
+            StandbyMode::SignalFile => {
+                let named = sql.settings.get("primary_slot_name").map(|setting| setting.value.as_str());
+                used.unwrap_or_default() == named.unwrap_or_default()
+            }
+        };
         let receives = sql.receiver.as_ref().is_some_and(|receiver| {
             receiver.status == "streaming"
+                && by_its_slot(receiver.slot.as_deref())
                 && receiver.host.as_ref() == Some(&source.node.host)
                 && receiver.port == Some(source.node.port)
                 && receiver.timeline == from.timeline
@@ -159,12 +168,13 @@ impl At<'_> {
         let slot = self.node.slot_name();
         let elsewhere = self.observed.nodes.iter().filter(|(name, _)| *name != upstream);
         let mut slots = elsewhere.filter_map(|(_, seen)| seen.cluster()?.slots.get(&slot));
-        // Its former upstream has noticed that it left: until then its slot there can't be dropped.
-        let has_left = !slots.any(|slot| slot.active);
         // Waiting would be in vain where the upstream's own change was left out.
         if let Some(why) = access::not_there_yet(self.topology, source.node, source.seen).filter(|_| !receives) {
             return Err(self.not_ready(&format!("can't stream: {why}")));
         }
+        // Its former connection has ended, as its upstream has noticed: until then the slot of that is in use.
+        let own_senders = from.senders.iter().filter(|sender| sender.application_name == self.node.name.as_str());
+        let has_left = !slots.any(|slot| slot.active) && own_senders.count() <= 1;
         // What the upstream's parameters are now has arrived as well: then fewer of them are enough here.
         let replayed = own.floors == source.cluster()?.floors;
         Ok(receives && has_left && replayed && from.senders.iter().any(|sender| sender.state == "streaming"))

@@ -145,6 +145,9 @@ impl Draft<'_> {
             let state = pair::classify_standby(self.topology, &self.world, standby, &identity);
             let runs = state == StandbyState::Runs && self.replaced_for(standby, &state).is_none();
             let Some(least) = self.floors_of_primary(&self.world).filter(|_| runs) else { continue };
+            if self.waits_for_port(standby) {
+                continue;
+            }
             let upstream = self.topology.upstream(standby).name.clone();
             let streams = check(&standby.name, &Action::Streaming { upstream }, self.topology, &self.world);
             let upstream = self.topology.upstream(standby);
@@ -162,6 +165,16 @@ impl Draft<'_> {
                 self.raised.insert(standby.name.clone());
             }
         }
+    }
+
+    /// Whether the port that a standby is to have is another node's still.
+    fn waits_for_port(&self, standby: &Node) -> bool {
+        let mut neighbours =
+            self.topology.nodes.values().filter(|other| other.name != standby.name && other.host == standby.host);
+        neighbours.any(|other| {
+            let server = self.world.node(&other.name).server.known();
+            server.is_some_and(|server| server.port == Some(standby.port))
+        })
     }
 
     /// What the running primary has of the parameters that a standby must have as well.

@@ -14,6 +14,7 @@ use crate::observed::comes_up_as;
 use crate::pg::control::ControlState;
 use crate::pg::guc;
 use crate::pg::lsn::Lsn;
+use crate::pg::version::StandbyMode;
 use crate::plan::check::file_values;
 use crate::plan::desired;
 use crate::plan::predict::files::setting;
@@ -41,6 +42,14 @@ pub(super) fn cut_streams(observed: &mut Observed, node: &Node) {
         if is_own || reads_from_it {
             sql.receiver = None;
         }
+    }
+}
+
+/// A server takes another port: what it held is free for a node on the same machine.
+pub(super) fn leaves_port(observed: &mut Observed, topology: &Topology, node: &Node, port: u16) {
+    let waits = |other: &&Node| other.name != node.name && other.host == node.host && other.port == port;
+    for other in topology.nodes.values().filter(waits) {
+        observed.node_mut(&other.name).port_taken = Reading::Absent;
     }
 }
 
@@ -120,8 +129,22 @@ pub(super) fn roles_arrive(observed: &mut Observed, node: &Node, upstream: &Node
 }
 
 pub(super) fn streams(observed: &mut Observed, node: &Node, upstream: &Node) {
+    let seen = observed.node(&node.name);
+    let former = seen.sql().and_then(|sql| sql.receiver.as_ref()?.slot.clone());
+    let mode = seen.cluster().map(|cluster| cluster.major.dialect().standby_mode);
+    let slot = match mode {
+        Some(StandbyMode::SignalFile) => {
+            let named = seen.sql().and_then(|sql| sql.settings.get("primary_slot_name"));
+            named.map(|setting| setting.value.clone()).unwrap_or_default()
+        }
+        Some(StandbyMode::RecoveryConf) | None => node.slot_name(),
+    };
     let source = observed.node_mut(&upstream.name);
-    let slot = node.slot_name();
+    if let Some(former) = former.filter(|former| *former != slot)
+        && let Some(former) = source.cluster_mut().and_then(|cluster| cluster.slots.get_mut(&former))
+    {
+        former.active = false;
+    }
     let arrives = source.cluster().map(|cluster| (cluster.replication_role.clone(), cluster.floors.clone()));
     if let Some(slot) = source.cluster_mut().and_then(|cluster| cluster.slots.get_mut(&slot)) {
         slot.active = true;
@@ -159,7 +182,7 @@ pub(super) fn streams(observed: &mut Observed, node: &Node, upstream: &Node) {
             host: Some(upstream.host.clone()),
             port: Some(upstream.port),
             user: None,
-            slot: Some(slot),
+            slot: Some(slot).filter(|slot| !slot.is_empty()),
             timeline,
         });
     }

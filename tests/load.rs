@@ -1,0 +1,166 @@
+//! pgbench runs while pgpair works: reloads cost no transaction, and a restart's outage of writes is measured.
+
+#![expect(clippy::print_stdout, reason = "the figures are the result")]
+
+mod support;
+
+use std::process::Child;
+use std::process::Command;
+use std::process::Stdio;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+use std::sync::atomic::Ordering;
+use std::thread::JoinHandle;
+use std::time::Duration;
+use std::time::Instant;
+
+use tokio_postgres::NoTls;
+
+use support::Ran;
+use support::Version;
+use support::Workspace;
+
+/// The rule by which the load comes: from whoever runs the tests, over loopback.
+const LOAD: &str = "{ type: host, database: bench, user: bench, address: 127.0.0.1/32, method: trust }";
+
+/// A pair with a database for the load.
+fn a_pair() -> Workspace {
+    let pair = Workspace::new(Version(15));
+    with(&pair, "trust", "", &[]);
+    pair.apply().exits(0);
+    pair.sql("a", "create role bench login");
+    pair.sql("a", "create database bench owner bench");
+    Ran::of(&pgbench(&pair, &["-i", "-q", "-s", "5"]).output().expect("pgbench runs")).exits(0);
+    pair
+}
+
+/// Writes the topology with these parameters and rules beside the usual ones.
+fn with(pair: &Workspace, auth: &str, parameters: &str, rules: &[&str]) {
+    let rules: String = [LOAD].iter().chain(rules).map(|rule| format!("  - {rule}\n")).collect();
+    let usual = "  max_wal_senders: 6\n  wal_retrieve_retry_interval: 100ms\n";
+    pair.topology(&format!("auth: {auth}"), &format!("{usual}{parameters}hba:\n{rules}"));
+}
+
+fn pgbench(pair: &Workspace, arguments: &[&str]) -> Command {
+    let mut command = Command::new(pair.bin_dir.join("pgbench"));
+    command.args(["-h", "127.0.0.1", "-p", &pair.ports[0].to_string(), "-U", "bench"]).args(arguments).arg("bench");
+    command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    command
+}
+
+/// Four clients, until they are ended or the time is over.
+fn load(pair: &Workspace, seconds: &str) -> Child {
+    pgbench(pair, &["-n", "-c", "4", "-T", seconds]).spawn().expect("pgbench starts")
+}
+
+#[test]
+fn reloads_cost_no_transaction_of_a_loaded_primary() {
+    let pair = a_pair();
+    let other = "{ type: host, database: all, user: app, address: 10.0.0.0/8, method: scram-sha-256 }";
+    let edits: [(&str, &str, &[&str]); 6] = [
+        ("trust", "  work_mem: 8MB\n", &[]),
+        ("trust", "  work_mem: 16MB\n  log_min_duration_statement: 1s\n", &[]),
+        ("trust", "  max_wal_size: 512MB\n  checkpoint_timeout: 10min\n", &[other]),
+        ("trust, connection_limit: 6", "  archive_command: 'true'\n", &[other]),
+        ("trust, slots: false", "", &[]),
+        ("trust", "", &[]),
+    ];
+    let mut clients = load(&pair, "8");
+    let mut applies = 0;
+    for (auth, parameters, rules) in edits.into_iter().cycle() {
+        with(&pair, auth, parameters, rules);
+        // What is left of a slot that was just given up is a later plan's.
+        let ran = pair.apply();
+        assert!(matches!(ran.code, Some(0 | 5)), "{}{}", ran.stdout, ran.stderr);
+        if clients.try_wait().expect("our child").is_some() {
+            break;
+        }
+        applies += 1;
+    }
+    let ran = Ran::of(&clients.wait_with_output().expect("our child")).exits(0);
+    let ran = ran.says("number of failed transactions: 0 (0.000%)");
+    let figures: Vec<&str> =
+        ran.stdout.lines().filter(|line| line.contains("number of") || line.contains("tps")).collect();
+    println!("{applies} applies beside pgbench:\n{}", figures.join("\n"));
+    assert!(applies >= 3, "pgbench ended before the edits did");
+}
+
+/// Commits every 2 ms and connects again as fast as it can; ends with the longest time without a commit.
+struct Probe {
+    stop: Arc<AtomicBool>,
+    thread: JoinHandle<Vec<Instant>>,
+}
+
+impl Probe {
+    fn start(pair: &Workspace) -> Self {
+        let stop = Arc::new(AtomicBool::new(false));
+        let (until, port) = (stop.clone(), pair.ports[0]);
+        let thread = std::thread::spawn(move || {
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+            runtime.block_on(commits(port, &until))
+        });
+        Self { stop, thread }
+    }
+
+    fn longest_gap(self) -> Duration {
+        self.stop.store(true, Ordering::Relaxed);
+        let commits = self.thread.join().expect("the probe");
+        commits.windows(2).map(|pair| pair[1] - pair[0]).max().expect("some commits")
+    }
+}
+
+async fn commits(port: u16, until: &AtomicBool) -> Vec<Instant> {
+    let mut commits = Vec::new();
+    while !until.load(Ordering::Relaxed) {
+        let config = format!("host=127.0.0.1 port={port} user=bench dbname=bench");
+        let Ok((client, connection)) = tokio_postgres::connect(&config, NoTls).await else {
+            tokio::task::yield_now().await;
+            continue;
+        };
+        let connection = tokio::spawn(connection);
+        while !until.load(Ordering::Relaxed)
+            && client
+                .batch_execute("create table if not exists probe (n int); insert into probe values (1)")
+                .await
+                .is_ok()
+        {
+            commits.push(Instant::now());
+            tokio::time::sleep(Duration::from_millis(2)).await;
+        }
+        connection.abort();
+    }
+    commits
+}
+
+/// Measures the longest time without a commit while `work` is done on a loaded primary.
+fn outage(pair: &Workspace, work: impl FnOnce()) -> Duration {
+    let mut clients = load(pair, "60");
+    let probe = Probe::start(pair);
+    pair.replicates();
+    work();
+    pair.replicates();
+    let gap = probe.longest_gap();
+    // The clients end with their connections; one that has just begun may not.
+    let _ = clients.kill();
+    clients.wait().expect("our child");
+    gap
+}
+
+#[test]
+fn the_outage_of_a_primarys_restart_is_that_of_postgresql_itself() {
+    let pair = a_pair();
+    let by_hand = outage(&pair, || {
+        pair.pg_ctl("a", &["restart", "-m", "fast"]).exits(0);
+    });
+    let by_pgpair = outage(&pair, || {
+        with(&pair, "trust", "  max_connections: 120\n", &[]);
+        pair.pgpair(&["apply", "--auto-approve", "--allow", "restart,outage"]).exits(0);
+    });
+    let ms = |time: Duration| time.as_secs_f64() * 1000.0;
+    println!(
+        "no commit for {:.0} ms: pg_ctl restart\nno commit for {:.0} ms: pgpair apply",
+        ms(by_hand),
+        ms(by_pgpair)
+    );
+    assert!(by_pgpair < by_hand * 3 + Duration::from_secs(2), "{by_pgpair:?} after {by_hand:?} by hand");
+}
