@@ -117,8 +117,9 @@ pub fn own(topology: &Topology, node: &Node, seen: &NodeObserved, text: &str) ->
     let admin = &topology.admin;
     let os_user = topology.os_user(node);
     let way = if by_socket { Way::Socket } else { Way::Tcp { encrypted: false, from: Some("localhost") } };
-    let user = admin.user.as_deref().or(os_user);
-    let connection = Connection { way, database: Database::Named(&admin.database), user };
+    // Whose the servers are when nothing says so; a rule of the replication role's is none of its.
+    let user = admin.user.as_deref().or(os_user).unwrap_or("postgres");
+    let connection = Connection { way, database: Database::Named(&admin.database), user: Some(user) };
     let remedy = "give pgpair a rule of its own in `hba`, before this one";
     judge(text, &connection, |rule| match rule.method.as_str() {
         "trust" => None,

@@ -2,6 +2,7 @@
 
 use crate::observed::Reading;
 use crate::pg::block;
+use crate::pg::version::StandbyMode;
 use crate::plan::Impact;
 use crate::plan::access;
 use crate::plan::desired;
@@ -33,7 +34,8 @@ impl<'a> Draft<'a> {
     pub(super) fn kept_conninfo(&mut self, node: &Node) -> Option<String> {
         self.untold.remove(&node.name);
         let seen = self.world.node(&node.name);
-        if node.role == Role::Primary || !seen.sql().is_some_and(|sql| sql.in_recovery) {
+        let is_setting = self.topology.postgresql.version.dialect().standby_mode == StandbyMode::SignalFile;
+        if !is_setting || node.role == Role::Primary || !seen.sql().is_some_and(|sql| sql.in_recovery) {
             return None;
         }
         let present = desired::present_conninfo(seen.cluster()?)?;
