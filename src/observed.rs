@@ -201,6 +201,34 @@ pub struct Place {
     pub old: bool,
     /// A mount point of fstab or a mount unit, at or above the data directory, where nothing is mounted.
     pub unmounted: Option<String>,
+    /// The node's folders outside its data directory, by path: its waldir, and where tablespaces are to lie.
+    pub outside: BTreeMap<String, Outside>,
+}
+
+/// A folder outside the data directory that the topology gives to the node.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Outside {
+    pub content: Content,
+    /// Why it can't be made or replaced by the OS user.
+    pub not_writable: Option<String>,
+    /// A mount point at or above it where nothing is mounted.
+    pub unmounted: Option<String>,
+    /// `<folder>.pgpair-old`: what was replaced, kept aside.
+    pub old: bool,
+}
+
+/// What is in a folder outside the data directory, and whose it is by the links that lead there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Content {
+    /// There is no folder, or an empty one.
+    Nothing,
+    /// Of the node's data directory, or of the one that was replaced and is kept aside.
+    InUse,
+    /// Put there by a run that was killed before the data directory followed.
+    LeftOver,
+    /// No data directory of the node leads to it.
+    Foreign,
 }
 
 /// What is at the path of the data directory.
@@ -271,6 +299,10 @@ pub struct Cluster {
     pub replication_role: Reading<ReplicationRole>,
     /// By name. Names are read from pg_replslot while the server does not answer.
     pub slots: BTreeMap<String, Slot>,
+    /// Where pg_wal leads, if it is a link.
+    pub waldir: Option<String>,
+    /// Where each tablespace lies, by the name of its link in pg_tblspc.
+    pub tablespaces: BTreeMap<String, String>,
 }
 
 /// The range of the WAL files of a data directory.

@@ -15,6 +15,7 @@ use crate::pg::lsn::Lsn;
 use crate::topology::NodeName;
 use crate::topology::Role;
 
+pub mod access;
 pub mod allow;
 pub mod check;
 pub mod desired;
@@ -273,6 +274,8 @@ pub struct CreatePrimary {
     pub hba: Block,
     /// Lines of pgpair's passfile; empty: none is written.
     pub passfile: Vec<PassfileEntry>,
+    /// Where pg_wal is to lie; absent: in the data directory.
+    pub waldir: Option<String>,
 }
 
 /// See [`Action::Clone`].
@@ -290,6 +293,17 @@ pub struct CloneFrom {
     pub recovery_conf: Option<String>,
     /// What is replaced; absent: the place is empty.
     pub replaces: Option<Replaced>,
+    /// Where pg_wal is to lie; absent: in the data directory.
+    pub waldir: Option<String>,
+    /// Where each tablespace of the source is to lie here, by where it lies there.
+    pub tablespaces: BTreeMap<String, String>,
+}
+
+impl CloneFrom {
+    /// The folders outside the data directory that the clone fills.
+    pub fn outside(&self) -> impl Iterator<Item = &str> {
+        self.waldir.iter().chain(self.tablespaces.values()).map(String::as_str)
+    }
 }
 
 /// Whose configuration a clone gets.

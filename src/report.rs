@@ -177,6 +177,8 @@ impl StepReport {
                 | Reason::NoData
                 | Reason::Unfinished(_)
                 | Reason::OtherCluster(_)
+                | Reason::Asked
+                | Reason::BeyondWal { .. }
                 | Reason::Stopped
                 | Reason::JustMade
                 | Reason::NoStandbyFiles
@@ -189,8 +191,6 @@ impl StepReport {
                 | Reason::FeedsNobody
                 | Reason::Replaced
                 | Reason::StandbyLeaves(_)
-                | Reason::Asked
-                | Reason::BeyondWal { .. }
                 | Reason::TooOpen(_) => Vec::new(),
             },
             guards: words::guards(&step.action),

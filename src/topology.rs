@@ -326,6 +326,17 @@ impl Node {
     pub fn slot_name(&self) -> String {
         self.slot.clone().unwrap_or_else(|| default_slot_name(self.name.as_str()))
     }
+
+    /// The node's folders outside its data directory: its waldir, and where tablespaces are to lie.
+    pub fn outside(&self) -> impl Iterator<Item = &str> {
+        self.waldir.iter().chain(self.tablespaces.values()).map(String::as_str)
+    }
+
+    /// Whether two nodes are on one machine, as far as the topology tells.
+    #[must_use]
+    pub fn is_beside(&self, other: &Self) -> bool {
+        validate::places::on_one_machine(self, other)
+    }
 }
 
 fn default_slot_name(node: &str) -> String {

@@ -12,6 +12,7 @@ pub mod files;
 pub mod live;
 pub mod lock;
 pub mod observe;
+pub mod outside;
 pub mod probe;
 pub mod process;
 pub mod secrets;

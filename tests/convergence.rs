@@ -12,9 +12,11 @@ use std::collections::BTreeMap;
 use std::collections::BTreeSet;
 
 use pgpair::observed::Cluster;
+use pgpair::observed::Content;
 use pgpair::observed::DataDir;
 use pgpair::observed::Identity;
 use pgpair::observed::Markers;
+use pgpair::observed::NodeObserved;
 use pgpair::observed::Observed;
 use pgpair::observed::Passfile;
 use pgpair::observed::Place;
@@ -65,6 +67,19 @@ fn pair(version: u32, auth: &str, slots: bool) -> Topology {
     topology::parse(yaml.as_bytes(), "sim.yaml", "/").expect("a good topology")
 }
 
+/// A pair with a third node below: copied from the standby, streaming from `upstream`, with folders outside.
+fn trio(version: u32, upstream: &str) -> Topology {
+    let yaml = format!(
+        "version: 1\ncluster: sim\npostgresql: {{ version: {version} }}\n\
+         replication: {{ user: repuser, auth: trust }}\nparameters: {{ max_wal_senders: 6 }}\n\
+         nodes:\n  a: {{ role: primary, port: 6001, data_dir: /pg/a }}\n  \
+         b: {{ role: standby, port: 6002, data_dir: /pg/b, tablespaces: {{ /ts/a: /ts/b }} }}\n  \
+         c: {{ role: standby, port: 6003, data_dir: /pg/c, waldir: /wal/c, tablespaces: {{ /ts/b: /ts/c }}, \
+         upstream: {upstream}, clone_from: b }}\n"
+    );
+    topology::parse(yaml.as_bytes(), "sim.yaml", "/").expect("a good topology")
+}
+
 fn name(node: &str) -> NodeName {
     NodeName::new(node)
 }
@@ -88,15 +103,18 @@ fn stop(observed: &mut Observed, node: &NodeName, cleanly: bool) {
             slot.active = false;
         }
     }
+    // Ports are 6001 for a, 6002 for b, 6003 for c.
+    let port = 6000 + u16::from(node.as_str().as_bytes()[0] - b'a') + 1;
+    let slot = format!("pgpair_{node}");
     for (other, seen) in &mut observed.nodes {
         if let Some(sql) = seen.sql_mut().filter(|_| other != node) {
             sql.senders.retain(|sender| sender.application_name != node.as_str());
-            sql.receiver = None;
-        }
-        if let Some(cluster) = seen.cluster_mut().filter(|_| other != node) {
-            for slot in cluster.slots.values_mut() {
-                slot.active = false;
+            if sql.receiver.as_ref().is_some_and(|receiver| receiver.port == Some(port)) {
+                sql.receiver = None;
             }
+        }
+        if let Some(slot) = seen.cluster_mut().filter(|_| other != node).and_then(|own| own.slots.get_mut(&slot)) {
+            slot.active = false;
         }
     }
 }
@@ -337,8 +355,8 @@ fn mishaps() -> Vec<Mishap> {
     ]
 }
 
-/// Every prefix of a creation, with every pair of mishaps; equal states once.
-fn starting_states(topology: &Topology) -> BTreeMap<String, (String, Observed)> {
+/// Every state on the way of a creation.
+fn prefixes(topology: &Topology) -> Vec<Observed> {
     let mut prefixes = vec![nothing(topology)];
     for step in plan(topology, &prefixes[0]).steps {
         let mut next = prefixes.last().expect("not empty").clone();
@@ -353,8 +371,13 @@ fn starting_states(topology: &Topology) -> BTreeMap<String, (String, Observed)> 
         }
         prefixes.push(next);
     }
+    prefixes
+}
+
+/// Every prefix of a creation, with every pair of mishaps; equal states once.
+fn starting_states(topology: &Topology) -> BTreeMap<String, (String, Observed)> {
     let mut states = BTreeMap::new();
-    for (number, prefix) in prefixes.iter().enumerate() {
+    for (number, prefix) in prefixes(topology).iter().enumerate() {
         for (at_b, mishap_at_b) in mishaps() {
             for (at_a, mishap_at_a) in mishaps() {
                 let mut state = prefix.clone();
@@ -366,6 +389,61 @@ fn starting_states(topology: &Topology) -> BTreeMap<String, (String, Observed)> 
         }
     }
     states
+}
+
+/// Every prefix of a creation, with a mishap at any one node; equal states once.
+fn states_of_three(topology: &Topology) -> BTreeMap<String, (String, Observed)> {
+    let tablespace: Mishap = ("a tablespace is made", |_, observed, _| {
+        for (node, seen) in &mut observed.nodes {
+            if let Some(cluster) = seen.cluster_mut() {
+                cluster.tablespaces.insert("16385".into(), format!("/ts/{node}"));
+            }
+            if let Some(outside) = place_of(seen).and_then(|place| place.outside.get_mut(&format!("/ts/{node}"))) {
+                outside.content = Content::InUse;
+            }
+        }
+    });
+    let folder: Mishap = ("a folder outside is filled", |_, observed, node| {
+        let outside = place_of(observed.node_mut(node)).map(|place| place.outside.values_mut());
+        for outside in outside.into_iter().flatten().filter(|outside| outside.content == Content::Nothing) {
+            outside.content = Content::Foreign;
+        }
+    });
+    let mut states = BTreeMap::new();
+    for (number, prefix) in prefixes(topology).iter().enumerate() {
+        for (what, mishap) in mishaps().into_iter().chain([tablespace, folder]) {
+            for node in topology.nodes.keys() {
+                let mut state = prefix.clone();
+                mishap(topology, &mut state, node);
+                disown(&mut state);
+                let key = serde_json::to_string(&state).expect("plain data");
+                states.entry(key).or_insert_with(|| (format!("after step {number}, {node}: {what}"), state));
+            }
+        }
+    }
+    states
+}
+
+fn place_of(seen: &mut NodeObserved) -> Option<&mut Place> {
+    seen.place.known_mut()
+}
+
+/// A folder outside is nobody's when no data directory leads there any more.
+fn disown(observed: &mut Observed) {
+    for seen in observed.nodes.values_mut() {
+        let cluster = seen.cluster().cloned();
+        let leads = |folder: &String| {
+            cluster.as_ref().is_some_and(|cluster| {
+                cluster.waldir.as_ref() == Some(folder) || cluster.tablespaces.values().any(|to| to == folder)
+            })
+        };
+        let Some(place) = place_of(seen) else { continue };
+        for (folder, outside) in &mut place.outside {
+            if outside.content == Content::InUse && !leads(folder) {
+                outside.content = Content::Foreign;
+            }
+        }
+    }
 }
 
 fn block_on<T>(work: impl Future<Output = T>) -> T {
@@ -430,7 +508,7 @@ fn apply(
 }
 
 fn everything() -> BTreeSet<Allowance> {
-    let nodes = ["a", "b"].map(|node| Allowance::Destroy(name(node)));
+    let nodes = ["a", "b", "c"].map(|node| Allowance::Destroy(name(node)));
     [Allowance::Restart, Allowance::Outage].into_iter().chain(nodes).collect()
 }
 
@@ -464,15 +542,20 @@ struct Tally {
 
 fn try_every_state(version: u32, auth: &str, slots: bool) {
     let topology = pair(version, auth, slots);
+    let tally = try_states(&topology, starting_states(&topology), &format!("{version} {auth}"));
+    assert!(tally.states > 1000 && tally.clean > 500 && tally.blocked > 100);
+}
+
+fn try_states(topology: &Topology, states: BTreeMap<String, (String, Observed)>, title: &str) -> Tally {
     let mut tally = Tally::default();
     // Crashes end in few different states; where each leads to is worked out once.
     let mut known: BTreeMap<String, Plan> = BTreeMap::new();
     let mut end_of = |truth: &Observed, story: &str| {
         let key = serde_json::to_string(truth).expect("plain data");
-        known.entry(key).or_insert_with(|| converge(&topology, truth, story)).clone()
+        known.entry(key).or_insert_with(|| converge(topology, truth, story)).clone()
     };
-    for (label, start) in starting_states(&topology).into_values() {
-        let story = format!("{version} {auth}, {label}");
+    for (label, start) in states.into_values() {
+        let story = format!("{title}, {label}");
         tally.states += 1;
         let last = end_of(&start, &story);
         match last.status() {
@@ -481,12 +564,12 @@ fn try_every_state(version: u32, auth: &str, slots: bool) {
             Status::Changes => panic!("{story}: converged, and the plan has steps"),
         }
         let observed = block_on(Sim::new(topology.clone(), start.clone(), None).observe());
-        let first = plan(&topology, &observed);
+        let first = plan(topology, &observed);
         for step in 0..first.steps.len() {
             for moment in [Moment::Before, Moment::Half(0), Moment::Half(1), Moment::After] {
                 let story = format!("{story}, dies at step {step} {moment:?}");
                 let sim = Sim::new(topology.clone(), start.clone(), Some(Crash { step, moment }));
-                let crashed = apply(&topology, &sim, first.clone(), &observed, &everything(), &|_| {}, &story);
+                let crashed = apply(topology, &sim, first.clone(), &observed, &everything(), &|_| {}, &story);
                 tally.crashes += 1;
                 if crashed.died {
                     let again = end_of(&crashed.after, &story);
@@ -495,8 +578,8 @@ fn try_every_state(version: u32, auth: &str, slots: bool) {
             }
         }
     }
-    println!("{version} {auth}: {tally:?}");
-    assert!(tally.states > 1000 && tally.clean > 500 && tally.blocked > 100);
+    println!("{title}: {tally:?}");
+    tally
 }
 
 #[test]
@@ -512,6 +595,23 @@ fn every_state_of_a_pair_of_15_without_slots_converges_whatever_step_pgpair_dies
 #[test]
 fn every_state_of_a_pair_of_10_converges_whatever_step_pgpair_dies_at() {
     try_every_state(10, "md5", true);
+}
+
+fn try_three(version: u32, upstream: &str) {
+    let topology = trio(version, upstream);
+    let title = format!("{version}, c below {upstream}");
+    let tally = try_states(&topology, states_of_three(&topology), &title);
+    assert!(tally.states > 300 && tally.clean > 200 && tally.blocked > 50, "{tally:?}");
+}
+
+#[test]
+fn a_third_node_of_15_copied_from_the_standby_converges_whatever_step_pgpair_dies_at() {
+    try_three(15, "a");
+}
+
+#[test]
+fn a_third_node_of_10_below_the_standby_converges_whatever_step_pgpair_dies_at() {
+    try_three(10, "b");
 }
 
 /// Between two steps somebody starts, stops, promotes, deletes or replaces something.

@@ -195,6 +195,7 @@ impl Pair {
             conf: self.conf("a"),
             hba: self.hba("a"),
             passfile: desired::passfile_entries(&self.topology),
+            waldir: None,
         })
     }
 
@@ -212,6 +213,8 @@ impl Pair {
             },
             recovery_conf: None,
             replaces,
+            waldir: None,
+            tablespaces: std::collections::BTreeMap::new(),
         }
     }
 

@@ -12,14 +12,16 @@ use pgpair::observed::NodeObserved;
 use pgpair::observed::Observed;
 use pgpair::observed::Reading;
 use pgpair::pg::block;
+use pgpair::plan::Request;
 use pgpair::plan::Status;
 use pgpair::plan::allow;
 use pgpair::plan::allow::Allowance;
 use pgpair::plan::check::Check;
 use pgpair::plan::check::check;
-use pgpair::plan::planner::plan;
+use pgpair::plan::planner::plan_with;
 use pgpair::plan::predict::predict;
 use pgpair::topology;
+use pgpair::topology::NodeName;
 use pgpair::topology::Topology;
 use pgpair::world::World;
 use pgpair::world::live::Live;
@@ -69,6 +71,10 @@ fn facts(topology: &Topology, seen: &NodeObserved) -> BTreeMap<String, String> {
 }
 
 async fn follow(pair: &Workspace, allowed: &[Allowance]) -> Observed {
+    follow_with(pair, allowed, None).await
+}
+
+async fn follow_with(pair: &Workspace, allowed: &[Allowance], rebuild: Option<&str>) -> Observed {
     let source = std::fs::read(pair.path("pgpair.yaml")).expect("our file");
     let folder = pair.path("").to_string_lossy().trim_end_matches('/').to_owned();
     let topology = Arc::new(topology::parse(&source, "pgpair.yaml", &folder).expect("a good topology"));
@@ -79,7 +85,8 @@ async fn follow(pair: &Workspace, allowed: &[Allowance]) -> Observed {
     let world = Live::new(topology.clone(), options).await.expect("a world").with_locks(locks);
 
     let mut seen = world.observe().await;
-    let plan = plan(&topology, &seen);
+    let rebuild = rebuild.map(|node| Request::rebuild(&topology, &NodeName::new(node)).expect("a standby"));
+    let plan = plan_with(&topology, &seen, &rebuild.unwrap_or_default());
     let selection = allow::select(&plan, &topology, &seen, &allowed.iter().cloned().collect());
     assert_eq!(selection.left_out.len(), 0);
     for step in selection.chosen {
@@ -123,6 +130,8 @@ fn what_is_predicted_is_seen(version: Version) {
     runtime.block_on(follow(&pair, &[Allowance::Restart, Allowance::Outage]));
     with("  max_connections: 45\n");
     runtime.block_on(follow(&pair, &[Allowance::Restart, Allowance::Outage]));
+    let destroy = [Allowance::Destroy(NodeName::new("b"))];
+    runtime.block_on(follow_with(&pair, &destroy, Some("b")));
 }
 
 #[test]

@@ -35,6 +35,11 @@ impl Conninfo {
         self.pairs.iter().find(|(name, _)| name == key).map(|(_, value)| value.as_str())
     }
 
+    /// Returns the keys in their order.
+    pub fn keys(&self) -> impl Iterator<Item = &str> {
+        self.pairs.iter().map(|(key, _)| key.as_str())
+    }
+
     /// Returns the text that libpq reads back as these pairs.
     ///
     /// A value stands bare where that is unmistakable, so that people can read it.

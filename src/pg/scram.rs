@@ -51,8 +51,7 @@ pub fn md5_matches(stored: &str, password: &Secret, role: &str) -> bool {
 }
 
 /// Returns the MD5 verifier of a password, which is of the role's name too.
-#[must_use]
-pub fn md5_verifier(password: &Secret, role: &str) -> String {
+fn md5_verifier(password: &Secret, role: &str) -> String {
     let digest = md5::Md5::digest(format!("{}{role}", password.reveal()));
     digest.iter().fold("md5".to_owned(), |text, byte| format!("{text}{byte:02x}"))
 }

@@ -10,6 +10,9 @@ use std::net::IpAddr;
 use indexmap::IndexMap;
 use indexmap::IndexSet;
 
+use crate::observed::Cluster;
+use crate::observed::NodeObserved;
+use crate::pg::block;
 use crate::pg::block::Block;
 use crate::pg::conf;
 use crate::pg::conninfo::Conninfo;
@@ -21,6 +24,7 @@ use crate::pg::version::StandbyMode;
 use crate::plan::Cause;
 use crate::plan::Difference;
 use crate::plan::PassfileEntry;
+use crate::plan::Refusal;
 use crate::plan::SetBy;
 use crate::plan::WantedRole;
 use crate::plan::synchronous;
@@ -156,7 +160,8 @@ pub fn passfile_path(node: &Node) -> String {
     format!("{}/{PASSFILE}", node.data_dir)
 }
 
-/// Whether a `primary_conninfo` reaches the right upstream as the right user, whatever else it says.
+/// Whether a `primary_conninfo` reaches the right upstream as the right user, whatever else it says. One that pgpair
+/// wrote must be what it would write now: how the standby proves itself is in it too.
 #[must_use]
 pub fn conninfo_holds(topology: &Topology, standby: &Node, text: &str) -> bool {
     let upstream = topology.upstream(standby);
@@ -167,6 +172,7 @@ pub fn conninfo_holds(topology: &Topology, standby: &Node, text: &str) -> bool {
             && port == upstream.port.to_string()
             && conninfo.get("user") == Some(&topology.replication.user)
             && (!synchronous::is_candidate(topology, standby) || is_named(&conninfo, standby))
+            && (!is_pgpairs(standby, &conninfo, text) || text == primary_conninfo(topology, standby))
     })
 }
 
@@ -175,11 +181,52 @@ fn is_named(conninfo: &Conninfo, standby: &Node) -> bool {
     conninfo.get("application_name").is_some_and(|name| name.eq_ignore_ascii_case(standby.name.as_str()))
 }
 
+/// Whether a connection string is one that pgpair wrote for this standby: its keys in its order, and nothing else.
+fn is_pgpairs(standby: &Node, conninfo: &Conninfo, text: &str) -> bool {
+    const KEYS: [&str; 9] =
+        ["host", "port", "user", "sslmode", "sslrootcert", "sslcert", "sslkey", "passfile", "application_name"];
+    let mut known = KEYS.into_iter();
+    conninfo.keys().all(|key| known.any(|known| known == key))
+        && conninfo.get("application_name") == Some(standby.name.as_str())
+        && conninfo.text() == text
+}
+
+/// Returns the `primary_conninfo` that the files of a standby have now.
+#[must_use]
+pub fn present_conninfo(cluster: &Cluster) -> Option<String> {
+    let name = "primary_conninfo";
+    let in_recovery_conf = cluster
+        .markers
+        .recovery_conf
+        .as_deref()
+        .map(conf::parse)
+        .and_then(|conf| conf.entries.into_iter().rev().find(|entry| entry.name == name).map(|entry| entry.value));
+    let in_conf = || cluster.conf.read().ok()?.values.remove(name).map(|placed| placed.value);
+    in_recovery_conf.or_else(in_conf).filter(|text| !text.is_empty())
+}
+
+/// Returns the address that a node's connections come from: all of this machine's loopback is 127.0.0.1 then.
+#[must_use]
+pub fn origin(host: &str) -> &str {
+    let is_loopback = host.parse::<IpAddr>().is_ok_and(|ip| ip.is_ipv4() && ip.is_loopback());
+    if is_loopback { "127.0.0.1" } else { host }
+}
+
+/// Returns the `listen_addresses` that a node is to have, where the topology or pgpair's own default says.
+#[must_use]
+pub fn listens_on(topology: &Topology, node: &Node, seen: &NodeObserved) -> Option<String> {
+    let name = "listen_addresses";
+    let given = topology.parameters_of(node).get(name).cloned();
+    let block = seen.cluster().and_then(|cluster| block::find(&cluster.conf.main.text).ok().flatten());
+    let derived = block.is_some_and(|found| conf::set_by(&found.block).contains_key(name));
+    given.or_else(|| derived.then(|| listen_addresses(&node.host)))
+}
+
 /// Whether two values of a parameter are as good as each other on `node`.
 #[must_use]
 pub fn value_holds(topology: &Topology, node: &Node, name: &str, wanted: &str, found: &str) -> bool {
     if name == "primary_conninfo" {
-        return conninfo_holds(topology, node, found);
+        return found == wanted || conninfo_holds(topology, node, found);
     }
     guc::same(topology.postgresql.version, name, wanted, found)
 }
@@ -245,6 +292,8 @@ pub fn recovery_conf_differences(topology: &Topology, standby: &Node, text: &str
     let values = |text: &str| -> BTreeMap<String, String> {
         conf::parse(text).entries.into_iter().map(|entry| (entry.name, entry.value)).collect()
     };
+    let lines: BTreeMap<String, usize> =
+        conf::parse(text).entries.into_iter().map(|entry| (entry.name, entry.line)).collect();
     let (now, then) = (values(text), recovery_conf(topology, standby, Some(text)).map(|text| values(&text)));
     let then = then.unwrap_or_default();
     let names: BTreeSet<&String> = now.keys().chain(then.keys()).collect();
@@ -256,7 +305,7 @@ pub fn recovery_conf_differences(topology: &Topology, standby: &Node, text: &str
             }
             (Some(_) | None, _) => false,
         };
-        let set_by = now.as_ref().map(|_| SetBy::Other("recovery.conf".to_owned()));
+        let set_by = lines.get(name).map(|line| SetBy::Line { file: "recovery.conf".into(), line: *line });
         (!holds).then(|| Difference { name: name.clone(), now, set_by, then, cause: Cause::Wanted })
     });
     differs.collect()
@@ -334,6 +383,8 @@ fn addresses<'a>(topology: &Topology, mut nodes: impl Iterator<Item = &'a Node>)
 /// An address needs its length in pg_hba.conf; a name stands as it is.
 fn in_hba_form(host: &str) -> String {
     match host.parse::<IpAddr>() {
+        // A connection to any address of this machine's loopback comes from 127.0.0.1.
+        Ok(IpAddr::V4(address)) if address.is_loopback() => "127.0.0.1/32".to_owned(),
         Ok(IpAddr::V4(address)) => format!("{address}/32"),
         Ok(IpAddr::V6(address)) => format!("{address}/128"),
         // The socket of a connection to `localhost` has a loopback address, and pg_hba.conf wants an address there.
@@ -384,6 +435,31 @@ pub fn passfile_entries(topology: &Topology) -> Vec<PassfileEntry> {
     databases
         .map(|database| PassfileEntry { database: database.to_owned(), user: topology.replication.user.clone() })
         .collect()
+}
+
+/// Returns where each tablespace of the source is to lie on a clone, by where it lies there.
+///
+/// # Errors
+///
+/// The first that has no place of its own.
+pub fn tablespaces(node: &Node, source: &Node, of_source: &Cluster) -> Result<BTreeMap<String, String>, Refusal> {
+    let mut mapped: BTreeMap<String, String> = BTreeMap::new();
+    for folder in of_source.tablespaces.values() {
+        let here = match node.tablespaces.get(folder) {
+            Some(here) => here,
+            None if node.is_beside(source) => {
+                let (node, source) = (node.name.clone(), source.name.clone());
+                return Err(Refusal::TablespaceUnmapped { node, source, folder: folder.clone() });
+            }
+            None => folder,
+        };
+        if let Some((first, _)) = mapped.iter().find(|(_, taken)| *taken == here) {
+            let (first, second) = (first.clone(), folder.clone());
+            return Err(Refusal::TablespacesMixed { node: node.name.clone(), first, second, folder: here.clone() });
+        }
+        mapped.insert(folder.clone(), here.clone());
+    }
+    Ok(mapped)
 }
 
 /// Returns the replication role as the topology asks for it.

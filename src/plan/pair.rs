@@ -5,6 +5,7 @@
 //! answers every row; a state that is not spelled out can't be classified.
 
 use crate::observed::Cluster;
+use crate::observed::Content;
 use crate::observed::DataDir;
 use crate::observed::Identity;
 use crate::observed::NodeObserved;
@@ -113,7 +114,15 @@ pub fn no_cluster_anywhere(topology: &Topology, observed: &Observed) -> Result<(
                 .find(|(there, _)| *there)
                 .map(|(_, name)| format!("has a data directory kept aside as `{name}`"))
         };
-        if let Some(holds) = holds.or_else(aside) {
+        let wal = || {
+            let waldir = topology.nodes.get(name)?.waldir.as_ref()?;
+            let is_filled = match place.outside.get(waldir)?.content {
+                Content::InUse | Content::Foreign => true,
+                Content::Nothing | Content::LeftOver => false,
+            };
+            is_filled.then(|| format!("has files in its waldir, {waldir}"))
+        };
+        if let Some(holds) = holds.or_else(aside).or_else(wal) {
             return Err(Refusal::PrimaryMissing { primary: primary.clone(), holder: name.clone(), holds });
         }
     }

@@ -34,6 +34,7 @@ use crate::topology::NodeName;
 use crate::topology::Role;
 use crate::topology::Topology;
 
+mod access;
 mod configuration;
 mod diff;
 mod objects;
@@ -56,6 +57,7 @@ pub fn plan_with(topology: &Topology, observed: &Observed, request: &Request) ->
         request,
         followers: followers(topology),
         raised: BTreeSet::new(),
+        untold: BTreeSet::new(),
         world: observed.clone(),
         steps: Vec::new(),
         ids: BTreeMap::new(),
@@ -87,6 +89,8 @@ struct Draft<'a> {
     followers: BTreeMap<&'a NodeName, Vec<&'a Node>>,
     /// Running standbys that were configured before the primary.
     raised: BTreeSet<NodeName>,
+    /// Running standbys that can't be told yet how to reach their upstream.
+    untold: BTreeSet<NodeName>,
     /// What the steps so far will have left.
     world: Observed,
     steps: Vec<Step>,
@@ -110,6 +114,7 @@ impl<'a> Draft<'a> {
                 // What a standby needs of the primary is there before the standby asks for it.
                 self.replication_role(primary);
                 self.slots(primary);
+                self.rules_first();
                 self.raise_standbys();
             }
             PairState::PrimaryStopped => self.revive(primary),
@@ -127,7 +132,9 @@ impl<'a> Draft<'a> {
         let own: BTreeSet<String> = self.topology.nodes.values().map(Node::slot_name).collect();
         for node in self.topology.nodes.values() {
             self.idle_slots(&own, node);
+            self.waldir(node);
         }
+        self.forgo_slots_of_the_absent();
     }
 
     /// Standbys in an order in which every upstream comes before those that stream from it.
@@ -215,6 +222,7 @@ impl<'a> Draft<'a> {
             conf: desired::conf_block(self.topology, primary, &settings),
             hba: desired::hba_block(self.topology, primary),
             passfile: desired::passfile_entries(self.topology),
+            waldir: primary.waldir.clone(),
         };
         self.step(primary, Action::CreatePrimary(create), Impact::None, Reason::NothingYet);
         self.step(primary, Action::Start { role: Role::Primary }, Impact::None, Reason::JustMade);
@@ -267,8 +275,6 @@ fn not_supported(topology: &Topology) -> Option<String> {
             ("become", node.r#become.is_some()),
             ("config_dir", node.config_dir.is_some()),
             ("service", node.service.is_some()),
-            ("waldir", node.waldir.is_some()),
-            ("tablespaces", !node.tablespaces.is_empty()),
         ];
         if let Some((key, _)) = given.into_iter().find(|(_, given)| *given) {
             return Some(format!("`{key}` of node {}", node.name));

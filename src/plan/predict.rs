@@ -80,6 +80,7 @@ pub fn predict(node: &NodeName, action: &Action, topology: &Topology, observed: 
         Action::RemoveOld => {
             if let Some(place) = observed.node_mut(node).place.known_mut() {
                 place.old = false;
+                place.outside.values_mut().for_each(|outside| outside.old = false);
             }
         }
     }

@@ -45,6 +45,14 @@ pub enum Refusal {
     WrongAccess { node: NodeName, why: String },
     /// The data directory can't be made or replaced.
     NotWritable { node: NodeName, why: String },
+    /// A folder outside the data directory has files that belong to no data directory of the node.
+    NotEmpty { node: NodeName, folder: String },
+    /// A tablespace of the source would lie where the source itself has it.
+    TablespaceUnmapped { node: NodeName, source: NodeName, folder: String },
+    /// Two tablespaces of the source would lie in one folder.
+    TablespacesMixed { node: NodeName, first: String, second: String, folder: String },
+    /// pg_wal of a living node is not where the topology says.
+    WaldirDiffers { node: NodeName, found: String, wanted: String },
     /// Another program listens on the node's port.
     PortTaken { node: NodeName, port: u16, by: String },
     /// The block in a file is of another cluster.
@@ -61,6 +69,8 @@ pub enum Refusal {
     NotASource { node: NodeName, why: String, remedy: String },
     /// A rebuild was asked for of what has just been cloned.
     FreshClone { node: NodeName },
+    /// Rules of pg_hba.conf that would keep out pgpair itself, or a standby.
+    LocksOut { node: NodeName, who: String, rule: String, why: String, remedy: String },
     /// What the step depends on is not there (any more).
     NotReady { why: String },
     /// A file was edited since the plan was made.
@@ -88,6 +98,10 @@ impl Refusal {
             Self::Binaries { .. } => "binaries",
             Self::WrongAccess { .. } => "wrong_access",
             Self::NotWritable { .. } => "not_writable",
+            Self::NotEmpty { .. } => "not_empty",
+            Self::TablespaceUnmapped { .. } => "tablespace_unmapped",
+            Self::TablespacesMixed { .. } => "tablespaces_mixed",
+            Self::WaldirDiffers { .. } => "waldir_differs",
             Self::PortTaken { .. } => "port_taken",
             Self::OtherClustersBlock { .. } => "other_clusters_block",
             Self::Shadowed { .. } => "shadowed",
@@ -96,6 +110,7 @@ impl Refusal {
             Self::CommitsWouldHang { .. } => "commits_would_hang",
             Self::NotASource { .. } => "not_a_source",
             Self::FreshClone { .. } => "fresh_clone",
+            Self::LocksOut { .. } => "locks_out",
             Self::NotReady { .. } => "not_ready",
             Self::FileChanged { .. } => "file_changed",
         }
@@ -143,6 +158,18 @@ impl Refusal {
                 format!("PostgreSQL would not start on the data directory of {node}: {why}")
             }
             Self::NotWritable { node, why } => format!("the data directory of {node} can't be made: {why}"),
+            Self::NotEmpty { node, folder } => {
+                format!("{folder} of {node} is not empty, and no data directory of {node} leads to it")
+            }
+            Self::TablespaceUnmapped { node, source, folder } => format!(
+                "{source} has a tablespace in {folder}, and {node} is on the same machine: its copy can't lie there too"
+            ),
+            Self::TablespacesMixed { node, first, second, folder } => {
+                format!("the tablespaces {first} and {second} would both lie in {folder} on {node}")
+            }
+            Self::WaldirDiffers { node, found, wanted } => {
+                format!("pg_wal of {node} is {found}, the topology says {wanted}")
+            }
             Self::PortTaken { node, port, by } => format!("port {port} of {node} is taken by {by}"),
             Self::OtherClustersBlock { node, file, cluster } => {
                 format!("{file} of {node} has a pgpair block of another cluster, {cluster}")
@@ -159,6 +186,9 @@ impl Refusal {
             }
             Self::NotASource { node, why, .. } => format!("{node} can't be cloned now: it {why}"),
             Self::FreshClone { node } => format!("{node} is a new clone already, which has not run yet"),
+            Self::LocksOut { node, who, rule, why, .. } => {
+                format!("the new pg_hba.conf of {node} would lock out {who}: {rule} {why}")
+            }
             Self::NotReady { why } => why.clone(),
             Self::FileChanged { node, file } => format!("{file} of {node} was edited since the plan was made"),
         }
@@ -194,9 +224,21 @@ impl Refusal {
             Self::Binaries { .. } => "install them, or set postgresql.bin_dir to where they are".into(),
             Self::WrongAccess { .. } => "give it to the servers' OS user, as root, or correct `os_user`".into(),
             Self::NotWritable { .. } => "make the folder above it writable for the servers' OS user".into(),
+            Self::NotEmpty { node, .. } => {
+                format!("see what is in it; move it away, or let the topology give {node} another folder")
+            }
+            Self::TablespaceUnmapped { node, folder, .. } => {
+                format!("say where it is to lie: `tablespaces: {{ {folder}: /another/folder }}` of {node}")
+            }
+            Self::TablespacesMixed { node, .. } => format!("give each a folder of its own in `tablespaces:` of {node}"),
+            Self::WaldirDiffers { node, wanted, .. } => format!(
+                "correct `waldir`; or stop {node}, move its pg_wal to {wanted}, make pg_wal a link to that, and start it; or have a standby cloned anew"
+            ),
             Self::PortTaken { .. } => "stop that program, or give the node another port".into(),
             Self::OtherClustersBlock { .. } => "correct data_dir or `cluster:`; take the block out by hand if it is a leftover".into(),
-            Self::Shadowed { remedy, .. } | Self::NotASource { remedy, .. } => remedy.clone(),
+            Self::Shadowed { remedy, .. } | Self::NotASource { remedy, .. } | Self::LocksOut { remedy, .. } => {
+                remedy.clone()
+            }
             Self::BadConf { .. } => "correct the file".into(),
             Self::FormerPrimary { node } => format!(
                 "if what only {node} has may be lost, `pgpair rebuild {node}` clones it anew"

@@ -88,11 +88,11 @@ pub fn ends_stream(node: &Node, action: &Action) -> bool {
         Action::Clone(clone) => clone.replaces.is_some(),
         Action::Stop(_) => true,
         Action::CreatePrimary(_)
+        | Action::Mode
         | Action::StandbyFiles(_)
         | Action::Hba { .. }
         | Action::Passfile { .. }
         | Action::Start { .. }
-        | Action::Mode
         | Action::ReplicationRole(_)
         | Action::Slot { .. }
         | Action::DropSlot { .. }

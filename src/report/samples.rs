@@ -55,6 +55,7 @@ pub(crate) fn nothing(topology: &Topology) -> Observed {
             work: false,
             old: false,
             unmounted: None,
+            outside: std::collections::BTreeMap::new(),
         }),
         server: Reading::Absent,
         port_taken: Reading::Absent,

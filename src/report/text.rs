@@ -387,6 +387,8 @@ mod tests {
             configuration: Configuration::OfSource { conf: block.clone(), hba: block, passfile: Vec::new() },
             recovery_conf: None,
             replaces: Some(Replaced::Cluster(Identity::Known(42))),
+            waldir: None,
+            tablespaces: std::collections::BTreeMap::new(),
         });
         step("b.clone", "b", action, Impact::Destroy, Reason::OtherCluster(Identity::Known(42)))
     }

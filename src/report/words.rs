@@ -65,18 +65,18 @@ pub fn symbol(step: &Step) -> Symbol {
 #[must_use]
 pub fn title(step: &Step) -> String {
     match &step.action {
-        Action::CreatePrimary(_) => "new cluster (initdb)".into(),
-        Action::Clone(clone) => match &clone.replaces {
-            None => format!("clone of {} (pg_basebackup)", clone.source),
-            Some(Replaced::Cluster(_)) => format!("clone of {}, in the place of its data", clone.source),
-            Some(Replaced::Member(_)) => {
-                format!(
-                    "clone of {}, in the place of its data; they are kept until it streams, if there is room",
-                    clone.source
-                )
+        Action::CreatePrimary(create) => format!("new cluster (initdb){}", outside(create.waldir.as_ref(), [])),
+        Action::Clone(clone) => {
+            let (source, outside) = (&clone.source, outside(clone.waldir.as_ref(), &clone.tablespaces));
+            match &clone.replaces {
+                None => format!("clone of {source} (pg_basebackup){outside}"),
+                Some(Replaced::Cluster(_)) => format!("clone of {source}, in the place of its data{outside}"),
+                Some(Replaced::Member(_)) => format!(
+                    "clone of {source}, in the place of its data{outside}; they are kept until it streams, if there is room"
+                ),
+                Some(Replaced::Unfinished) => format!("clone of {source}, in the place of unfinished data{outside}"),
             }
-            Some(Replaced::Unfinished) => format!("clone of {}, in the place of unfinished data", clone.source),
-        },
+        }
         Action::StandbyFiles(files) => {
             if files.recovery_conf.is_some() {
                 "recovery.conf".into()
@@ -102,6 +102,13 @@ pub fn title(step: &Step) -> String {
         Action::Streaming { upstream } => format!("streams from {upstream}"),
         Action::RemoveOld => "the replaced data directory (.pgpair-old)".into(),
     }
+}
+
+/// What of a new data directory lies outside it.
+fn outside<'t>(waldir: Option<&String>, tablespaces: impl IntoIterator<Item = (&'t String, &'t String)>) -> String {
+    let waldir = waldir.map(|folder| format!(", pg_wal in {folder}"));
+    let tablespaces = tablespaces.into_iter().map(|(there, here)| format!(", tablespace {there} in {here}"));
+    waldir.into_iter().chain(tablespaces).collect()
 }
 
 /// Returns the state that a step is to reach, as what is waited for.

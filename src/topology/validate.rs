@@ -30,6 +30,7 @@ use crate::topology::validate::nodes::node;
 use crate::topology::validate::nodes::plain_name;
 use crate::topology::validate::parameters::check_listen_addresses;
 use crate::topology::validate::parameters::check_parameter;
+pub(crate) use crate::topology::validate::parameters::covers as listens_at;
 use crate::topology::validate::parameters::initdb_option;
 use crate::topology::validate::places::Base;
 use crate::topology::validate::places::check_folders;

@@ -269,6 +269,19 @@ pub fn remove_empty_folder(path: impl AsRef<Path>) -> Result<(), FileError> {
     }
 }
 
+/// Returns the file system that a folder is on, by its device number, and the bytes that are free there.
+///
+/// # Errors
+///
+/// [`FileError`] where that can't be seen.
+pub fn free_space(folder: &Path) -> Result<(u64, u64), FileError> {
+    let look = || {
+        let found = rustix::fs::statvfs(folder)?;
+        Ok((fs::metadata(folder)?.dev(), found.f_bavail.saturating_mul(found.f_frsize)))
+    };
+    look().map_err(failed("looked at", folder))
+}
+
 /// Returns the bytes of all files below a folder; what vanishes meanwhile is not counted.
 #[must_use]
 pub fn size_of_tree(path: impl AsRef<Path>) -> u64 {

@@ -64,7 +64,7 @@ const LOOKS: usize = 3;
 
 /// Parameters that are asked for on every node, whatever the topology says: those that a standby must have as high
 /// as its primary, that make or break replication, and that decide where a standby recovers to.
-const ALWAYS: [&str; 33] = [
+const ALWAYS: [&str; 34] = [
     "allow_alter_system",
     "archive_cleanup_command",
     "archive_command",
@@ -94,6 +94,7 @@ const ALWAYS: [&str; 33] = [
     "recovery_target_xid",
     "restore_command",
     "ssl",
+    "ssl_ca_file",
     "synchronous_standby_names",
     "unix_socket_directories",
     "wal_level",
@@ -204,6 +205,7 @@ impl Local {
             owner: (seat.uid(), seat.user().to_owned()),
             passfile: passfile_text(topology, passwords),
             root_makes_parents: rustix::process::geteuid().is_root(),
+            outside: node.outside().map(str::to_owned).collect(),
         };
         let (found, running) = seat.blocking(move || files_and_server(&expected)).await;
         let (host, port) = (node.host.clone(), node.port);

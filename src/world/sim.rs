@@ -9,9 +9,11 @@ use std::sync::MutexGuard;
 use std::sync::PoisonError;
 
 use crate::observed::Binaries;
+use crate::observed::Content;
 use crate::observed::DataDir;
 use crate::observed::NodeObserved;
 use crate::observed::Observed;
+use crate::observed::Outside;
 use crate::observed::Place;
 use crate::observed::Program;
 use crate::observed::Reading;
@@ -25,6 +27,7 @@ use crate::plan::Replaced;
 use crate::plan::Step;
 use crate::plan::pair;
 use crate::plan::predict::predict;
+use crate::topology::Node;
 use crate::topology::NodeName;
 use crate::topology::Role;
 use crate::topology::Topology;
@@ -125,19 +128,35 @@ pub fn nothing(topology: &Topology) -> Observed {
         basebackup: Reading::Known(Program { path: "/pg/bin/pg_basebackup".into(), major: Major::NEWEST.number() }),
         socket_dir: None,
     };
-    let node = NodeObserved {
-        binaries: Reading::Known(binaries),
-        place: Reading::Known(empty_place()),
+    let node = |node: &Node| NodeObserved {
+        binaries: Reading::Known(binaries.clone()),
+        place: Reading::Known(empty_place_of(node)),
         server: Reading::Absent,
         port_taken: Reading::Absent,
     };
-    Observed { nodes: topology.nodes.keys().map(|name| (name.clone(), node.clone())).collect() }
+    Observed { nodes: topology.nodes.values().map(|spec| (spec.name.clone(), node(spec))).collect() }
+}
+
+/// Returns the place of a node with nothing in it, nor in its folders outside.
+#[must_use]
+pub fn empty_place_of(node: &Node) -> Place {
+    let nothing = Outside { content: Content::Nothing, not_writable: None, unmounted: None, old: false };
+    let outside = node.outside().map(|folder| (folder.to_owned(), nothing.clone())).collect();
+    Place { outside, ..empty_place() }
 }
 
 /// Returns a place with nothing in it.
 #[must_use]
 pub fn empty_place() -> Place {
-    Place { data_dir: DataDir::Absent, not_writable: None, new: false, work: false, old: false, unmounted: None }
+    Place {
+        data_dir: DataDir::Absent,
+        not_writable: None,
+        new: false,
+        work: false,
+        old: false,
+        unmounted: None,
+        outside: BTreeMap::new(),
+    }
 }
 
 impl World for Sim {
@@ -272,6 +291,11 @@ fn half(node: &NodeName, action: &Action, which: usize, truth: &mut Observed) {
                 // Between the two renames.
                 place.old = true;
                 place.data_dir = DataDir::Absent;
+            } else if which == 1 {
+                // Between the renames of its folders outside and its own.
+                for outside in place.outside.values_mut().filter(|outside| outside.content == Content::Nothing) {
+                    outside.content = Content::LeftOver;
+                }
             }
         }
         Action::Configure(configure) => {

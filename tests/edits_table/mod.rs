@@ -346,13 +346,15 @@ impl Predicted {
         }
     }
 
-    /// What no file sets has its default: a server shows that, and a prediction leaves it out.
+    /// What a running server shows and a prediction leaves out: its socket, and the default of what no file sets.
     fn show_settings(&mut self) {
         let major = self.topology.postgresql.version;
         for (name, node) in &self.topology.nodes {
             let Some(cluster) = self.world.node(name).cluster() else { continue };
             let set = cluster.conf.read().expect("our own lines").values;
-            let Some(sql) = self.world.node_mut(name).sql_mut() else { continue };
+            let Some(server) = self.world.node_mut(name).server.known_mut() else { continue };
+            server.socket_dir = Some("/tmp".into());
+            let Some(sql) = server.sql.known_mut() else { continue };
             let wanted = desired::settings(&self.topology, node);
             let known: Vec<String> = sql.settings.keys().cloned().chain(wanted.into_keys()).collect();
             for parameter in known.into_iter().filter(|parameter| !set.contains_key(parameter)) {

@@ -1,6 +1,7 @@
 //! New data directories: a primary made by initdb, and clones.
 
 use crate::observed::Cluster;
+use crate::observed::Content;
 use crate::observed::DataDir;
 use crate::observed::Reading;
 use crate::observed::comes_up_as;
@@ -12,6 +13,7 @@ use crate::plan::Replaced;
 use crate::plan::check::At;
 use crate::plan::check::Verdict;
 use crate::plan::check::files::has_block;
+use crate::plan::desired;
 use crate::plan::drift;
 use crate::plan::pair;
 use crate::topology::Role;
@@ -46,8 +48,28 @@ impl At<'_> {
         }
         self.binaries()?;
         self.can_make_data_dir()?;
+        self.can_make_outside(create.waldir.iter().map(String::as_str))?;
         self.port_is_free()?;
         Ok(false)
+    }
+
+    /// Folders outside the data directory can be made: nothing is in them but what is replaced, or what a killed run left.
+    fn can_make_outside<'f>(&self, folders: impl Iterator<Item = &'f str>) -> Result<(), Refusal> {
+        for folder in folders {
+            // One that no look covers lies on another machine than the source, and is seen to by the step.
+            let Some(outside) = self.place()?.outside.get(folder) else { continue };
+            if let Some(mount_point) = &outside.unmounted {
+                return Err(Refusal::Unmounted { node: self.name(), mount_point: mount_point.clone() });
+            }
+            if let Some(why) = &outside.not_writable {
+                return Err(Refusal::NotWritable { node: self.name(), why: why.clone() });
+            }
+            match outside.content {
+                Content::Nothing | Content::InUse | Content::LeftOver => {}
+                Content::Foreign => return Err(Refusal::NotEmpty { node: self.name(), folder: folder.to_owned() }),
+            }
+        }
+        Ok(())
     }
 
     pub(super) fn clone_from(&self, clone: &CloneFrom) -> Verdict {
@@ -69,6 +91,13 @@ impl At<'_> {
         self.binaries()?;
         self.basebackup()?;
         self.can_make_data_dir()?;
+        // A tablespace that the source has by now, and had not when the plan was made, would have no place.
+        let tablespaces = desired::tablespaces(self.node, source.node, source.cluster()?)?;
+        let all = clone.outside().chain(tablespaces.values().map(String::as_str));
+        self.can_make_outside(all)?;
+        if tablespaces != clone.tablespaces {
+            return Err(source.not_ready("has other tablespaces than when the plan was made"));
+        }
         self.port_is_free()?;
         source.feeds(self.node, clone.slot.as_deref())?;
         let upstream = self.topology.upstream(self.node);
@@ -126,10 +155,155 @@ impl At<'_> {
     }
 
     pub(super) fn remove_old(&self) -> Verdict {
-        if !self.place()?.old {
+        let place = self.place()?;
+        if !place.old && !place.outside.values().any(|outside| outside.old) {
             return Ok(true);
         }
         let streams = self.sql()?.receiver.as_ref().is_some_and(|receiver| receiver.status == "streaming");
         if streams { Ok(false) } else { Err(self.not_ready("does not stream yet")) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::observed::Content;
+    use crate::observed::Observed;
+    use crate::observed::Outside;
+    use crate::plan::Plan;
+    use crate::plan::check::Check;
+    use crate::plan::check::check;
+    use crate::plan::planner::plan;
+    use crate::plan::predict::predict;
+    use crate::topology;
+    use crate::topology::NodeName;
+    use crate::topology::Topology;
+    use crate::world::sim::nothing;
+
+    /// A primary that runs, and a standby that is to be copied from it with folders outside its data directory.
+    fn pair(keys: &str) -> (Topology, Observed) {
+        let of = |second: &str| {
+            let yaml = format!(
+                "version: 1\ncluster: sim\npostgresql: {{ version: 15 }}\n\
+                 replication: {{ user: repuser, auth: trust }}\n\
+                 nodes:\n  a: {{ role: primary, port: 6001, data_dir: /pg/a }}\n{second}"
+            );
+            topology::parse(yaml.as_bytes(), "sim.yaml", "/").expect("a good topology")
+        };
+        let (first, pair) = (of(""), of(&format!("  b: {{ role: standby, port: 6002, data_dir: /pg/b{keys} }}\n")));
+        let mut world = nothing(&first);
+        for step in plan(&first, &world.clone()).steps {
+            predict(&step.node, &step.action, &first, &mut world);
+        }
+        let mut both = nothing(&pair);
+        both.nodes.extend(world.nodes);
+        (pair, both)
+    }
+
+    fn name(node: &str) -> NodeName {
+        NodeName::new(node)
+    }
+
+    fn tablespaces(world: &mut Observed, node: &str, folders: &[&str]) {
+        let cluster = world.node_mut(&name(node)).cluster_mut().expect("it has data");
+        let links = (16385..).map(|oid: u32| oid.to_string());
+        cluster.tablespaces = links.zip(folders.iter().map(|&folder| folder.to_owned())).collect();
+    }
+
+    fn outside<'w>(world: &'w mut Observed, folder: &str) -> &'w mut Outside {
+        world.node_mut(&name("b")).place.known_mut().and_then(|place| place.outside.get_mut(folder)).expect("looked at")
+    }
+
+    fn told(plan: &Plan) -> Vec<String> {
+        plan.blocked.iter().map(|blocked| format!("{}: {}", blocked.refusal.code(), blocked.refusal.reason())).collect()
+    }
+
+    const KEYS: &str = ", waldir: /wal/b, tablespaces: { /ssd/a: /ssd/b, /ssd/c: /ssd/b }";
+
+    #[test]
+    fn a_tablespace_without_a_folder_of_its_own_blocks_the_clone_and_leaves_no_slot() {
+        for (keys, folders, code) in [
+            ("", ["/ssd/a", "/ssd/c"].as_slice(), "tablespace_unmapped: a has a tablespace in /ssd/a"),
+            (KEYS, &["/ssd/a", "/ssd/x"], "tablespace_unmapped: a has a tablespace in /ssd/x"),
+            (
+                KEYS,
+                &["/ssd/a", "/ssd/c"],
+                "tablespaces_mixed: the tablespaces /ssd/a and /ssd/c would both lie in /ssd/b",
+            ),
+        ] {
+            let (topology, mut world) = pair(keys);
+            tablespaces(&mut world, "a", folders);
+            let plan = plan(&topology, &world);
+            assert!(told(&plan).len() == 1 && told(&plan)[0].starts_with(code), "{:?}", told(&plan));
+            assert!(!plan.steps.iter().any(|step| step.id.contains("slot") || step.node == name("b")), "{code}");
+        }
+    }
+
+    #[test]
+    fn a_folder_outside_that_is_filled_or_can_not_be_made_blocks_the_clone() {
+        type Obstacle = fn(&mut Outside);
+        let obstacles: [(Obstacle, &str); 3] = [
+            (|outside| outside.content = Content::Foreign, "not_empty"),
+            (|outside| outside.not_writable = Some("read-only".into()), "not_writable"),
+            (|outside| outside.unmounted = Some("/ssd".into()), "unmounted"),
+        ];
+        for folder in ["/wal/b", "/ssd/b"] {
+            for (obstacle, code) in obstacles {
+                let (topology, mut world) = pair(KEYS);
+                tablespaces(&mut world, "a", &["/ssd/a"]);
+                obstacle(outside(&mut world, folder));
+                let told = told(&plan(&topology, &world));
+                assert!(told.len() == 1 && told[0].starts_with(code), "{folder}: {told:?}");
+            }
+            let (topology, mut world) = pair(KEYS);
+            tablespaces(&mut world, "a", &["/ssd/a"]);
+            outside(&mut world, folder).content = Content::LeftOver;
+            assert_eq!(told(&plan(&topology, &world)), [""; 0], "what a killed run left is in nobody's way");
+        }
+    }
+
+    #[test]
+    fn a_tablespace_made_since_the_plan_is_noticed_before_the_clone() {
+        let (topology, mut world) = pair(KEYS);
+        let steps = plan(&topology, &world).steps;
+        let at = steps.iter().position(|step| step.id == "b.clone").expect("planned");
+        for step in &steps[..at] {
+            predict(&step.node, &step.action, &topology, &mut world);
+        }
+        let judged = |world: &Observed| check(&steps[at].node, &steps[at].action, &topology, world);
+        assert_eq!(judged(&world), Check::Ready);
+        tablespaces(&mut world, "a", &["/ssd/a"]);
+        let Check::Blocked(refusal) = judged(&world) else { panic!("not noticed") };
+        assert_eq!(refusal.reason(), "a has other tablespaces than when the plan was made");
+    }
+
+    #[test]
+    fn a_waldir_that_differs_on_a_living_node_is_told_and_all_else_goes_on() {
+        let (topology, mut world) = pair(KEYS);
+        for step in plan(&topology, &world).steps {
+            predict(&step.node, &step.action, &topology, &mut world);
+        }
+        assert_eq!((told(&plan(&topology, &world)), plan(&topology, &world).steps), (vec![], vec![]));
+        let cluster = world.node_mut(&name("b")).cluster_mut().expect("it has data");
+        cluster.waldir = None;
+        cluster.slots.clear();
+        let plan = plan(&topology, &world);
+        let differs = "waldir_differs: pg_wal of b is a folder in the data directory, the topology says /wal/b";
+        assert_eq!(told(&plan), [differs]);
+        assert_eq!(plan.steps.iter().map(|step| step.id.as_str()).collect::<Vec<_>>(), ["b.slot.pgpair_a"]);
+    }
+
+    #[test]
+    fn no_cluster_is_made_beside_a_filled_waldir() {
+        let (topology, _) = pair(KEYS);
+        let mut empty = nothing(&topology);
+        outside(&mut empty, "/wal/b").content = Content::Foreign;
+        let halted = plan(&topology, &empty);
+        assert!(
+            halted.is_halted() && told(&halted)[0].contains("b has files in its waldir, /wal/b"),
+            "{:?}",
+            told(&halted)
+        );
+        outside(&mut empty, "/wal/b").content = Content::LeftOver;
+        assert!(!plan(&topology, &empty).is_halted());
     }
 }

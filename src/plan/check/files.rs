@@ -12,6 +12,7 @@ use crate::plan::Configure;
 use crate::plan::Digest;
 use crate::plan::Effect;
 use crate::plan::Refusal;
+use crate::plan::access;
 use crate::plan::check::At;
 use crate::plan::check::Verdict;
 use crate::plan::desired;
@@ -78,6 +79,7 @@ impl At<'_> {
             self.keeps_the_floors()?;
         }
         self.enough_confirm(configure)?;
+        self.can_be_told(cluster, configure)?;
         let in_force = drift::is_in_force(self.topology, self.node, &configure.settings, sql)
             && drift::is_restored(self.topology, self.node, &configure.restored, &values, sql);
         let done = in_file && sql.conf_loaded && in_force;
@@ -86,6 +88,23 @@ impl At<'_> {
             self.port_is_free()?;
         }
         Ok(done)
+    }
+
+    /// A running standby is not sent where its upstream is not yet, or not yet encrypted: it would lose its stream.
+    fn can_be_told(&self, cluster: &Cluster, configure: &Configure) -> Result<(), Refusal> {
+        let Some(wanted) = configure.settings.get("primary_conninfo").filter(|_| self.node.role == Role::Standby)
+        else {
+            return Ok(());
+        };
+        let present = desired::present_conninfo(cluster);
+        let is_told = present
+            .is_none_or(|present| present == *wanted || desired::conninfo_holds(self.topology, self.node, &present));
+        let upstream = self.topology.upstream(self.node);
+        let why = access::not_there_yet(self.topology, upstream, self.observed.node(&upstream.name));
+        match why.filter(|_| !is_told) {
+            Some(why) => Err(self.not_ready(&format!("would lose its stream: {why}"))),
+            None => Ok(()),
+        }
     }
 
     /// Commits are told to wait for standbys once enough of them stream.
@@ -135,11 +154,15 @@ impl At<'_> {
         if !in_file && Digest::of(&cluster.hba) != *before {
             return Err(Refusal::FileChanged { node: self.name(), file: "pg_hba.conf".into() });
         }
-        match &self.seen.server {
-            Reading::Absent => Ok(in_file),
-            Reading::Known(_) => Ok(self.sql()?.hba_loaded && in_file),
-            Reading::Unknown(why) => Err(Refusal::OutOfReach { node: self.name(), why: why.clone() }),
+        let done = match &self.seen.server {
+            Reading::Absent => in_file,
+            Reading::Known(_) => self.sql()?.hba_loaded && in_file,
+            Reading::Unknown(why) => return Err(Refusal::OutOfReach { node: self.name(), why: why.clone() }),
+        };
+        if !done && let Ok(text) = block::put_before_rules(&cluster.hba, block) {
+            access::keeps_everyone(self.topology, self.observed, self.node, &text)?;
         }
+        Ok(done)
     }
 
     pub(super) fn passfile(&self) -> Verdict {

@@ -2,6 +2,7 @@
 
 use crate::observed::Cluster;
 use crate::observed::Reading;
+use crate::observed::Sql;
 use crate::observed::WrongAccess;
 use crate::observed::comes_up_as;
 use crate::pg::version::StandbyMode;
@@ -114,6 +115,21 @@ impl At<'_> {
         self.port_is_free()
     }
 
+    /// What keeps a running standby from its upstream for good: waiting would be in vain.
+    fn can_not_stream(&self, own: &Cluster, sql: &Sql) -> Option<&'static str> {
+        let (conninfo, text) = (sql.settings.get("primary_conninfo"), own.markers.recovery_conf.as_deref());
+        let leads_there = conninfo.is_none_or(|now| desired::conninfo_holds(self.topology, self.node, &now.value))
+            && text.is_none_or(|text| desired::recovery_conf_holds(self.topology, self.node, text))
+            && drift::has_read_recovery_conf(self.topology, self.node, self.seen);
+        if !leads_there {
+            Some("does not follow")
+        } else if pair::lost_wal(self.topology, self.observed, self.node).is_some() {
+            Some("needs WAL that is no longer on")
+        } else {
+            None
+        }
+    }
+
     pub(super) fn streaming(&self, upstream: &NodeName) -> Verdict {
         let sql = self.sql()?;
         let source = At { node: &self.topology.nodes[upstream], seen: self.observed.node(upstream), ..*self };
@@ -124,6 +140,9 @@ impl At<'_> {
         let from = source.sql()?;
         if !sql.in_recovery {
             return Err(self.not_ready("is no standby"));
+        }
+        if let Some(why) = self.can_not_stream(own, sql) {
+            return Err(self.not_ready(&format!("{why} {upstream}")));
         }
         let by_its_slot = |used: Option<&str>| match self.topology.postgresql.version.dialect().standby_mode {
             StandbyMode::RecoveryConf => true,

@@ -55,7 +55,7 @@ const RECOVERY_SETTINGS: [&str; 2] = ["primary_conninfo", "primary_slot_name"];
 /// Compares the configuration files, and the running server where there is one, with the topology; returns the
 /// changes to make, in order.
 ///
-/// `synchronous`: the names of the standbys that a primary is to wait for now; absent: those that it has.
+/// `at_this_point`: values that hold for now, over those of the topology.
 ///
 /// # Errors
 ///
@@ -65,13 +65,13 @@ pub fn configuration(
     node: &Node,
     cluster: &Cluster,
     sql: Option<&Sql>,
-    synchronous: Option<String>,
+    at_this_point: Vec<(&'static str, String)>,
 ) -> Result<Vec<ConfDrift>, Refusal> {
     let bad = |problem: String| Refusal::BadConf { node: node.name.clone(), problem };
     let read = cluster.conf.read().map_err(bad)?;
     let comparison = Comparison { topology, node, cluster, sql, read: &read };
     let mut wanted = comparison.wanted();
-    wanted.extend(synchronous.map(|names| (synchronous::NAMES.to_owned(), names)));
+    wanted.extend(at_this_point.into_iter().map(|(name, value)| (name.to_owned(), value)));
     comparison.refuse_shadowed(&wanted)?;
 
     let whole = comparison.change(wanted.clone(), &BTreeSet::new());

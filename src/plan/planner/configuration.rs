@@ -20,6 +20,7 @@ use crate::plan::pair;
 use crate::plan::pair::StandbyState;
 use crate::plan::planner::Draft;
 use crate::plan::redact;
+use crate::plan::synchronous::NAMES;
 use crate::topology::Node;
 use crate::topology::Role;
 
@@ -37,10 +38,14 @@ impl Draft<'_> {
         if self.is_stuck(node) {
             return;
         }
+        // A standby that is about to be restarted, or told another way, has its password by then.
+        self.passfile(node);
+        let synchronous = self.synchronous_names(node).map(|names| (NAMES, names));
+        let kept = self.kept_conninfo(node).map(|conninfo| ("primary_conninfo", conninfo));
+        let at_this_point = synchronous.into_iter().chain(kept).collect();
         let seen = self.world.node(&node.name);
         let Some(cluster) = seen.cluster() else { return };
-        let is_running = seen.server.known().is_some();
-        match drift::configuration(self.topology, node, cluster, seen.sql(), self.synchronous_names(node)) {
+        match drift::configuration(self.topology, node, cluster, seen.sql(), at_this_point) {
             Err(refusal) => return self.block(node, refusal),
             Ok(changes) => {
                 for change in changes {
@@ -48,7 +53,19 @@ impl Draft<'_> {
                 }
             }
         }
-        let Some(cluster) = self.world.node(&node.name).cluster() else { return };
+        self.tell_followers(node);
+        self.rules(node, at_start);
+        self.passfile(node);
+    }
+
+    /// pg_hba.conf.
+    pub(super) fn rules(&mut self, node: &Node, at_start: Impact) {
+        if self.is_stuck(node) {
+            return;
+        }
+        let seen = self.world.node(&node.name);
+        let is_running = seen.server.known().is_some();
+        let Some(cluster) = seen.cluster() else { return };
         match drift::rules(self.topology, node, cluster) {
             Err(refusal) => return self.block(node, refusal),
             Ok(None) => {
@@ -65,7 +82,6 @@ impl Draft<'_> {
                 self.step(node, Action::Hba { block, before }, impact, Reason::RulesMissing);
             }
         }
-        self.passfile(node);
     }
 
     fn configure(&mut self, node: &Node, change: ConfDrift, at_start: Impact) {

@@ -52,6 +52,14 @@ impl<'a> Draft<'a> {
         }
     }
 
+    /// Takes back the slots of nodes that are not made after all: they would hold back WAL for nobody.
+    pub(super) fn forgo_slots_of_the_absent(&mut self) {
+        let is_absent = |node: &&Node| self.is_stuck(node) && self.world.node(&node.name).cluster().is_none();
+        let absent: BTreeSet<String> = self.topology.standbys().filter(is_absent).map(Node::slot_name).collect();
+        let is_idle = |action: &Action| matches!(action, Action::Slot { name, reserve: true } if absent.contains(name));
+        self.steps.retain(|step| !is_idle(&step.action));
+    }
+
     pub(super) fn followers_of(&self, node: &Node) -> Vec<&'a Node> {
         self.followers.get(&node.name).cloned().unwrap_or_default()
     }

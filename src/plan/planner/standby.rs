@@ -2,6 +2,7 @@
 
 use crate::pg::conf::Placed;
 use crate::plan::Action;
+use crate::plan::Blocked;
 use crate::plan::CloneFrom;
 use crate::plan::Configuration;
 use crate::plan::Impact;
@@ -18,6 +19,7 @@ use crate::plan::planner::socket_dir;
 use crate::plan::synchronous::NAMES;
 use crate::topology::Node;
 use crate::topology::Role;
+use std::collections::BTreeMap;
 
 /// Whether the files of a standby are what they should be before it is started.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -140,6 +142,14 @@ impl<'a> Draft<'a> {
         }
         // The slot on the upstream keeps the WAL that the clone will ask for, if that is where it is cloned from.
         let slot = (self.topology.replication.slots && source.name == upstream.name).then(|| standby.slot_name());
+        let tablespaces = match self.world.node(&source.name).cluster() {
+            Some(cluster) => desired::tablespaces(standby, source, cluster),
+            None => Ok(BTreeMap::new()),
+        };
+        let tablespaces = match tablespaces {
+            Ok(tablespaces) => tablespaces,
+            Err(refusal) => return self.block(standby, refusal),
+        };
         let replaced = self.world.node(&standby.name).cluster();
         let member = replaced.filter(|_| matches!(replaces, Some(Replaced::Member(_))));
         let configuration = member.map_or_else(
@@ -156,6 +166,8 @@ impl<'a> Draft<'a> {
             configuration,
             recovery_conf: desired::recovery_conf(self.topology, standby, existing.as_deref()),
             replaces,
+            waldir: standby.waldir.clone(),
+            tablespaces,
         };
         self.step(standby, Action::Clone(clone), impact, reason);
     }
@@ -178,6 +190,20 @@ impl<'a> Draft<'a> {
             conf: desired::conf_block(self.topology, standby, &settings),
             hba: desired::hba_block(self.topology, standby),
             passfile: desired::passfile_entries(self.topology),
+        }
+    }
+
+    /// Tells of a pg_wal that lies elsewhere. It is moved only with a clone; all else of the node goes on.
+    pub(super) fn waldir(&mut self, node: &Node) {
+        let Some(cluster) = self.world.node(&node.name).cluster() else { return };
+        let (Some(wanted), true) = (&node.waldir, Some(&cluster.identity) == self.identity().as_ref()) else { return };
+        if cluster.waldir.as_ref() != Some(wanted) && !self.is_stuck(node) {
+            let found = cluster
+                .waldir
+                .as_ref()
+                .map_or_else(|| "a folder in the data directory".to_owned(), |found| format!("a link to {found}"));
+            let refusal = Refusal::WaldirDiffers { node: node.name.clone(), found, wanted: wanted.clone() };
+            self.blocked.push(Blocked { node: Some(node.name.clone()), refusal });
         }
     }
 

@@ -69,9 +69,9 @@ pub(super) fn asynchronous(steps: &[Step]) -> Option<Asynchronous> {
         | Action::StandbyFiles(_)
         | Action::Hba { .. }
         | Action::Passfile { .. }
-        | Action::Start { .. }
-        | Action::Stop(_)
         | Action::Mode
+        | Action::Stop(_)
+        | Action::Start { .. }
         | Action::ReplicationRole(_)
         | Action::Slot { .. }
         | Action::DropSlot { .. }

@@ -1,12 +1,14 @@
 //! New data directories: a primary made by initdb, and clones.
 
 use crate::observed::Cluster;
+use crate::observed::Content;
 use crate::observed::DataDir;
 use crate::observed::Identity;
 use crate::observed::Markers;
 use crate::observed::NodeObserved;
 use crate::observed::Observed;
 use crate::observed::Passfile;
+use crate::observed::Place;
 use crate::observed::Reading;
 use crate::pg::block;
 use crate::pg::conf::ConfFile;
@@ -28,6 +30,7 @@ use std::collections::BTreeMap;
 pub(super) fn created(seen: &mut NodeObserved, create: &CreatePrimary, node: &Node, major: Major) {
     let Some(place) = seen.place.known_mut() else { return };
     place.new = false;
+    fill(place, create.waldir.iter().map(String::as_str));
     place.data_dir = DataDir::Cluster(Box::new(Cluster {
         major,
         identity: Identity::CreatedOn(node.name.clone()),
@@ -49,7 +52,22 @@ pub(super) fn created(seen: &mut NodeObserved, create: &CreatePrimary, node: &No
         passfile: passfile(&create.passfile),
         replication_role: Reading::Unknown("the server is stopped".into()),
         slots: BTreeMap::new(),
+        waldir: create.waldir.clone(),
+        tablespaces: BTreeMap::new(),
     }));
+}
+
+/// Folders outside the data directory are moved into place with it; what a replaced one had there is kept aside.
+fn fill<'f>(place: &mut Place, folders: impl Iterator<Item = &'f str>) {
+    for outside in place.outside.values_mut().filter(|outside| outside.content == Content::LeftOver) {
+        outside.content = Content::Nothing;
+    }
+    for folder in folders {
+        if let Some(outside) = place.outside.get_mut(folder) {
+            outside.old |= outside.content == Content::InUse;
+            outside.content = Content::InUse;
+        }
+    }
 }
 
 pub(super) fn passfile(entries: &[PassfileEntry]) -> Passfile {
@@ -65,7 +83,14 @@ pub(super) fn cloned(observed: &mut Observed, node: &Node, clone: &CloneFrom) {
     };
     place.old |= clone.replaces.is_some() && matches!(place.data_dir, DataDir::Cluster(_) | DataDir::Unfinished(_));
     place.new = false;
+    fill(place, clone.outside());
     let mut cluster = Cluster {
+        waldir: clone.waldir.clone(),
+        tablespaces: source
+            .tablespaces
+            .iter()
+            .filter_map(|(link, folder)| Some((link.clone(), clone.tablespaces.get(folder)?.clone())))
+            .collect(),
         markers: Markers { backup_label: true, ..Markers::default() },
         // pg_control is copied as it is while the source runs.
         state: ControlState::InProduction,

@@ -15,6 +15,7 @@ use crate::topology::validate::MAX_NAME;
 use crate::topology::validate::places::Base;
 use crate::topology::validate::places::DEFAULT_HOST;
 use crate::topology::validate::places::SIBLINGS;
+use crate::topology::validate::places::absolute;
 use crate::topology::validate::places::lies_in;
 use crate::topology::validate::places::path;
 use crate::topology::validate::quoted;
@@ -238,6 +239,20 @@ pub(super) fn node(draft: &DraftNode, base_dir: &str, report: &mut Report<'_>) -
                     .help("write `/where/it/is/on/the/source: /where/it/is/here`");
             }
         }
+        let here = absolute(&tablespace.value.value, "/");
+        if let Some(dir) = data_dir.as_deref().filter(|dir| here == **dir || lies_in(&here, dir) || lies_in(dir, &here))
+        {
+            let message =
+                format!("the tablespace {here} and {dir} of node `{}` lie one in the other", draft.name.value);
+            report
+                .error("same_folder", tablespace.value.span, message)
+                .help("give the tablespace a folder of its own, outside the data directory");
+        }
+        if let Some(suffix) = SIBLINGS.iter().find(|suffix| here.ends_with(**suffix)) {
+            report
+                .error("bad_path", tablespace.value.span, format!("the tablespace `{here}` ends in `{suffix}`"))
+                .help("pgpair itself makes and removes folders of that name; give the folder another");
+        }
     }
     if let Some(At { value: Service::Unit(unit), span }) = &draft.service {
         let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | '_' | '@' | ':' | '\\');
@@ -264,7 +279,11 @@ pub(super) fn node(draft: &DraftNode, base_dir: &str, report: &mut Report<'_>) -
         config_dir,
         service: draft.service.as_ref().map(|service| service.value.clone()),
         waldir,
-        tablespaces: values(draft.tablespaces.clone()),
+        // As PostgreSQL has them: without a slash at the end.
+        tablespaces: values(draft.tablespaces.clone())
+            .into_iter()
+            .map(|(source, here)| (absolute(&source, "/"), absolute(&here, "/")))
+            .collect(),
         slot: name(&draft.slot),
         parameters: values(draft.parameters.clone()),
     })

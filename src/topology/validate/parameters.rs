@@ -91,7 +91,7 @@ pub(super) fn check_listen_addresses(draft: &Draft, report: &mut Report<'_>) {
 }
 
 /// Whether a server that listens on these addresses can be reached at the host, as far as one can tell without DNS.
-fn covers(listen: &str, host: &str) -> bool {
+pub(crate) fn covers(listen: &str, host: &str) -> bool {
     let address = host.parse::<IpAddr>().ok();
     listen.split(',').map(str::trim).filter(|item| !item.is_empty()).any(|item| {
         let item = item.trim_matches('"');

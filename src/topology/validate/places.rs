@@ -143,7 +143,7 @@ fn machine_login(ssh: Option<&str>) -> &str {
     ssh.map_or("", |ssh| ssh.split_once('@').map_or(ssh, |(_, host)| host))
 }
 
-fn on_one_machine(one: &Node, other: &Node) -> bool {
+pub(in crate::topology) fn on_one_machine(one: &Node, other: &Node) -> bool {
     machine_login(one.ssh.as_deref()) == machine_login(other.ssh.as_deref())
         || machine_address(&one.host) == machine_address(&other.host)
 }
@@ -200,7 +200,9 @@ pub(super) fn folders<'n>(draft: &DraftNode, node: &'n Node) -> Vec<(&'static st
         ("waldir", node.waldir.as_deref(), &draft.waldir),
         ("config_dir", node.config_dir.as_deref(), &draft.config_dir),
     ];
-    given.into_iter().filter_map(|(key, folder, at)| Some((key, folder?, at.as_ref()?.span))).collect()
+    let given = given.into_iter().filter_map(|(key, folder, at)| Some((key, folder?, at.as_ref()?.span)));
+    let tablespaces = draft.tablespaces.iter().zip(node.tablespaces.values());
+    given.chain(tablespaces.map(|(draft, folder)| ("tablespaces", folder.as_str(), draft.value.span))).collect()
 }
 
 pub(super) fn lies_in(inner: &str, outer: &str) -> bool {

@@ -1,5 +1,6 @@
 //! Clones: pg_basebackup, and what makes its copy a standby of its own.
 
+use std::collections::BTreeMap;
 use std::future::Future;
 use std::path::Path;
 use std::time::Duration;
@@ -48,10 +49,10 @@ impl Site<'_> {
         self.prepare_place(clone.replaces.as_ref()).await?;
         let source = self.live.site(&clone.source).await?;
         self.until_source_is_recent(&source).await?;
-        let total = source.size().await?;
-        let replaces = self.make_room(clone, total, progress).await?;
+        let sizes = source.sizes().await?;
+        let replaces = self.make_room(clone, &sizes, progress).await?;
         let made = async {
-            self.copy(clone, total, progress).await?;
+            self.copy(clone, sizes.values().sum(), progress).await?;
             self.check_copy(&source).await?;
             self.make_standby(clone).await
         };
@@ -96,13 +97,17 @@ impl Site<'_> {
         }
     }
 
-    /// Returns the bytes of all databases of the running source.
-    async fn size(&self) -> Result<u64, Failure> {
+    /// Returns the bytes in each tablespace of the running source, by its folder; in the data directory by none.
+    async fn sizes(&self) -> Result<BTreeMap<String, u64>, Failure> {
         let session = self.session().await?;
-        let ask = "SELECT sum(pg_database_size(oid))::bigint FROM pg_catalog.pg_database";
-        let row = session.client().query_one(ask, &[]).await;
-        let size: i64 = row.map_err(|error| self.bad_sql("its size can't be read", error))?.get(0);
-        Ok(u64::try_from(size).unwrap_or_default())
+        let ask = "SELECT pg_tablespace_location(oid), pg_tablespace_size(oid) FROM pg_catalog.pg_tablespace";
+        let rows = session.client().query(ask, &[]).await;
+        let mut sizes = BTreeMap::new();
+        for row in rows.map_err(|error| self.bad_sql("its size can't be read", error))? {
+            let size: i64 = row.get(1);
+            *sizes.entry(row.get(0)).or_default() += u64::try_from(size).unwrap_or_default();
+        }
+        Ok(sizes)
     }
 
     async fn copy(&self, clone: &CloneFrom, total: u64, progress: &(dyn Fn(Progress) + Sync)) -> Result<(), Failure> {
@@ -127,6 +132,13 @@ impl Site<'_> {
         if let Some(slot) = &clone.slot {
             command = command.args(["-S", slot]);
         }
+        if let Some(waldir) = &clone.waldir {
+            command = command.arg(format!("--waldir={waldir}.pgpair-new"));
+        }
+        for (there, here) in &clone.tablespaces {
+            let [there, here] = [there, here].map(|folder| folder.replace('=', "\\="));
+            command = command.arg(format!("--tablespace-mapping={there}={here}.pgpair-new"));
+        }
         let mut passfile = None;
         if self.topology().replication.password.is_some() {
             let entry = PassfileEntry { database: "replication".to_owned(), user: clone.user.clone() };
@@ -137,7 +149,8 @@ impl Site<'_> {
             passfile = Some(file);
         }
         let running = command.guarded(&self.seat, self.lock()?, self.live.interrupt.clone());
-        let ended = self.measured(running, total, progress).await;
+        let folders = clone.outside().map(|folder| format!("{folder}.pgpair-new")).chain([new]).collect();
+        let ended = self.measured(running, folders, total, progress).await;
         drop(passfile);
         let output: Output = ended.map_err(|error| self.not_run(&error))?;
         if output.status.success() {
@@ -150,6 +163,7 @@ impl Site<'_> {
     async fn measured<T>(
         &self,
         running: impl Future<Output = T>,
+        folders: Vec<String>,
         total: u64,
         progress: &(dyn Fn(Progress) + Sync),
     ) -> T {
@@ -160,8 +174,8 @@ impl Site<'_> {
                 ended = &mut running => return ended,
                 () = tokio::time::sleep(pause) => {}
             }
-            let (new, begun) = (self.new_dir(), Instant::now());
-            let measuring = self.seat.blocking(move || files::size_of_tree(new));
+            let (folders, begun) = (folders.clone(), Instant::now());
+            let measuring = self.seat.blocking(move || folders.iter().map(files::size_of_tree).sum());
             tokio::select! {
                 ended = &mut running => return ended,
                 done = measuring => progress(Progress::Bytes { done, total: Some(total) }),

@@ -3,6 +3,8 @@
 //! A file is only ever changed from the text that the plan was made for, and a change is tried before a server has
 //! to live with it.
 
+use std::time::Instant;
+
 use crate::pg::block;
 use crate::pg::block::Block;
 use crate::pg::passfile;
@@ -18,7 +20,9 @@ use crate::world::files;
 use crate::world::files::PRIVATE;
 use crate::world::live::Site;
 use crate::world::live::server::Life;
+use crate::world::live::server::POLL;
 use crate::world::process::Command;
+use crate::world::sql::Session;
 
 const CONF: &str = "postgresql.conf";
 const HBA: &str = "pg_hba.conf";
@@ -137,9 +141,12 @@ impl Site<'_> {
         let errors = session.client().query(ask, &[]).await;
         let errors = match errors {
             Ok(rows) if rows.is_empty() => {
+                // A new connection is the proof: where it is not let in, the session that is open still is.
+                if let Err(failure) = self.reload(&session).await {
+                    return Err(self.back_to_old_rules(&session, failure).await);
+                }
                 let backup = self.file(HBA_BACKUP);
-                self.on_files(move || files::remove(backup)).await?;
-                return self.reload(&session).await;
+                return self.on_files(move || files::remove(backup)).await;
             }
             Ok(rows) => Ok(rows.iter().map(|row| row.get::<_, String>(0)).collect::<Vec<_>>()),
             Err(error) => Err(error),
@@ -153,6 +160,23 @@ impl Site<'_> {
         }
         let failure = self.failure(format!("PostgreSQL does not take the new `{HBA}`; the old one is back"));
         Err(failure.with_output(errors).with_remedy("correct the rule in the topology"))
+    }
+
+    /// Puts the old rules in force again where the server did not let pgpair in by the new ones.
+    async fn back_to_old_rules(&self, session: &Session, failure: Failure) -> Failure {
+        if !matches!(self.put_back_unchecked_rules().await, Ok(Some(_))) {
+            return failure;
+        }
+        let until = Instant::now() + self.live.timeout;
+        let mut is_back = session.client().query_one("SELECT pg_reload_conf()", &[]).await.is_ok();
+        while is_back && self.session().await.is_err() {
+            is_back = Instant::now() < until;
+            tokio::time::sleep(POLL).await;
+        }
+        let how_it_went =
+            if is_back { "the old ones are in force again" } else { "the old ones are in the file, and not in force" };
+        let message = format!("{}; that was by the new rules of `{HBA}`: {how_it_went}", failure.message);
+        Failure { message, ..failure }.with_remedy("give pgpair a rule of its own at the beginning of `hba`")
     }
 
     /// Puts the old rules back where pgpair wrote new ones and was killed before the server had checked them, unless

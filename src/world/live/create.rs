@@ -25,6 +25,7 @@ use crate::world::files::PRIVATE;
 use crate::world::live::Site;
 use crate::world::live::server::Life;
 use crate::world::observe::place;
+use crate::world::outside;
 use crate::world::process::Command;
 use crate::world::process::Output;
 
@@ -43,6 +44,9 @@ impl Site<'_> {
         let new = self.new_dir();
         let mut command = Command::new(self.program("initdb")).with_callers_locale();
         command = command.args(["-D", &new, "--username", self.admin_user()]);
+        if let Some(waldir) = &create.waldir {
+            command = command.arg(format!("--waldir={waldir}.pgpair-new"));
+        }
         // Dropped when initdb has read it; the guard removes it where pgpair is killed.
         let mut pwfile = None;
         if create.with_password {
@@ -118,7 +122,10 @@ impl Site<'_> {
     /// Sees that the place is what the step was planned for, before anything long is begun.
     pub(super) async fn prepare_place(&self, replaces: Option<&Replaced>) -> Result<(), Failure> {
         let parent = self.folder();
-        files::make_folders(&self.seat, &parent).await.map_err(|error| self.bad_file(&error))?;
+        let outside = self.node.outside().filter_map(|folder| Path::new(folder).parent());
+        for folder in outside.chain([parent.as_path()]) {
+            files::make_folders(&self.seat, folder).await.map_err(|error| self.bad_file(&error))?;
+        }
         let data_dir = self.node.data_dir.clone();
         let is_mount_point = move || {
             let device = |path: &Path| std::fs::metadata(path).map(|found| found.dev());
@@ -130,10 +137,11 @@ impl Site<'_> {
         }
         self.check_place(replaces).await?;
         // What a killed run left: half a data directory, and files with a secret.
-        let (new, parent, prefix) = (self.new_dir(), self.folder(), self.temp_prefix());
+        let (data_dir, outside) = self.folders();
+        let (parent, prefix) = (self.folder(), self.temp_prefix());
         self.on_files(move || {
             files::remove_matching(parent, |name| name.starts_with(&prefix) && name.ends_with(files::TEMP_SUFFIX))?;
-            files::remove_tree(new)
+            outside::clear_new(&data_dir, &outside)
         })
         .await
     }
@@ -172,19 +180,9 @@ impl Site<'_> {
     /// Puts the finished new data directory where the server will start.
     pub(super) async fn move_into_place(&self, replaces: Option<&Replaced>) -> Result<(), Failure> {
         self.check_place(replaces).await?;
-        let (new, old, data_dir) = (self.new_dir(), self.old_dir(), self.node.data_dir.clone());
-        let keeps_old = replaces.is_some();
-        self.on_files(move || {
-            files::sync(&new)?;
-            if keeps_old {
-                files::remove_tree(&old)?;
-                files::rename(&data_dir, &old)?;
-            } else {
-                files::remove_empty_folder(&data_dir)?;
-            }
-            files::rename(&new, &data_dir)
-        })
-        .await
+        let (data_dir, outside) = self.folders();
+        let replaces = replaces.is_some();
+        self.on_files(move || outside::move_into_place(&data_dir, replaces, &outside)).await
     }
 
     /// Makes a file that only the node's user can read, for a program that takes a secret from a file.
@@ -206,13 +204,18 @@ impl Site<'_> {
 
     /// Removes what a failed step made. Failing here too is no news: the next run removes it first.
     pub(super) async fn give_up_new(&self) {
-        let new = self.new_dir();
-        let _ = self.seat.blocking(move || files::remove_tree(new)).await;
+        let (data_dir, outside) = self.folders();
+        let _ = self.seat.blocking(move || outside::clear_new(&data_dir, &outside)).await;
     }
 
     pub(super) async fn remove_old(&self) -> Result<(), Failure> {
-        let old = self.old_dir();
-        self.on_files(move || files::remove_tree(old)).await
+        let (data_dir, outside) = self.folders();
+        self.on_files(move || outside::clear_old(&data_dir, &outside)).await
+    }
+
+    /// The data directory, and the node's folders outside it.
+    pub(super) fn folders(&self) -> (String, Vec<String>) {
+        (self.node.data_dir.clone(), self.node.outside().map(str::to_owned).collect())
     }
 
     /// Returns the node's lock, for a long child to hold.

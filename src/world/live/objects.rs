@@ -6,7 +6,6 @@ use std::io::Read as _;
 use crate::pg::scram;
 use crate::plan::WantedRole;
 use crate::plan::desired::REWIND_DATABASE;
-use crate::topology::ReplicationAuth;
 use crate::world::Failure;
 use crate::world::live::Site;
 use crate::world::sql::Session;
@@ -45,7 +44,7 @@ impl Site<'_> {
             statement.push_str(&format!(" CONNECTION LIMIT {limit}"));
         }
         if wanted.with_password {
-            statement.push_str(&format!(" PASSWORD {}", quote_text(&self.verifier(&wanted.name).await?)));
+            statement.push_str(&format!(" PASSWORD {}", quote_text(&self.verifier().await?)));
         }
         let what = format!("the replication role `{}` can't be made as the topology says", wanted.name);
         self.run_quietly(&session, &statement, &what).await?;
@@ -66,12 +65,10 @@ impl Site<'_> {
         Ok(())
     }
 
-    /// Returns what the server stores of the replication password.
-    async fn verifier(&self, role: &str) -> Result<String, Failure> {
+    /// Returns what the server stores of the replication password: a SCRAM verifier also for `md5`, which takes it, so
+    /// that no change between the two shuts a standby out.
+    async fn verifier(&self) -> Result<String, Failure> {
         let password = self.replication_password().await?;
-        if self.topology().replication.auth == ReplicationAuth::Md5 {
-            return Ok(scram::md5_verifier(&password, role));
-        }
         let made = self.seat.blocking(move || {
             let mut salt = [0; SALT_LENGTH];
             File::open("/dev/urandom")?.read_exact(&mut salt)?;

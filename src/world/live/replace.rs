@@ -1,11 +1,14 @@
 //! What a clone replaces: kept aside where there is room for both, and the source of what a rebuild keeps.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::io;
 use std::os::unix::fs::PermissionsExt as _;
 use std::os::unix::fs::symlink;
 use std::path::Path;
+use std::path::PathBuf;
 
+use crate::observed::Content;
 use crate::plan::CloneFrom;
 use crate::plan::Replaced;
 use crate::world::Failure;
@@ -13,6 +16,7 @@ use crate::world::Progress;
 use crate::world::files;
 use crate::world::files::FileError;
 use crate::world::live::Site;
+use crate::world::outside;
 
 /// What a copy needs beside the databases: WAL that is written meanwhile, and two segments to begin with.
 const HEADROOM: u64 = 64 << 20;
@@ -23,38 +27,52 @@ impl Site<'_> {
     pub(super) async fn make_room<'a>(
         &self,
         clone: &'a CloneFrom,
-        total: u64,
+        sizes: &BTreeMap<String, u64>,
         progress: &(dyn Fn(Progress) + Sync),
     ) -> Result<Option<&'a Replaced>, Failure> {
-        let parent = self.folder();
-        let (here, data_dir, old) = (parent.clone(), self.node.data_dir.clone(), self.old_dir());
-        let replaces = clone.replaces.is_some();
-        let measured = self.seat.blocking(move || {
-            let found = rustix::fs::statvfs(&here)?;
-            let replaced = if replaces { files::size_of_tree(data_dir) } else { 0 };
-            let free = found.f_bavail.saturating_mul(found.f_frsize);
-            rustix::io::Result::Ok((free, replaced.saturating_add(files::size_of_tree(old))))
+        let (data_dir, outside) = self.folders();
+        let mut needs = vec![(data_dir.clone(), HEADROOM)];
+        needs.extend(clone.waldir.iter().map(|waldir| (waldir.clone(), HEADROOM)));
+        needs.extend(sizes.iter().map(|(folder, size)| {
+            let here = clone.tablespaces.get(folder).unwrap_or(&data_dir);
+            (here.clone(), *size)
+        }));
+        let (old, replaces) = (self.old_dir(), clone.replaces.is_some());
+        let (own, others) = (data_dir.clone(), outside.clone());
+        let rooms = self.on_files(move || {
+            let mut gains = vec![(own.clone(), files::size_of_tree(&old))];
+            if replaces {
+                gains.push((own.clone(), files::size_of_tree(&own)));
+            }
+            for folder in others {
+                if outside::content(&own, &folder)? == Content::InUse {
+                    gains.push((folder.clone(), files::size_of_tree(&folder)));
+                }
+            }
+            rooms(&needs, &gains)
         });
-        let (free, gained) =
-            measured.await.map_err(|error| self.failure(format!("`{}`: {error}", parent.display())))?;
-        let needed = total.saturating_add(HEADROOM);
-        if free >= needed {
+        let rooms = rooms.await?;
+        if rooms.iter().all(|room| room.free >= room.needed) {
             return Ok(clone.replaces.as_ref());
         }
-        if free.saturating_add(gained) < needed {
-            let [free, needed, gained] = [free, needed, gained].map(|bytes| bytes >> 20);
+        if let Some(room) = rooms.iter().find(|room| room.free.saturating_add(room.gained) < room.needed) {
+            let [free, needed, gained] = [room.free, room.needed, room.gained].map(|bytes| bytes >> 20);
             let what =
                 if gained == 0 { String::new() } else { format!(", also without the {gained} MB of the old one") };
-            let what = format!("`{}` has {free} MB free, and the copy needs {needed} MB{what}", parent.display());
+            let folder = room.folder.display();
+            let what = format!("`{folder}` has {free} MB free, and the copy needs {needed} MB{what}");
             return Err(self.failure(what).with_remedy("free space there, and apply again"));
         }
         progress(Progress::Waiting("the removal of the old data directory: there is no room for both".to_owned()));
-        let (data_dir, old) = (self.node.data_dir.clone(), self.old_dir());
+        let old = self.old_dir();
         self.on_files(move || {
             if replaces {
-                files::remove_tree(&old)?;
+                outside::clear_old(&data_dir, &outside)?;
                 files::rename(&data_dir, &old)?;
             }
+            // pg_control goes first, and the links last: what they lead to is the old one's while they are there.
+            files::remove(Path::new(&old).join("global/pg_control"))?;
+            outside::clear_targets(&old, &outside)?;
             remove_data(Path::new(&old))
         })
         .await?;
@@ -76,6 +94,32 @@ impl Site<'_> {
         })
         .await
     }
+}
+
+/// A file system, with what a copy needs there and what the removal of the old one would give.
+struct Room {
+    folder: PathBuf,
+    free: u64,
+    needed: u64,
+    gained: u64,
+}
+
+/// Returns the file systems that folders to be made are on. What lies on one needs its room together.
+fn rooms(needs: &[(String, u64)], gains: &[(String, u64)]) -> Result<Vec<Room>, FileError> {
+    let above = |folder: &str| Path::new(folder).parent().unwrap_or(Path::new("/")).to_owned();
+    let mut rooms: BTreeMap<u64, Room> = BTreeMap::new();
+    for (folder, needed) in needs {
+        let folder = above(folder);
+        let (device, free) = files::free_space(&folder)?;
+        rooms.entry(device).or_insert(Room { folder, free, needed: 0, gained: 0 }).needed += needed;
+    }
+    for (folder, gained) in gains {
+        let (device, _) = files::free_space(&above(folder))?;
+        if let Some(room) = rooms.get_mut(&device) {
+            room.gained += gained;
+        }
+    }
+    Ok(rooms.into_values().collect())
 }
 
 /// Removes the data and leaves the rest, the node's configuration with it. pg_control goes first, so that no server

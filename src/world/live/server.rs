@@ -42,7 +42,7 @@ use crate::world::sql::SqlError;
 pub(super) const START_LOG: &str = "pgpair-start.log";
 
 /// How often a condition is looked at while it is waited for.
-const POLL: Duration = Duration::from_millis(20);
+pub(super) const POLL: Duration = Duration::from_millis(20);
 
 /// How many lines of a server's log are shown.
 const SHOWN_LINES: usize = 20;

@@ -20,6 +20,7 @@ use crate::observed::Cluster;
 use crate::observed::DataDir;
 use crate::observed::Identity;
 use crate::observed::Markers;
+use crate::observed::Outside;
 use crate::observed::Passfile;
 use crate::observed::Place;
 use crate::observed::Reading;
@@ -38,6 +39,7 @@ use crate::pg::lsn::history_file_timeline;
 use crate::pg::lsn::wal_file_start;
 use crate::pg::version::Major;
 use crate::plan::desired::PASSFILE;
+use crate::world::outside;
 use crate::world::probe::mounts;
 use crate::world::probe::same_file;
 
@@ -59,6 +61,8 @@ pub struct Expected {
     pub passfile: Option<String>,
     /// Whether missing folders above the data directory are made by root, whatever the user may.
     pub root_makes_parents: bool,
+    /// The node's folders outside its data directory.
+    pub outside: Vec<String>,
 }
 
 /// What was found.
@@ -107,13 +111,24 @@ impl Look<'_> {
         let data_dir = self.data_dir()?;
         let data_dir_path = &self.expected.data_dir;
         let sibling = |suffix: &str| exists(Path::new(&format!("{data_dir_path}.pgpair-{suffix}")));
+        let outside = self.expected.outside.iter().map(|folder| Ok((folder.clone(), self.outside(folder)?)));
         Ok(Place {
             data_dir,
-            not_writable: self.not_writable(),
+            not_writable: self.not_writable(self.dir),
             new: sibling("new")?,
             work: sibling("work")?,
             old: sibling("old")?,
             unmounted: mounts::unmounted(data_dir_path),
+            outside: outside.collect::<Result<_, String>>()?,
+        })
+    }
+
+    fn outside(&self, folder: &str) -> Result<Outside, String> {
+        Ok(Outside {
+            content: outside::content(&self.expected.data_dir, folder).map_err(|error| error.to_string())?,
+            not_writable: self.not_writable(Path::new(folder)),
+            unmounted: mounts::unmounted(folder),
+            old: exists(Path::new(&format!("{folder}.pgpair-old")))?,
         })
     }
 
@@ -185,6 +200,7 @@ impl Look<'_> {
         self.changed.hba = hba.changed;
         self.follows_no_other_files(&conf)?;
         let wal = names_in(&self.dir.join("pg_wal"))?;
+        let (waldir, tablespaces) = self.links()?;
         Ok(Cluster {
             major,
             identity: Identity::Known(control.system_identifier),
@@ -203,7 +219,23 @@ impl Look<'_> {
             passfile: self.passfile()?,
             replication_role: Reading::Unknown("the server is stopped".into()),
             slots: self.slots()?,
+            waldir,
+            tablespaces,
         })
+    }
+
+    /// Where pg_wal leads, and each tablespace, in the topology's words where it has a path for that.
+    fn links(&self) -> Result<(Option<String>, BTreeMap<String, String>), String> {
+        let (mut waldir, mut tablespaces) = (None, BTreeMap::new());
+        for link in outside::links(&self.expected.data_dir).map_err(|error| error.to_string())? {
+            let ours = self.expected.outside.iter().find(|folder| same_file(folder, &link.target));
+            let target = ours.cloned().unwrap_or(link.target);
+            match link.name.strip_prefix("pg_tblspc/") {
+                Some(oid) => drop(tablespaces.insert(oid.to_owned(), target)),
+                None => waldir = Some(target),
+            }
+        }
+        Ok((waldir, tablespaces))
     }
 
     fn conf_path(&self, name: &str) -> PathBuf {
@@ -317,17 +349,15 @@ impl Look<'_> {
         }
     }
 
-    /// Says why the data directory can't be made here, or renamed.
-    fn not_writable(&self) -> Option<String> {
-        let parent = self.dir.parent()?;
-        if exists(self.dir).unwrap_or(false) && mounts::is_mount_point(&self.expected.data_dir) {
-            return Some(format!("{} is a mount point and can't be renamed", self.dir.display()));
+    /// Says why a folder can't be made at this path, or renamed.
+    fn not_writable(&self, dir: &Path) -> Option<String> {
+        let parent = dir.parent()?;
+        if exists(dir).unwrap_or(false) && mounts::is_mount_point(&dir.to_string_lossy()) {
+            return Some(format!("{} is a mount point and can't be renamed: take a folder inside it", dir.display()));
         }
-        if self.dir.is_symlink() {
-            let dir = self.dir.display();
-            return Some(format!(
-                "{dir} is a symbolic link, which can't be replaced: let data_dir be what it leads to"
-            ));
+        if dir.is_symlink() {
+            let dir = dir.display();
+            return Some(format!("{dir} is a symbolic link, which can't be replaced: name what it leads to"));
         }
         let existing = parent.ancestors().find(|ancestor| ancestor.exists())?;
         let why = if existing.is_dir() {
@@ -500,6 +530,7 @@ mod tests {
             owner: (rustix::process::geteuid().as_raw(), "me".into()),
             passfile: Some("line\n".into()),
             root_makes_parents: false,
+            outside: Vec::new(),
         }
     }
 
@@ -637,11 +668,11 @@ mod tests {
     #[test]
     fn a_data_directory_that_is_a_link_can_not_be_made_or_replaced() {
         let (_keep, data) = folder(&[]);
-        assert_eq!(reader(&expected(&data)).not_writable(), None);
+        assert_eq!(reader(&expected(&data)).not_writable(&data), None);
         let link = data.with_file_name("link");
         std::os::unix::fs::symlink(&data, &link).expect("a link");
-        let why = reader(&expected(&link)).not_writable().expect("a link");
-        assert!(why.ends_with("link is a symbolic link, which can't be replaced: let data_dir be what it leads to"));
+        let why = reader(&expected(&link)).not_writable(&link).expect("a link");
+        assert!(why.ends_with("link is a symbolic link, which can't be replaced: name what it leads to"));
     }
 
     #[test]

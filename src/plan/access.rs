@@ -1,0 +1,309 @@
+//! Who gets into a server by a text of pg_hba.conf: pgpair itself, and the standbys that stream from it.
+//!
+//! A change of rules must shut out neither. What would let a connection in is judged by the rules that may decide it
+//! and by what its client has: a password, a certificate, an encrypted connection. Where the file alone does not tell
+//! (groups, names, other programs' methods), the connection counts as let in: a step tries its own connection anyway,
+//! and puts the old rules back where that fails.
+//!
+//! The order of a change follows from this judgement. The role's verifier comes first, and it is a SCRAM one also for
+//! `md5`, because both methods take it. Then the side goes first that the other can live with: rules that ask for
+//! less (`trust`, another address) before the standbys, rules that ask for more (a password, a certificate) after.
+
+use std::net::IpAddr;
+
+use crate::observed::NodeObserved;
+use crate::observed::Observed;
+use crate::observed::Passfile;
+use crate::observed::Verifier;
+use crate::pg::conninfo::Conninfo;
+use crate::pg::hba;
+use crate::pg::hba::Rule;
+use crate::pg::hba::connection::Connection;
+use crate::pg::hba::connection::Database;
+use crate::pg::hba::connection::Way;
+use crate::pg::hba::connection::deciders;
+use crate::plan::Refusal;
+use crate::plan::desired;
+use crate::topology::Node;
+use crate::topology::SslMode;
+use crate::topology::Topology;
+use crate::topology::validate::listens_at;
+
+/// Why a connection is not let in.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Shut {
+    /// The rule that decides, as it is named in messages.
+    rule: String,
+    why: String,
+    remedy: String,
+}
+
+impl Shut {
+    fn by(rule: &Rule, why: impl Into<String>, remedy: impl Into<String>) -> Self {
+        let words = |words: &[hba::Word]| words.iter().map(|word| word.text.clone()).collect::<Vec<_>>().join(",");
+        let mut columns = vec![rule.kind.clone(), words(&rule.databases), words(&rule.users)];
+        columns.extend(rule.address.clone());
+        columns.push(rule.method.clone());
+        let rule = format!("line {} (`{}`)", rule.line, columns.join(" "));
+        Self { rule, why: why.into(), remedy: remedy.into() }
+    }
+
+    fn by_none() -> Self {
+        let remedy = "add a rule for it to `hba`".into();
+        Self { rule: "no rule".into(), why: "lets it in".into(), remedy }
+    }
+}
+
+/// Refuses rules that would keep out pgpair, or a standby that streams from the node, where the present ones don't.
+///
+/// # Errors
+///
+/// [`Refusal::LocksOut`] with the first that would be shut out.
+pub fn keeps_everyone(topology: &Topology, observed: &Observed, node: &Node, text: &str) -> Result<(), Refusal> {
+    let seen = observed.node(&node.name);
+    let now = seen.cluster().map_or("", |cluster| cluster.hba.as_str());
+    let refusal = |who: String, shut: Shut| Refusal::LocksOut {
+        node: node.name.clone(),
+        who,
+        rule: shut.rule,
+        why: shut.why,
+        remedy: shut.remedy,
+    };
+    if let (Some(shut), None) = (own(topology, node, seen, text), own(topology, node, seen, now)) {
+        return Err(refusal("pgpair".into(), shut));
+    }
+    for standby in followers(topology, node) {
+        let judge = |text: &str| follower(topology, observed, node, standby, text);
+        if let (Some(shut), None) = (judge(text), judge(now)) {
+            return Err(refusal(format!("the standby {}", standby.name), shut));
+        }
+    }
+    Ok(())
+}
+
+/// Whether the rules may come before the standbys are told: they decide some standby's connection otherwise than the
+/// present ones, and all that get in now, or should, get in by them as they are.
+#[must_use]
+pub fn rules_come_first(topology: &Topology, observed: &Observed, node: &Node, text: &str) -> bool {
+    let now = observed.node(&node.name).cluster().map_or("", |cluster| cluster.hba.as_str());
+    let mut decided_otherwise = false;
+    for standby in followers(topology, node).filter(|standby| observed.node(&standby.name).cluster().is_some()) {
+        if follower(topology, observed, node, standby, text).is_some() {
+            return false;
+        }
+        decided_otherwise |= methods(topology, standby, text) != methods(topology, standby, now);
+    }
+    decided_otherwise
+}
+
+fn followers<'a>(topology: &'a Topology, node: &'a Node) -> impl Iterator<Item = &'a Node> {
+    topology.standbys().filter(|standby| topology.upstream(standby).name == node.name)
+}
+
+/// Says why pgpair's own connection to a node would not be let in.
+#[must_use]
+pub fn own(topology: &Topology, node: &Node, seen: &NodeObserved, text: &str) -> Option<Shut> {
+    let by_socket = seen.server.known().is_none_or(|server| server.socket_dir.is_some());
+    let admin = &topology.admin;
+    let os_user = topology.os_user(node);
+    let way = if by_socket { Way::Socket } else { Way::Tcp { encrypted: false, from: Some("localhost") } };
+    let user = admin.user.as_deref().or(os_user);
+    let connection = Connection { way, database: Database::Named(&admin.database), user };
+    let remedy = "give pgpair a rule of its own in `hba`, before this one";
+    judge(text, &connection, |rule| match rule.method.as_str() {
+        "trust" => None,
+        "reject" => Some(Shut::by(rule, "rejects it", remedy)),
+        "peer" | "ident" => {
+            let is_mapped = rule.options.iter().any(|option| option.starts_with("map="));
+            let is_same = admin.user.as_deref().zip(os_user).is_none_or(|(role, os_user)| role == os_user);
+            let why = "lets in only the operating-system user of the same name";
+            (!is_mapped && !is_same && by_socket).then(|| Shut::by(rule, why, remedy))
+        }
+        "cert" | "gss" | "sspi" | "oauth" => Some(Shut::by(rule, "asks for a proof that pgpair can't give", remedy)),
+        _ => {
+            let why = "asks for a password, and the topology has no `admin.password`";
+            let remedy = "set `admin.password`, or give pgpair a rule of its own in `hba`, before this one";
+            admin.password.is_none().then(|| Shut::by(rule, why, remedy))
+        }
+    })
+}
+
+/// What a standby has to connect with.
+struct Client {
+    conninfo: Conninfo,
+    passfile: Passfile,
+}
+
+/// Says why a standby would not be let in by its upstream. One without data, or without a conninfo, is not there yet.
+fn follower(topology: &Topology, observed: &Observed, upstream: &Node, standby: &Node, text: &str) -> Option<Shut> {
+    let seen = observed.node(&standby.name);
+    let Some(cluster) = seen.cluster() else {
+        return unseen(topology, observed, upstream, standby, text);
+    };
+    let conninfo = desired::present_conninfo(cluster).and_then(|text| Conninfo::parse(&text).ok())?;
+    let client = Client { conninfo, passfile: cluster.passfile };
+    let server = observed.node(&upstream.name);
+    let shuts = attempts(&client, server).into_iter().map(|encrypted| {
+        let froms = origins(topology, server, standby);
+        let by_origin = froms.iter().map(|from| {
+            let connection = replication(topology, encrypted, from.as_deref());
+            judge(text, &connection, |rule| refused(topology, observed, upstream, standby, &client, rule))
+        });
+        by_origin.reduce(Option::and).flatten()
+    });
+    // Of several ways to connect, one is enough.
+    shuts.reduce(Option::and).unwrap_or_else(|| {
+        let why = "its `sslmode` asks for an encrypted connection, and the server has `ssl` off".to_owned();
+        Some(Shut {
+            rule: "no rule".into(),
+            why: format!("helps: {why}"),
+            remedy: "set `ssl: on` in `parameters`".into(),
+        })
+    })
+}
+
+/// A standby that streams and can't be looked at can't be given what other rules ask for.
+fn unseen(topology: &Topology, observed: &Observed, upstream: &Node, standby: &Node, text: &str) -> Option<Shut> {
+    let server = observed.node(&upstream.name);
+    observed.node(&standby.name).place.unknown()?;
+    let streams = server
+        .sql()
+        .is_some_and(|sql| sql.senders.iter().any(|sender| sender.application_name == standby.name.as_str()));
+    let now = server.cluster().map_or("", |cluster| cluster.hba.as_str());
+    let before = methods(topology, standby, now);
+    if !streams {
+        return None;
+    }
+    let connection = replication(topology, false, None);
+    judge(text, &connection, |rule| {
+        let is_known = rule.method == "trust" || before.contains(&(rule.kind.clone(), rule.method.clone()));
+        let why = "asks for what it may not have, and it can't be looked at";
+        (!is_known).then(|| Shut::by(rule, why, format!("make {} reachable, or stop it, and plan again", standby.name)))
+    })
+}
+
+fn replication<'a>(topology: &'a Topology, encrypted: bool, from: Option<&'a str>) -> Connection<'a> {
+    let way = Way::Tcp { encrypted, from };
+    Connection { way, database: Database::Replication, user: Some(&topology.replication.user) }
+}
+
+/// Kinds and methods of the rules that may decide a standby's connection.
+fn methods(topology: &Topology, standby: &Node, text: &str) -> Vec<(String, String)> {
+    let rules = hba::parse(text).unwrap_or_default();
+    let from = topology.replication.addresses.is_empty().then(|| desired::origin(&standby.host));
+    let decide =
+        [false, true].into_iter().flat_map(|encrypted| deciders(&rules, &replication(topology, encrypted, from)));
+    decide.map(|rule| (rule.kind.clone(), rule.method.clone())).collect()
+}
+
+/// The addresses that a standby may come from; absent: not known (NAT).
+fn origins(topology: &Topology, server: &NodeObserved, standby: &Node) -> Vec<Option<String>> {
+    if !topology.replication.addresses.is_empty() {
+        return vec![None];
+    }
+    let senders = server.sql().map(|sql| sql.senders.as_slice()).unwrap_or_default();
+    let seen = senders.iter().filter(|sender| sender.application_name == standby.name.as_str());
+    let seen = seen.filter_map(|sender| sender.client_addr.clone()).filter(|address| address.parse::<IpAddr>().is_ok());
+    std::iter::once(desired::origin(&standby.host).to_owned()).chain(seen).map(Some).collect()
+}
+
+/// Whether the attempts that libpq makes are encrypted, in their order.
+fn attempts(client: &Client, server: &NodeObserved) -> Vec<bool> {
+    let offered = has_ssl(server);
+    let mode = client.conninfo.get("sslmode").unwrap_or("prefer");
+    match mode {
+        "disable" => vec![false],
+        "require" | "verify-ca" | "verify-full" => offered.then_some(true).into_iter().collect(),
+        _ if offered => vec![true, false],
+        _ => vec![false],
+    }
+}
+
+/// Whether a server takes encrypted connections, as far as one can tell.
+fn has_ssl(server: &NodeObserved) -> bool {
+    let running = server.sql().map(|sql| sql.settings.get("ssl").is_none_or(|ssl| ssl.value == "on"));
+    running.unwrap_or(true)
+}
+
+fn judge(text: &str, connection: &Connection<'_>, refused: impl Fn(&Rule) -> Option<Shut>) -> Option<Shut> {
+    let Ok(rules) = hba::parse(text) else { return None };
+    let verdicts: Vec<Option<Shut>> = deciders(&rules, connection).into_iter().map(refused).collect();
+    if verdicts.is_empty() {
+        return Some(Shut::by_none());
+    }
+    verdicts.into_iter().reduce(Option::and).flatten()
+}
+
+/// Says why a rule does not let a standby in that it decides.
+fn refused(
+    topology: &Topology,
+    observed: &Observed,
+    upstream: &Node,
+    standby: &Node,
+    client: &Client,
+    rule: &Rule,
+) -> Option<Shut> {
+    let again = "plan again, so that it gets one first";
+    let lacks_password = || {
+        let names = client.conninfo.get("passfile");
+        let is_ours = names == Some(desired::passfile_path(standby).as_str());
+        let has = match (names, client.passfile) {
+            (Some(_), Passfile::Right | Passfile::NotCompared) => true,
+            (Some(_), Passfile::Absent | Passfile::Wrong) => !is_ours,
+            (None, _) => client.conninfo.get("password").is_some(),
+        };
+        let remedy = "let its `primary_conninfo` name a passfile, or take that line out so that pgpair writes one";
+        (!has).then(|| Shut::by(rule, "asks for a password, and it has none", remedy))
+    };
+    // A standby has the roles of the primary, late.
+    let primary = observed.node(&topology.primary().name).cluster();
+    let verifier = primary.and_then(|cluster| cluster.replication_role.known()).map(|role| role.verifier);
+    let role = &topology.replication.user;
+    match rule.method.as_str() {
+        "trust" => None,
+        "reject" => Some(Shut::by(rule, "rejects it", "let the rules of `hba` spare the standbys")),
+        "password" | "md5" | "scram-sha-256" if verifier == Some(Verifier::None) => {
+            Some(Shut::by(rule, format!("asks for a password, and `{role}` has none"), "set `replication.password`"))
+        }
+        "scram-sha-256" if verifier == Some(Verifier::Differs) => {
+            Some(Shut::by(rule, format!("asks for a password that `{role}` does not have as SCRAM verifier"), again))
+        }
+        "cert" if client.conninfo.get("sslcert").is_none() => {
+            Some(Shut::by(rule, "asks for a certificate, and it has none", again))
+        }
+        "cert" if !trusts_certificates(observed.node(&upstream.name)) => {
+            let remedy = "set `ssl_ca_file` in `parameters`";
+            Some(Shut::by(rule, "asks for a certificate, and the server has no `ssl_ca_file` to judge it by", remedy))
+        }
+        "cert" => None,
+        "peer" | "ident" | "gss" | "sspi" | "oauth" => {
+            Some(Shut::by(rule, "asks for a proof that it can't give", "let the rules of `hba` spare the standbys"))
+        }
+        _ => lacks_password(),
+    }
+}
+
+fn trusts_certificates(server: &NodeObserved) -> bool {
+    server.sql().and_then(|sql| sql.settings.get("ssl_ca_file")).is_none_or(|file| !file.value.is_empty())
+}
+
+/// Says why a running server can't be reached yet as its followers are to reach it: at its address, and encrypted where
+/// they ask for that. A follower that is told before would lose its connection until then.
+#[must_use]
+pub fn not_there_yet(topology: &Topology, upstream: &Node, server: &NodeObserved) -> Option<String> {
+    let running = server.server.known()?;
+    let sql = running.sql.known()?;
+    if running.port.is_some_and(|port| port != upstream.port) {
+        return Some(format!("{} does not listen on port {} yet", upstream.name, upstream.port));
+    }
+    let wanted = desired::listens_on(topology, upstream, server);
+    let now = sql.settings.get("listen_addresses").map(|now| now.value.as_str());
+    if let (Some(wanted), Some(now)) = (wanted, now)
+        && wanted != now
+        && !listens_at(now, &upstream.host)
+    {
+        return Some(format!("{} does not listen at {} yet", upstream.name, upstream.host));
+    }
+    let encrypted = topology.replication.tls.as_ref().is_some_and(|tls| tls.sslmode >= SslMode::Require);
+    (encrypted && !has_ssl(server)).then(|| format!("{} has `ssl` off", upstream.name))
+}
