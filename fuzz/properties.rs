@@ -240,7 +240,7 @@ pub fn conf_files(bytes: &[u8]) {
         && of_main.errors.is_empty()
         && parts.get(2).is_none_or(|text| conf::parse(text).errors.is_empty())
         && (first_include.is_none() || parts.get(1).is_none_or(|text| conf::parse(text).errors.is_empty()));
-    let files = ConfFiles { main, auto };
+    let files = ConfFiles { main, auto, replaced: None };
     let ConfValues { block, values, elsewhere } = match files.read() {
         Ok(read) => read,
         Err(said) => {

@@ -273,6 +273,7 @@ fn progress_of(step: &Step, progress: Progress) -> Event {
     match progress {
         Progress::Bytes { done, total } => Event::StepBytes { step, done, total },
         Progress::Waiting(condition) => Event::StepWaiting { step, condition },
+        Progress::Note(note) => Event::StepNote { step, note },
     }
 }
 

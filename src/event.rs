@@ -43,6 +43,11 @@ pub enum Event {
         step: String,
         condition: String,
     },
+    /// Something that was measured during a step.
+    StepNote {
+        step: String,
+        note: String,
+    },
     /// The goal was reached already.
     StepSkipped {
         step: String,

@@ -38,6 +38,8 @@ pub enum Progress {
     },
     /// Waiting for a condition; what for.
     Waiting(String),
+    /// Something that was measured, for the record.
+    Note(String),
 }
 
 /// Why a step failed.

@@ -659,9 +659,11 @@ fn a_server_does_not_start(version: Version) {
     edit(&pair, bad, own);
     converges(&pair);
 
-    // One that ran, by a restart that was allowed.
+    // One that ran is not even stopped for it.
     edit(&pair, own, bad);
-    says_all(pair.pgpair(&["apply", "--auto-approve", "--allow", "restart"]).exits(1), &words).says("node `b`");
+    let refused = pair.pgpair(&["apply", "--auto-approve", "--allow", "restart"]).exits(1);
+    says_all(refused, &["node `b`: no server would start on the new", "there is no library `no_such_library`"]);
+    assert_eq!(pair.sql("b", "select pg_is_in_recovery()"), "t");
     edit(&pair, bad, own);
     converges(&pair);
 }

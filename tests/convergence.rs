@@ -22,14 +22,18 @@ use pgpair::observed::Passfile;
 use pgpair::observed::Place;
 use pgpair::observed::Reading;
 use pgpair::observed::Server;
+use pgpair::observed::Setting;
 use pgpair::observed::Slot;
 use pgpair::observed::Sql;
 use pgpair::observed::WalFiles;
 use pgpair::observed::WrongAccess;
 use pgpair::pg::block;
+use pgpair::pg::conf::ConfFile;
 use pgpair::pg::control::ControlState;
+use pgpair::pg::guc;
 use pgpair::pg::lsn::Lsn;
 use pgpair::pg::lsn::Timeline;
+use pgpair::pg::version::Major;
 use pgpair::pg::version::StandbyMode;
 use pgpair::plan::Action;
 use pgpair::plan::Impact;
@@ -61,7 +65,7 @@ fn pair(version: u32, auth: &str, slots: bool) -> Topology {
     let yaml = format!(
         "version: 1\ncluster: sim\npostgresql: {{ version: {version} }}\n\
          replication: {{ user: repuser, auth: {auth}{password}, connection_limit: 3, slots: {slots} }}\n\
-         parameters: {{ max_wal_senders: 4, wal_log_hints: on }}\n\
+         parameters: {{ max_wal_senders: 4, wal_log_hints: on, work_mem: 8MB }}\n\
          nodes:\n  a: {{ role: primary, port: 6001, data_dir: /pg/a }}\n  b: {{ role: standby, port: 6002, data_dir: /pg/b }}\n"
     );
     topology::parse(yaml.as_bytes(), "sim.yaml", "/").expect("a good topology")
@@ -183,6 +187,16 @@ fn with_cluster(observed: &mut Observed, node: &NodeName, change: impl FnOnce(&m
     }
 }
 
+/// What a running server has in force.
+fn runs_with(observed: &mut Observed, node: &NodeName, values: &[(&str, &str)]) {
+    let Some(sql) = observed.node_mut(node).sql_mut() else { return };
+    let Some(any) = sql.settings.get("port").cloned() else { return };
+    for (name, value) in values {
+        let context = guc::context(Major::OLDEST, name).expect("every major has it");
+        sql.settings.insert((*name).to_owned(), Setting { value: (*value).to_owned(), context, ..any.clone() });
+    }
+}
+
 /// The primary has recycled what this standby needs.
 fn lose_wal(topology: &Topology, observed: &mut Observed, node: &NodeName) {
     let primary = &topology.primary().name;
@@ -299,6 +313,43 @@ fn mishaps() -> Vec<Mishap> {
             });
             if let Some(sql) = observed.node_mut(node).sql_mut() {
                 sql.settings.entry("wal_log_hints".into()).and_modify(|setting| setting.value = "off".into());
+            }
+        }),
+        ("shadowed by auto.conf", |_, observed, node| {
+            let text = "wal_log_hints = 'off'\nwork_mem = '1MB'\nport = 6001\n"
+                .replace("6001", if node.as_str() == "a" { "6001" } else { "6002" });
+            with_cluster(observed, node, |cluster| {
+                let path = "postgresql.auto.conf".into();
+                cluster.conf.auto = Some(ConfFile { path, text, includes: Vec::new() });
+            });
+            runs_with(observed, node, &[("wal_log_hints", "off"), ("work_mem", "1MB")]);
+        }),
+        ("of an earlier topology", |topology, observed, node| {
+            // A mixed change in both directions is due: raised, changed by a reload, and a parameter that goes.
+            with_cluster(observed, node, |cluster| {
+                let Ok(Some(found)) = block::find(&cluster.conf.main.text) else { return };
+                let mut block = found.block;
+                let old =
+                    [("work_mem = '8MB'", "work_mem = '4MB'"), ("max_wal_senders = '4'", "max_wal_senders = '3'")];
+                for line in &mut block.lines {
+                    for (new, old) in old {
+                        *line = line.replace(new, old);
+                    }
+                }
+                block.lines.extend(["max_connections = '90'", "commit_delay = '7'"].map(str::to_owned));
+                cluster.conf.main.text = block::put_last(&cluster.conf.main.text, &block).expect("one block");
+            });
+            let old = [("work_mem", "4MB"), ("max_wal_senders", "3"), ("max_connections", "90"), ("commit_delay", "7")];
+            runs_with(observed, node, &old);
+            if *node == topology.primary().name && observed.node(node).sql().is_some() {
+                for name in ["a", "b"] {
+                    with_cluster(observed, &NodeName::new(name), |cluster| {
+                        let floors = [("max_wal_senders", 3), ("max_connections", 90)];
+                        for (name, value) in floors {
+                            cluster.floors.entry(name.into()).and_modify(|floor| *floor = value);
+                        }
+                    });
+                }
             }
         }),
         ("rules removed", |_, observed, node| {

@@ -364,13 +364,46 @@ async fn a_running_server_takes_a_new_configuration_or_keeps_the_old_one() {
     assert!(!pair.read("a", "postgresql.conf").contains("pgpair"));
     std::fs::write(pair.path("a", "postgresql.conf"), text).expect("written");
 
+    // What the named checks find.
+    let text = pair.read("a", "postgresql.conf");
+    let unready = pair.path("a", "no-folder");
+    let defects = [
+        ("shared_preload_libraries = 'no_such_library'", "there is no library `no_such_library`"),
+        ("session_preload_libraries = '$libdir/no_such_library'", "there is no library `$libdir/no_such_library`"),
+        ("local_preload_libraries = 'plpgsql'", "there is no library `plpgsql`"),
+        ("wal_level = 'minimal'", "`wal_level`: minimal does not go with `max_wal_senders`"),
+        ("superuser_reserved_connections = '100'", "`max_connections`: 100 is not more than"),
+        ("min_wal_size = '16MB'", "`min_wal_size`: it has to hold two WAL segments, 32 MB"),
+        ("ssl = on", "`ssl_cert_file`: `"),
+        ("huge_pages = on", "`huge_pages`: the kernel of this machine has no huge pages reserved"),
+        ("listen_addresses = '192.0.2.1'", "`listen_addresses`: `192.0.2.1` is no address of this machine"),
+        ("listen_addresses = 'no-such-host.invalid'", "`listen_addresses`: `no-such-host.invalid` can't be resolved"),
+        (
+            &format!("unix_socket_directories = '{}'", unready.display()),
+            "`unix_socket_directories`: there is no folder",
+        ),
+        ("unix_socket_directories = '/proc'", "`/proc` can't be written by the OS user"),
+    ];
+    for (line, words) in defects {
+        let bad = pair.perform("a", configure(&[line], &text, Effect::Restart)).await.expect_err(line);
+        assert!(bad.message.contains(words) && bad.remedy.is_some(), "{line}: {bad:?}");
+        assert_eq!(pair.read("a", "postgresql.conf"), text, "{line}");
+    }
+    let fine = ["shared_preload_libraries = 'pg_stat_statements, $libdir/auto_explain'", "listen_addresses = '*'"];
+    pair.done("a", configure(&fine, &text, Effect::Restart)).await;
+    assert_eq!(pair.sql("a", "SHOW shared_preload_libraries"), "pg_stat_statements, $libdir/auto_explain");
+
     // What no check finds beforehand.
     let text = pair.read("a", "postgresql.conf");
-    let bad = configure(&["shared_preload_libraries = 'no_such_library'"], &text, Effect::Restart);
-    let bad = pair.perform("a", bad).await.expect_err("no such library");
-    assert!(bad.output.iter().any(|line| line.contains("no_such_library")), "{bad:?}");
+    std::fs::write(pair.path("a", "broken.so"), "").expect("written");
+    let line = format!("shared_preload_libraries = '{}'", pair.path("a", "broken.so").display());
+    let bad = configure(&["max_connections = '78'", &line], &text, Effect::Restart);
+    let bad = pair.perform("a", bad).await.expect_err("no library");
+    assert!(bad.output.iter().any(|line| line.contains("broken.so")), "{bad:?}");
     assert!(bad.message.ends_with("it runs on the old configuration again"), "{bad}");
-    assert_eq!((pair.read("a", "postgresql.conf"), pair.sql("a", "SHOW max_connections")), (text, "77".to_owned()));
+    assert_eq!(pair.read("a", "postgresql.conf"), text);
+    assert!(!pair.path("a", "postgresql.conf.pgpair.bak").exists());
+    assert_ne!(pair.sql("a", "SHOW max_connections"), "78");
 
     let rules = pair.read("a", "pg_hba.conf");
     let mut block = pair.hba("a");

@@ -147,6 +147,7 @@ fn result_of(event: &Event) -> Option<StepResult> {
         | Event::StepStarted { .. }
         | Event::StepBytes { .. }
         | Event::StepWaiting { .. }
+        | Event::StepNote { .. }
         | Event::ApplyFinished { .. } => None,
     }
 }
@@ -191,6 +192,7 @@ impl State {
                     None => say(format!("{}: waiting: {condition}", running.label)),
                 }
             }
+            Event::StepNote { step, note } => say(format!("{step}: {note}")),
             Event::StepSkipped { step, .. } => say(format!("{step}: holds already")),
             Event::StepDone { elapsed, .. } => {
                 if let Some(running) = self.running.take() {

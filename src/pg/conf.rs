@@ -252,6 +252,8 @@ pub struct ConfFiles {
     pub main: ConfFile,
     /// postgresql.auto.conf, which wins over it.
     pub auto: Option<ConfFile>,
+    /// The postgresql.conf that pgpair has replaced by this one, and whose successor no server was seen to run on yet.
+    pub replaced: Option<String>,
 }
 
 /// Where a value comes from.
@@ -435,7 +437,7 @@ mod tests {
         let included = file("conf.d/x.conf", "work_mem = 2MB\nport = 2", vec![]);
         let main = file("postgresql.conf", "PORT = 1\ninclude_dir 'conf.d'\nwork_mem = 3MB\n", vec![vec![included]]);
         let auto = file("postgresql.auto.conf", "work_mem = '4MB'", vec![]);
-        let values = ConfFiles { main, auto: Some(auto) }.read().expect("good files").values;
+        let values = ConfFiles { main, auto: Some(auto), replaced: None }.read().expect("good files").values;
         assert_eq!(values["port"].file, "conf.d/x.conf");
         assert_eq!(values["port"].value, "2");
         assert_eq!(values["work_mem"].origin, Origin::Auto);
@@ -444,7 +446,7 @@ mod tests {
     #[test]
     fn the_line_straight_after_the_block_stands_after_it() {
         let text = "port = 1\n# BEGIN pgpair orders/a 0\nport = 2\n# END pgpair\nwork_mem = 1MB\n";
-        let files = ConfFiles { main: file("postgresql.conf", text, vec![]), auto: None };
+        let files = ConfFiles { main: file("postgresql.conf", text, vec![]), auto: None, replaced: None };
         let ConfValues { values, elsewhere, .. } = files.read().expect("a good file");
         assert_eq!((values["port"].origin, values["work_mem"].origin), (Origin::Block, Origin::After));
         assert_eq!(elsewhere["port"].origin, Origin::Before);
@@ -453,7 +455,10 @@ mod tests {
     #[test]
     fn a_syntax_error_is_named_with_file_and_line() {
         let main = file("postgresql.conf", "port = 1\nwork_mem = 1.5GB\n", vec![]);
-        assert_eq!(ConfFiles { main, auto: None }.read(), Err("postgresql.conf:2: syntax error".into()));
+        assert_eq!(
+            ConfFiles { main, auto: None, replaced: None }.read(),
+            Err("postgresql.conf:2: syntax error".into())
+        );
     }
 
     proptest! {

@@ -394,6 +394,12 @@ pub fn boot(major: Major, name: &str) -> Option<&'static str> {
     row(major, name)?.guc.boot
 }
 
+/// Returns the elements of a list parameter's text; `None` for other parameters and for text that can't be read.
+#[must_use]
+pub fn elements(name: &str, text: &str) -> Option<Vec<String>> {
+    list::meaning(name, text)
+}
+
 /// Whether two texts are the same value to this major: `1GB` and `1024MB`, `on` and `true`, `a,b` and `a, b`.
 ///
 /// Texts that the server would refuse, and values of unknown names, are compared as they are.

@@ -134,6 +134,8 @@ pub struct Dialect {
     /// Minors before this one count walsenders in a role's CONNECTION LIMIT. It changed in February 2025: 10 to 12 saw
     /// no minor after that, and 18 never did.
     pub limits_walsenders_before_minor: u32,
+    /// Walsenders take connections out of `max_connections` (10, 11; later they have their own).
+    pub senders_are_connections: bool,
     /// The data directory may be readable by its group (11 and later: mode 0750).
     pub group_access: bool,
     /// The unit of `wal_segment_size` in pg_settings, in bytes (10: blocks of 8 kB; later: bytes).
@@ -165,6 +167,7 @@ impl Dialect {
                 17 => 3,
                 _ => 0,
             },
+            senders_are_connections: n <= 11,
             group_access: n >= 11,
             wal_segment_size_unit: if n >= 11 { 1 } else { 8192 },
             checksums_by_default: n >= 18,

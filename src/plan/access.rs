@@ -15,6 +15,7 @@ use crate::observed::NodeObserved;
 use crate::observed::Observed;
 use crate::observed::Passfile;
 use crate::observed::Verifier;
+use crate::pg::block::Block;
 use crate::pg::conninfo::Conninfo;
 use crate::pg::hba;
 use crate::pg::hba::Rule;
@@ -48,6 +49,11 @@ impl Shut {
         Self { rule, why: why.into(), remedy: remedy.into() }
     }
 
+    fn refusal(self, node: &Node, who: String) -> Refusal {
+        let Self { rule, why, remedy } = self;
+        Refusal::LocksOut { node: node.name.clone(), who, rule, why, remedy }
+    }
+
     fn by_none() -> Self {
         let remedy = "add a rule for it to `hba`".into();
         Self { rule: "no rule".into(), why: "lets it in".into(), remedy }
@@ -62,23 +68,27 @@ impl Shut {
 pub fn keeps_everyone(topology: &Topology, observed: &Observed, node: &Node, text: &str) -> Result<(), Refusal> {
     let seen = observed.node(&node.name);
     let now = seen.cluster().map_or("", |cluster| cluster.hba.as_str());
-    let refusal = |who: String, shut: Shut| Refusal::LocksOut {
-        node: node.name.clone(),
-        who,
-        rule: shut.rule,
-        why: shut.why,
-        remedy: shut.remedy,
-    };
     if let (Some(shut), None) = (own(topology, node, seen, text), own(topology, node, seen, now)) {
-        return Err(refusal("pgpair".into(), shut));
+        return Err(shut.refusal(node, "pgpair".into()));
     }
     for standby in followers(topology, node) {
         let judge = |text: &str| follower(topology, observed, node, standby, text);
         if let (Some(shut), None) = (judge(text), judge(now)) {
-            return Err(refusal(format!("the standby {}", standby.name), shut));
+            return Err(shut.refusal(node, format!("the standby {}", standby.name)));
         }
     }
     Ok(())
+}
+
+/// Refuses to make a data directory whose block would keep pgpair out; the rules after it are those of initdb, or of the
+/// source of a clone, which let pgpair in.
+///
+/// # Errors
+///
+/// [`Refusal::LocksOut`].
+pub fn lets_pgpair_in(topology: &Topology, node: &Node, seen: &NodeObserved, block: &Block) -> Result<(), Refusal> {
+    let text = block.text() + "local all all trust\nhost all all all trust\n";
+    own(topology, node, seen, &text).map_or(Ok(()), |shut| Err(shut.refusal(node, "pgpair".into())))
 }
 
 /// Whether the rules may come before the standbys are told: they decide some standby's connection otherwise than the
@@ -249,7 +259,9 @@ fn refused(
         let is_ours = names == Some(desired::passfile_path(standby).as_str());
         let has = match (names, client.passfile) {
             (Some(_), Passfile::Right | Passfile::NotCompared) => true,
-            (Some(_), Passfile::Absent | Passfile::Wrong) => !is_ours,
+            // Without a password in the topology there is none to compare it with.
+            (Some(_), Passfile::Wrong) => !is_ours || topology.replication.password.is_none(),
+            (Some(_), Passfile::Absent) => !is_ours,
             (None, _) => client.conninfo.get("password").is_some(),
         };
         let remedy = "let its `primary_conninfo` name a passfile, or take that line out so that pgpair writes one";

@@ -22,10 +22,9 @@ mod force;
 
 pub use configuration::ConfDrift;
 pub use configuration::configuration;
+pub use configuration::lowers;
+pub use floors::Floors;
 pub use floors::below_floor;
-pub use floors::not_replayed;
-pub use floors::too_high;
-pub use floors::too_low;
 pub use force::file_holds;
 pub use force::is_in_force;
 pub use force::is_restored;

@@ -61,7 +61,7 @@ pub fn predict(node: &NodeName, action: &Action, topology: &Topology, observed: 
         }
         Action::Stop(_) => servers::stopped(observed, spec),
         Action::Start { .. } => {
-            servers::started(observed.node_mut(node), spec);
+            servers::started(observed.node_mut(node), spec, topology);
             servers::roles_arrive(observed, spec, topology.upstream(spec));
         }
         Action::ReplicationRole(wanted) => objects::role_made(observed, node, wanted),

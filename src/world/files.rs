@@ -49,7 +49,8 @@ impl FileError {
 }
 
 /// Returns the system's words without Rust's error number.
-fn plain(error: &io::Error) -> String {
+#[must_use]
+pub fn plain(error: &io::Error) -> String {
     let text = error.to_string();
     text.find(" (os error").map_or(text.clone(), |end| text[..end].to_owned())
 }

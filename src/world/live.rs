@@ -35,13 +35,17 @@ use crate::world::user::Seat;
 use crate::world::user::SeatError;
 
 mod auto;
+mod backup;
 mod clone;
 mod config;
 mod create;
+mod fallback;
 mod objects;
 mod replace;
+mod restart;
 mod server;
 mod stop;
+mod trial;
 
 /// What [`Live::new`] needs beside the topology.
 #[derive(Clone, Debug)]

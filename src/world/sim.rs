@@ -303,7 +303,10 @@ fn half(node: &NodeName, action: &Action, which: usize, truth: &mut Observed) {
                 let text = &cluster.conf.main.text;
                 let put =
                     configure.block.as_ref().map_or_else(|| block::remove(text), |block| block::put_last(text, block));
-                cluster.conf.main.text = put.unwrap_or_else(|_| text.clone());
+                let put = put.unwrap_or_else(|_| text.clone());
+                if put != *text {
+                    cluster.conf.replaced = Some(std::mem::replace(&mut cluster.conf.main.text, put));
+                }
                 if let Some((auto, reset)) =
                     cluster.conf.auto.as_mut().zip(configure.reset.as_ref()).filter(|_| which == 1)
                 {

@@ -10,6 +10,7 @@ use crate::plan::Configuration;
 use crate::plan::CreatePrimary;
 use crate::plan::Refusal;
 use crate::plan::Replaced;
+use crate::plan::access;
 use crate::plan::check::At;
 use crate::plan::check::Verdict;
 use crate::plan::check::files::has_block;
@@ -50,6 +51,7 @@ impl At<'_> {
         self.can_make_data_dir()?;
         self.can_make_outside(create.waldir.iter().map(String::as_str))?;
         self.port_is_free()?;
+        access::lets_pgpair_in(self.topology, self.node, self.seen, &create.hba)?;
         Ok(false)
     }
 
@@ -104,6 +106,9 @@ impl At<'_> {
         if self.topology.replication.slots && upstream.name != clone.source {
             // What the source has when the copy ends, the upstream must still have when the copy asks for more.
             At { node: upstream, seen: self.observed.node(&upstream.name), ..*self }.keeps_wal_for(self.node)?;
+        }
+        if let Configuration::OfSource { hba, .. } = &clone.configuration {
+            access::lets_pgpair_in(self.topology, self.node, self.seen, hba)?;
         }
         Ok(false)
     }

@@ -7,6 +7,7 @@ use crate::observed::comes_up_as;
 use crate::pg::block;
 use crate::pg::block::Block;
 use crate::pg::conf;
+use crate::pg::conf::Origin;
 use crate::pg::version::StandbyMode;
 use crate::plan::Configure;
 use crate::plan::Digest;
@@ -17,6 +18,7 @@ use crate::plan::check::At;
 use crate::plan::check::Verdict;
 use crate::plan::desired;
 use crate::plan::drift;
+use crate::plan::drift::Floors;
 use crate::plan::synchronous;
 use crate::topology::Node;
 use crate::topology::Role;
@@ -57,9 +59,16 @@ impl At<'_> {
             has_block && is_reset && drift::file_holds(self.topology, self.node, &configure.settings, &values);
         if !in_file {
             let auto_before = configure.reset.as_ref().map(|reset| &reset.before);
+            let is_shadowed = configure.settings.iter().any(|(name, wanted)| {
+                let entry = values.get(name).filter(|placed| placed.origin == Origin::Auto);
+                let is_ours = configure.reset.as_ref().is_some_and(|reset| reset.names.contains(name));
+                entry.is_some_and(|placed| {
+                    !is_ours && !desired::value_holds(self.topology, self.node, name, wanted, &placed.value)
+                })
+            });
             let changed = if !is_as_planned(self.node, &cluster.conf.main.text, configure.before.as_ref()) {
                 Some("postgresql.conf")
-            } else if auto_before.is_some_and(|before| Digest::of(auto) != *before) {
+            } else if is_shadowed || auto_before.is_some_and(|before| Digest::of(auto) != *before) {
                 Some("postgresql.auto.conf")
             } else {
                 None
@@ -76,7 +85,7 @@ impl At<'_> {
         }
         let sql = self.sql()?;
         if configure.effect == Effect::Restart {
-            self.keeps_the_floors()?;
+            self.keeps_the_floors(configure)?;
         }
         self.enough_confirm(configure)?;
         self.can_be_told(cluster, configure)?;
@@ -121,17 +130,17 @@ impl At<'_> {
     }
 
     /// No standby gets less of a parameter than the running primary has, and the primary no more than a running standby.
-    fn keeps_the_floors(&self) -> Result<(), Refusal> {
-        let primary = self.topology.primary();
+    fn keeps_the_floors(&self, configure: &Configure) -> Result<(), Refusal> {
+        let (primary, cluster, major) = (self.topology.primary(), self.cluster()?, self.topology.postgresql.version);
         let Some(running) = self.observed.node(&primary.name).sql().filter(|sql| !sql.in_recovery) else {
             return Ok(());
         };
         if self.node.role == Role::Standby {
-            if let Some((name, value)) = drift::too_low(self.topology, self.node, self.cluster()?, running) {
+            if let Some((name, value)) = Floors::of_server(major, running).undercut_by(configure, cluster) {
                 let why = format!("must not have less {name} than {}, which runs with {value}", primary.name);
                 return Err(self.not_ready(&why));
             }
-            return match drift::not_replayed(self.topology, self.node, self.cluster()?) {
+            return match Floors::replayed(cluster).undercut_by(configure, cluster) {
                 Some((name, value)) => {
                     Err(self
                         .not_ready(&format!("has not replayed yet that {} has less {name} than {value}", primary.name)))
@@ -139,13 +148,12 @@ impl At<'_> {
                 None => Ok(()),
             };
         }
-        let own = self.cluster()?;
-        let standbys = self.topology.standbys().filter_map(|standby| {
+        let mut standbys = self.topology.standbys().filter_map(|standby| {
             let sql = self.observed.node(&standby.name).sql().filter(|sql| sql.in_recovery)?;
-            let (name, value) = drift::too_high(self.topology, self.node, own, sql)?;
+            let (name, value) = Floors::of_server(major, sql).exceeded_by(configure, cluster)?;
             Some(self.not_ready(&format!("must not have more {name} than {}, which runs with {value}", standby.name)))
         });
-        standbys.into_iter().next().map_or(Ok(()), Err)
+        standbys.next().map_or(Ok(()), Err)
     }
 
     pub(super) fn hba(&self, block: &Block, before: &Digest) -> Verdict {

@@ -8,6 +8,7 @@ use crate::observed::comes_up_as;
 use crate::pg::version::StandbyMode;
 use crate::plan::Refusal;
 use crate::plan::StopFor;
+use crate::plan::access;
 use crate::plan::check::At;
 use crate::plan::check::Verdict;
 use crate::plan::desired;
@@ -167,11 +168,13 @@ impl At<'_> {
         let slot = self.node.slot_name();
         let elsewhere = self.observed.nodes.iter().filter(|(name, _)| *name != upstream);
         let mut slots = elsewhere.filter_map(|(_, seen)| seen.cluster()?.slots.get(&slot));
-        // Its former upstream has noticed that it left: until then its slot there can't be dropped.
-        let has_left = !slots.any(|slot| slot.active);
-        // Until its former connection has ended, the slot of that is in use.
+        // Waiting would be in vain where the upstream's own change was left out.
+        if let Some(why) = access::not_there_yet(self.topology, source.node, source.seen).filter(|_| !receives) {
+            return Err(self.not_ready(&format!("can't stream: {why}")));
+        }
+        // Its former connection has ended, as its upstream has noticed: until then the slot of that is in use.
         let own_senders = from.senders.iter().filter(|sender| sender.application_name == self.node.name.as_str());
-        let has_left = has_left && own_senders.count() <= 1;
+        let has_left = !slots.any(|slot| slot.active) && own_senders.count() <= 1;
         // What the upstream's parameters are now has arrived as well: then fewer of them are enough here.
         let replayed = own.floors == source.cluster()?.floors;
         Ok(receives && has_left && replayed && from.senders.iter().any(|sender| sender.state == "streaming"))

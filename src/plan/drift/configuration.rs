@@ -13,6 +13,7 @@ use indexmap::IndexMap;
 use crate::observed::Cluster;
 use crate::observed::Setting;
 use crate::observed::Sql;
+use crate::pg::block;
 use crate::pg::block::Block;
 use crate::pg::block::Found;
 use crate::pg::conf;
@@ -27,6 +28,7 @@ use crate::plan::Effect;
 use crate::plan::Refusal;
 use crate::plan::SetBy;
 use crate::plan::desired;
+use crate::plan::drift::floors::Floors;
 use crate::plan::drift::force;
 use crate::plan::synchronous;
 use crate::topology::Node;
@@ -53,7 +55,7 @@ pub struct ConfDrift {
 const RECOVERY_SETTINGS: [&str; 2] = ["primary_conninfo", "primary_slot_name"];
 
 /// Compares the configuration files, and the running server where there is one, with the topology; returns the
-/// changes to make, in order.
+/// changes to make, in order. What would go below `least` stays as it is.
 ///
 /// `at_this_point`: values that hold for now, over those of the topology.
 ///
@@ -65,40 +67,58 @@ pub fn configuration(
     node: &Node,
     cluster: &Cluster,
     sql: Option<&Sql>,
+    least: &Floors,
     at_this_point: Vec<(&'static str, String)>,
 ) -> Result<Vec<ConfDrift>, Refusal> {
-    let bad = |problem: String| Refusal::BadConf { node: node.name.clone(), problem };
-    let read = cluster.conf.read().map_err(bad)?;
-    let comparison = Comparison { topology, node, cluster, sql, read: &read };
+    let read = read(node, cluster)?;
+    let comparison = Comparison::new(topology, node, cluster, sql, &read);
     let mut wanted = comparison.wanted();
     wanted.extend(at_this_point.into_iter().map(|(name, value)| (name.to_owned(), value)));
     comparison.refuse_shadowed(&wanted)?;
 
-    let whole = comparison.change(wanted.clone(), &BTreeSet::new());
+    let all = comparison.change(wanted.clone(), &BTreeSet::new());
+    let mut held = comparison.lowered(&all, least);
+    let whole = if held.is_empty() { all } else { comparison.change(wanted.clone(), &held) };
     if comparison.is_done(&whole) {
         return Ok(Vec::new());
     }
-    let (late, soon): (Vec<_>, Vec<_>) =
-        whole.differences.iter().partition(|difference| comparison.needs_restart(difference));
-    let is_own = read.block.as_ref().is_none_or(|found| found.block.node == node.name.as_str());
     if sql.is_none() {
         return Ok(vec![ConfDrift { effect: Effect::AtStart, ..whole }]);
     }
+    let (late, soon): (Vec<_>, Vec<_>) =
+        whole.differences.iter().cloned().partition(|difference| comparison.needs_restart(difference));
     if late.is_empty() {
         return Ok(vec![ConfDrift { effect: Effect::Reload, ..whole }]);
     }
     let mut changes = Vec::new();
-    let mut differences: Vec<Difference> = whole.differences.clone();
+    let (mut differences, mut reset) = (whole.differences.clone(), whole.reset.clone());
     // A copied block is replaced whole: nothing in it is known to be what this server runs with.
+    let is_own = read.block.as_ref().is_none_or(|found| found.block.node == node.name.as_str());
     if !soon.is_empty() && is_own {
-        let held: BTreeSet<&str> = late.iter().map(|difference| difference.name.as_str()).collect();
+        held.extend(late.iter().map(|difference| difference.name.clone()));
         let first = comparison.change(wanted, &held);
+        reset.retain(|name| !first.reset.contains(name));
         changes.push(ConfDrift { effect: Effect::Reload, ..first });
-        differences = late.into_iter().cloned().collect();
+        differences = late;
     }
     differences.extend(comparison.waiting(&whole));
-    changes.push(ConfDrift { effect: Effect::Restart, differences, ..whole });
+    changes.push(ConfDrift { effect: Effect::Restart, differences, reset, ..whole });
     Ok(changes)
+}
+
+/// Whether the topology wants a node to have less of a parameter than `least`. Unreadable files want nothing.
+#[must_use]
+pub fn lowers(topology: &Topology, node: &Node, cluster: &Cluster, sql: Option<&Sql>, least: &Floors) -> bool {
+    read(node, cluster).is_ok_and(|read| {
+        let comparison = Comparison::new(topology, node, cluster, sql, &read);
+        let all = comparison.change(comparison.wanted(), &BTreeSet::new());
+        !comparison.lowered(&all, least).is_empty()
+    })
+}
+
+fn read(node: &Node, cluster: &Cluster) -> Result<ConfValues, Refusal> {
+    let bad = |problem: String| Refusal::BadConf { node: node.name.clone(), problem };
+    cluster.conf.read().map_err(bad)
 }
 
 struct Comparison<'a> {
@@ -107,9 +127,22 @@ struct Comparison<'a> {
     cluster: &'a Cluster,
     sql: Option<&'a Sql>,
     read: &'a ConfValues,
+    /// What the block sets that is there.
+    set: BTreeMap<String, String>,
 }
 
-impl Comparison<'_> {
+impl<'a> Comparison<'a> {
+    fn new(
+        topology: &'a Topology,
+        node: &'a Node,
+        cluster: &'a Cluster,
+        sql: Option<&'a Sql>,
+        read: &'a ConfValues,
+    ) -> Self {
+        let set = read.block.as_ref().map(|found| conf::set_by(&found.block)).unwrap_or_default();
+        Self { topology, node, cluster, sql, read, set }
+    }
+
     /// What the topology asks for, and what must stand against what is there.
     fn wanted(&self) -> IndexMap<String, String> {
         let mut wanted = desired::settings(self.topology, self.node);
@@ -121,10 +154,9 @@ impl Comparison<'_> {
             }));
         }
         // A node that came without these defaults needs only what holds.
-        let set = self.set_by_block();
-        let socket_dir = set.get("unix_socket_directories").map(String::as_str);
+        let socket_dir = self.set.get("unix_socket_directories").map(String::as_str);
         let derived = desired::defaults_of_created(self.topology, self.node, socket_dir);
-        wanted.extend(derived.into_iter().filter(|(name, _)| set.contains_key(name)));
+        wanted.extend(derived.into_iter().filter(|(name, _)| self.set.contains_key(name)));
         wanted
     }
 
@@ -136,9 +168,15 @@ impl Comparison<'_> {
         self.read.block.as_ref()
     }
 
-    /// What the block sets that is there.
-    fn set_by_block(&self) -> BTreeMap<String, String> {
-        self.found().map(|found| conf::set_by(&found.block)).unwrap_or_default()
+    /// What the block set that was there before, where the server has not let go of it: pgpair was killed.
+    fn set_by_replaced_block(&self) -> Vec<String> {
+        let (Some(sql), Some(replaced)) = (self.sql, &self.cluster.conf.replaced) else { return Vec::new() };
+        let before = block::find(replaced).ok().flatten().map(|found| conf::set_by(&found.block)).unwrap_or_default();
+        let (topology, node, values) = (self.topology, self.node, &self.read.values);
+        before
+            .into_keys()
+            .filter(|name| !force::is_restored(topology, node, &BTreeSet::from([name.clone()]), values, sql))
+            .collect()
     }
 
     fn running(&self, name: &str) -> Option<&Setting> {
@@ -197,12 +235,14 @@ impl Comparison<'_> {
     }
 
     /// What brings the files to what is wanted. What is `held` stays as it is.
-    fn change(&self, mut wanted: IndexMap<String, String>, held: &BTreeSet<&str>) -> ConfDrift {
+    fn change(&self, mut wanted: IndexMap<String, String>, held: &BTreeSet<String>) -> ConfDrift {
         let block = self.block(&wanted, held);
-        wanted.retain(|name, _| !held.contains(name.as_str()));
+        wanted.retain(|name, _| !held.contains(name));
         let kept = block.as_ref().map(conf::set_by).unwrap_or_default();
-        let leaves = |name: &String| !wanted.contains_key(name) && !kept.contains_key(name);
-        let restored: BTreeSet<String> = self.set_by_block().into_keys().filter(leaves).collect();
+        let stays = |name: &String| wanted.contains_key(name) || kept.contains_key(name) || held.contains(name);
+        let gone = self.set_by_replaced_block();
+        let leaving = self.set.keys().cloned().chain(gone);
+        let restored: BTreeSet<String> = leaving.filter(|name| !stays(name)).collect();
         let reset: BTreeSet<String> = wanted
             .iter()
             .filter(|(name, value)| self.shadow(name, value).is_some())
@@ -214,12 +254,15 @@ impl Comparison<'_> {
     }
 
     /// Returns the block as it must be. Equal in effect to the one that is there: that one.
-    fn block(&self, wanted: &IndexMap<String, String>, held: &BTreeSet<&str>) -> Option<Block> {
-        let found = self.set_by_block();
+    fn block(&self, wanted: &IndexMap<String, String>, held: &BTreeSet<String>) -> Option<Block> {
+        let found = &self.set;
         let is_own = self.found().is_some_and(|found| found.block.node == self.node.name.as_str());
         let mut lines = IndexMap::new();
-        for (name, value) in wanted.iter().filter(|(name, _)| !held.contains(name.as_str())) {
-            if (is_own && found.contains_key(name)) || !self.holds_without_block(name, value) {
+        for (name, value) in wanted {
+            let set = found.get(name).filter(|_| is_own);
+            if held.contains(name) {
+                lines.extend(set.map(|now| (name.clone(), now.clone())));
+            } else if set.is_some() || !self.holds_without_block(name, value) {
                 lines.insert(name.clone(), value.clone());
             }
         }
@@ -227,10 +270,8 @@ impl Comparison<'_> {
         let stays_on_primary =
             |name: &str| !wanted.contains_key(name) && (RECOVERY_SETTINGS.contains(&name) || is_synchronous(name));
         let stays = |name: &str| held.contains(name) || (self.node.role == Role::Primary && stays_on_primary(name));
-        if is_own {
-            lines.extend(
-                found.iter().filter(|(name, _)| stays(name)).map(|(name, value)| (name.clone(), value.clone())),
-            );
+        for (name, now) in found.iter().filter(|(name, _)| is_own && stays(name)) {
+            lines.entry(name.clone()).or_insert_with(|| now.clone());
         }
         let is_there =
             |(name, value): (&String, &String)| found.get(name).is_some_and(|now| self.holds(name, value, now));
@@ -264,7 +305,8 @@ impl Comparison<'_> {
             let is_read = sql.conf_loaded || (change.block.is_none() && self.found().is_none());
             is_read && force::is_in_force(topology, node, settings, sql)
         });
-        in_file && force::file_holds(topology, node, settings, &self.read.values) && in_force
+        let holds = force::file_holds(topology, node, settings, &self.read.values);
+        in_file && holds && in_force && change.restored.is_empty()
     }
 
     /// Lists what changes: wanted values that are not there, and lines of the block that go.
@@ -276,8 +318,8 @@ impl Comparison<'_> {
             let running = self.running(name);
             let server_holds = match running {
                 Some(now) => self.setting_holds(name, value, now),
-                // Of a running server: an extension's that is not loaded.
-                None => self.sql.is_some() || in_file.is_some() || self.holds_without_block(name, value),
+                // A running server lists whatever is set, but for an extension's that is not loaded.
+                None => in_file.is_some() || self.holds_without_block(name, value),
             };
             if server_holds && file_holds {
                 continue;
@@ -321,6 +363,13 @@ impl Comparison<'_> {
             source => SetBy::Other(source.to_owned()),
         };
         (Some(now.value.clone()), Some(set_by))
+    }
+
+    /// The parameters that a change would bring below `least`.
+    fn lowered(&self, change: &ConfDrift, least: &Floors) -> BTreeSet<String> {
+        let major = self.topology.postgresql.version;
+        let lowered = change.differences.iter().filter(|one| least.is_above(major, &one.name, one.then.as_deref()));
+        lowered.map(|one| one.name.clone()).collect()
     }
 
     /// What somebody else has left waiting for a restart; it comes in force with ours.

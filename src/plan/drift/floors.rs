@@ -1,90 +1,90 @@
 //! Parameters that a standby must have at least as high as its primary, and who must change them first.
 //!
-//! A standby that has less of one than its primary last ran with, as far as it has replayed, does not come up.
+//! A standby that has less of one than its primary last ran with, as far as it has replayed, does not come up. So
+//! standbys are raised before the primary, and lowered once they have replayed that the primary was.
 
 use std::collections::BTreeMap;
 
-use indexmap::IndexMap;
-
 use crate::observed::Cluster;
 use crate::observed::Sql;
-use crate::pg::conf::Placed;
+use crate::pg::conf;
+use crate::pg::conf::Origin;
 use crate::pg::guc;
 use crate::pg::version::Major;
-use crate::plan::desired;
-use crate::topology::Node;
-use crate::topology::Topology;
+use crate::plan::Configure;
 
-/// Returns a parameter that `standby` is to have lower than the running primary has it, with the primary's value.
-#[must_use]
-pub fn too_low(topology: &Topology, standby: &Node, own: &Cluster, primary: &Sql) -> Option<(&'static str, String)> {
-    differs(topology, standby, own, primary, |wanted, running| wanted < running)
+/// The least that a server must have of each of these parameters.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Floors(BTreeMap<&'static str, i32>);
+
+impl Floors {
+    /// Returns what a running server has. What it does not list has its default.
+    #[must_use]
+    pub fn of_server(major: Major, sql: &Sql) -> Self {
+        Self::from(major, |name| {
+            let running = sql.settings.get(name).map(|setting| setting.value.as_str());
+            guc::integer(major, name, running.or(guc::boot(major, name))?)
+        })
+    }
+
+    /// Returns what a primary last ran with, as far as this standby of it has replayed.
+    #[must_use]
+    pub fn replayed(cluster: &Cluster) -> Self {
+        Self::from(cluster.major, |name| i32::try_from(*cluster.floors.get(name)?).ok())
+    }
+
+    fn from(major: Major, value_of: impl Fn(&str) -> Option<i32>) -> Self {
+        let names = major.dialect().control.floors.iter().map(|(name, _)| *name);
+        Self(names.filter_map(|name| Some((name, value_of(name)?))).collect())
+    }
+
+    /// Whether this value of a parameter, or its default, would be too low.
+    #[must_use]
+    pub fn is_above(&self, major: Major, name: &str, value: Option<&str>) -> bool {
+        let least = self.0.get(name).copied();
+        let value = value.or(guc::boot(major, name)).and_then(|value| guc::integer(major, name, value));
+        least.zip(value).is_some_and(|(least, value)| value < least)
+    }
+
+    /// Returns the first parameter for which `breaks` its value and its least, with the least.
+    fn first(
+        &self,
+        value_of: impl Fn(&str) -> Option<i32>,
+        breaks: impl Fn(i32, i32) -> bool,
+    ) -> Option<(&'static str, i32)> {
+        let broken = self.0.iter().find(|(name, least)| value_of(name).is_some_and(|value| breaks(value, **least)));
+        broken.map(|(name, least)| (*name, *least))
+    }
+
+    /// Returns a parameter that a step would leave lower than this.
+    #[must_use]
+    pub fn undercut_by(&self, configure: &Configure, cluster: &Cluster) -> Option<(&'static str, i32)> {
+        self.first(|name| value_after(configure, cluster, name), |value, least| value < least)
+    }
+
+    /// Returns a parameter that a step would leave higher than this.
+    #[must_use]
+    pub fn exceeded_by(&self, configure: &Configure, cluster: &Cluster) -> Option<(&'static str, i32)> {
+        self.first(|name| value_after(configure, cluster, name), |value, least| value > least)
+    }
 }
 
-/// Returns a parameter that the primary is to have higher than a running standby has it, with the standby's value.
-#[must_use]
-pub fn too_high(topology: &Topology, primary: &Node, own: &Cluster, standby: &Sql) -> Option<(&'static str, String)> {
-    differs(topology, primary, own, standby, |wanted, running| wanted > running)
-}
-
-/// Returns a parameter that `standby` is to have lower than what its primary last ran with as far as it has replayed:
-/// started like that it would not come up.
-#[must_use]
-pub fn not_replayed(topology: &Topology, standby: &Node, own: &Cluster) -> Option<(String, u32)> {
-    let planned = Planned::of(topology, standby, own)?;
-    under_floor(own, |name| planned.value(name))
+/// What a server has of a parameter once it has started with the files that a step leaves: a restart also puts in force
+/// what somebody else has written there.
+fn value_after(configure: &Configure, cluster: &Cluster, name: &str) -> Option<i32> {
+    let elsewhere = cluster.conf.read().ok()?.elsewhere;
+    let is_reset = configure.reset.as_ref().is_some_and(|reset| reset.names.contains(name));
+    let auto = elsewhere.get(name).filter(|placed| placed.origin == Origin::Auto && !is_reset);
+    let in_block = configure.block.as_ref().and_then(|block| conf::set_by(block).remove(name));
+    let value = auto.map(|placed| placed.value.clone()).or(in_block);
+    let value = value.or_else(|| elsewhere.get(name).map(|placed| placed.value.clone()));
+    guc::integer(cluster.major, name, value.as_deref().or(guc::boot(cluster.major, name))?)
 }
 
 /// Returns a parameter that the files of a standby give less of than its primary last ran with: it would not come up.
 #[must_use]
-pub fn below_floor(cluster: &Cluster) -> Option<(String, u32)> {
+pub fn below_floor(cluster: &Cluster) -> Option<(&'static str, i32)> {
     let values = cluster.conf.read().ok()?.values;
-    under_floor(cluster, |name| {
-        let placed = values.get(name).map(|placed| placed.value.clone());
-        placed.or_else(|| guc::boot(cluster.major, name).map(str::to_owned))
-    })
-}
-
-fn under_floor(cluster: &Cluster, value_of: impl Fn(&str) -> Option<String>) -> Option<(String, u32)> {
-    cluster.floors.iter().find_map(|(name, floor)| {
-        let given = guc::integer(cluster.major, name, &value_of(name)?)?;
-        (i64::from(given) < i64::from(*floor)).then(|| (name.clone(), *floor))
-    })
-}
-
-fn differs(
-    topology: &Topology,
-    node: &Node,
-    own: &Cluster,
-    other: &Sql,
-    breaks: impl Fn(i32, i32) -> bool,
-) -> Option<(&'static str, String)> {
-    let planned = Planned::of(topology, node, own)?;
-    own.major.dialect().control.floors.iter().find_map(|(name, _)| {
-        let name = *name;
-        let running = &other.settings.get(name)?.value;
-        let planned = guc::integer(own.major, name, &planned.value(name)?)?;
-        breaks(planned, guc::integer(own.major, name, running)?).then(|| (name, running.clone()))
-    })
-}
-
-/// What the files of a node will say.
-struct Planned {
-    major: Major,
-    wanted: IndexMap<String, String>,
-    /// Without the block: one that the topology no longer has leaves it, and may be less then.
-    elsewhere: BTreeMap<String, Placed>,
-}
-
-impl Planned {
-    /// Absent where the files can't be read.
-    fn of(topology: &Topology, node: &Node, cluster: &Cluster) -> Option<Self> {
-        let elsewhere = cluster.conf.read().ok()?.elsewhere;
-        Some(Self { major: cluster.major, wanted: desired::settings(topology, node), elsewhere })
-    }
-
-    fn value(&self, name: &str) -> Option<String> {
-        let given = self.wanted.get(name).or_else(|| Some(&self.elsewhere.get(name)?.value)).cloned();
-        given.or_else(|| guc::boot(self.major, name).map(str::to_owned))
-    }
+    let value_of = |name: &str| guc::integer(cluster.major, name, &values.get(name)?.value);
+    Floors::replayed(cluster).first(value_of, |value, least| value < least)
 }

@@ -16,6 +16,7 @@ use crate::plan::check::check;
 use crate::plan::desired;
 use crate::plan::drift;
 use crate::plan::drift::ConfDrift;
+use crate::plan::drift::Floors;
 use crate::plan::pair;
 use crate::plan::pair::StandbyState;
 use crate::plan::planner::Draft;
@@ -35,6 +36,11 @@ pub(super) fn text_digest(cluster: &Cluster) -> Option<Digest> {
 impl Draft<'_> {
     /// postgresql.conf, pg_hba.conf and passfile. `at_start`: the impact of the start that puts a stopped node's in force.
     pub(super) fn files(&mut self, node: &Node, at_start: Impact) {
+        self.files_above(node, at_start, &Floors::default());
+    }
+
+    /// The same, but for parameters that would go below `least`.
+    pub(super) fn files_above(&mut self, node: &Node, at_start: Impact, least: &Floors) {
         if self.is_stuck(node) {
             return;
         }
@@ -45,7 +51,7 @@ impl Draft<'_> {
         let at_this_point = synchronous.into_iter().chain(kept).collect();
         let seen = self.world.node(&node.name);
         let Some(cluster) = seen.cluster() else { return };
-        match drift::configuration(self.topology, node, cluster, seen.sql(), at_this_point) {
+        match drift::configuration(self.topology, node, cluster, seen.sql(), least, at_this_point) {
             Err(refusal) => return self.block(node, refusal),
             Ok(changes) => {
                 for change in changes {
@@ -132,51 +138,62 @@ impl Draft<'_> {
     }
 
     /// Configures running standbys before the primary: restarts begin there, and a standby must have some parameters at
-    /// least as high as its primary at all times. One that is to have less waits until the primary has less.
+    /// least as high as its primary at all times. What is to be less waits until the primary has less.
     pub(super) fn raise_standbys(&mut self) {
         let Some(identity) = self.identity() else { return };
         for standby in self.top_down().into_iter().rev() {
             let state = pair::classify_standby(self.topology, &self.world, standby, &identity);
             let runs = state == StandbyState::Runs && self.replaced_for(standby, &state).is_none();
-            if runs && !self.has_less_than_its_primary(standby, &self.world) && !self.waits_for_port(standby) {
-                let upstream = self.topology.upstream(standby).name.clone();
-                let streams = check(&standby.name, &Action::Streaming { upstream }, self.topology, &self.world);
-                let upstream = self.topology.upstream(standby);
-                if upstream.role == Role::Standby && self.world.node(&upstream.name).sql().is_some() {
-                    // One that turns to it finds its slot there, which keeps WAL from then on.
-                    self.slots(upstream);
-                }
-                self.files(standby, Impact::None);
-                // One that follows an address which the primary has yet to take is looked at in the end.
-                if streams == Check::Satisfied {
-                    self.streaming(standby);
-                }
+            let Some(least) = self.floors_of_primary(&self.world).filter(|_| runs) else { continue };
+            if self.waits_for_port(standby) {
+                continue;
+            }
+            let upstream = self.topology.upstream(standby).name.clone();
+            let streams = check(&standby.name, &Action::Streaming { upstream }, self.topology, &self.world);
+            let upstream = self.topology.upstream(standby);
+            if upstream.role == Role::Standby && self.world.node(&upstream.name).sql().is_some() {
+                // One that turns to it finds its slot there, which keeps WAL from then on.
+                self.slots(upstream);
+            }
+            let is_lowered = self.is_below(&self.world, standby, &least);
+            self.files_above(standby, Impact::None, &least);
+            // One that follows an address which the primary has yet to take is looked at in the end.
+            if streams == Check::Satisfied {
+                self.streaming(standby);
+            }
+            if !is_lowered {
                 self.raised.insert(standby.name.clone());
             }
         }
     }
 
-    /// Whether a standby is to have less of a parameter than its primary runs with in this world.
-    pub(super) fn has_less_than_its_primary(&self, standby: &Node, world: &Observed) -> bool {
-        let primary = world.node(&self.topology.primary().name).sql();
-        let own = world.node(&standby.name).cluster();
-        own.zip(primary).is_some_and(|(own, primary)| drift::too_low(self.topology, standby, own, primary).is_some())
-    }
-
     /// Whether the port that a standby is to have is another node's still.
     fn waits_for_port(&self, standby: &Node) -> bool {
-        self.topology.nodes.values().filter(|other| other.name != standby.name && other.host == standby.host).any(
-            |other| {
-                let server = self.world.node(&other.name).server.known();
-                server.is_some_and(|server| server.port == Some(standby.port))
-            },
-        )
+        let mut neighbours =
+            self.topology.nodes.values().filter(|other| other.name != standby.name && other.host == standby.host);
+        neighbours.any(|other| {
+            let server = self.world.node(&other.name).server.known();
+            server.is_some_and(|server| server.port == Some(standby.port))
+        })
     }
 
-    /// Whether a standby that was stopped is to have less of a parameter than it has replayed of its primary.
-    pub(super) fn is_lowered(&self, standby: &Node) -> bool {
+    /// What the running primary has of the parameters that a standby must have as well.
+    pub(super) fn floors_of_primary(&self, world: &Observed) -> Option<Floors> {
+        let sql = world.node(&self.topology.primary().name).sql()?;
+        Some(Floors::of_server(self.topology.postgresql.version, sql))
+    }
+
+    /// Whether a standby is to have less of a parameter than `least`.
+    pub(super) fn is_below(&self, world: &Observed, standby: &Node, least: &Floors) -> bool {
+        let seen = world.node(&standby.name);
+        seen.cluster().is_some_and(|cluster| drift::lowers(self.topology, standby, cluster, seen.sql(), least))
+    }
+
+    /// What a standby that was stopped must not have less of, if the topology wants it to: what it has replayed of its
+    /// primary.
+    pub(super) fn floors_of_stopped(&self, standby: &Node) -> Option<Floors> {
         let seen = self.observed.node(&standby.name);
-        let stopped = seen.cluster().filter(|_| seen.server.is_absent());
-        stopped.is_some_and(|cluster| drift::not_replayed(self.topology, standby, cluster).is_some())
+        let least = Floors::replayed(seen.cluster().filter(|_| seen.server.is_absent())?);
+        self.is_below(self.observed, standby, &least).then_some(least)
     }
 }

@@ -75,12 +75,10 @@ impl<'a> Draft<'a> {
             StandbyState::Stopped => {
                 self.mode(standby);
                 self.only_if_startable(standby);
-                let is_lowered = self.is_lowered(standby);
-                if !is_lowered {
-                    self.files(standby, Impact::None);
-                }
+                let least = self.floors_of_stopped(standby);
+                self.files_above(standby, Impact::None, &least.clone().unwrap_or_default());
                 self.mark(standby);
-                if is_lowered {
+                if least.is_some() {
                     return Files::Later;
                 }
             }
@@ -97,9 +95,11 @@ impl<'a> Draft<'a> {
         if self.raised.contains(&standby.name) {
             return Files::Done;
         }
-        if self.has_less_than_its_primary(standby, self.observed) {
+        let least = self.floors_of_primary(self.observed);
+        if let Some(least) = least.filter(|least| self.is_below(self.observed, standby, least)) {
             // The primary has less by now, and that must have arrived here first.
             if self.world.node(&standby.name).server.is_absent() {
+                self.files_above(standby, Impact::None, &least);
                 return Files::Later;
             }
             self.streaming(standby);

@@ -47,6 +47,7 @@ pub(super) fn created(seen: &mut NodeObserved, create: &CreatePrimary, node: &No
         conf: ConfFiles {
             main: ConfFile { path: "postgresql.conf".into(), text: create.conf.text(), includes: Vec::new() },
             auto: None,
+            replaced: None,
         },
         hba: create.hba.text(),
         passfile: passfile(&create.passfile),
@@ -114,6 +115,7 @@ pub(super) fn cloned(observed: &mut Observed, node: &Node, clone: &CloneFrom) {
         }
         (Configuration::Kept(_), None) => {}
     }
+    cluster.conf.replaced = None;
     mark(&mut cluster.markers, clone.recovery_conf.as_ref());
     place.data_dir = DataDir::Cluster(Box::new(cluster));
 }

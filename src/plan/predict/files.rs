@@ -36,6 +36,7 @@ pub(super) fn put_conf_block(cluster: &mut Cluster, block: Option<&Block>) {
 pub(super) fn configured(seen: &mut NodeObserved, configure: &Configure, major: Major) {
     let Some(cluster) = seen.cluster_mut() else { return };
     put_conf_block(cluster, configure.block.as_ref());
+    cluster.conf.replaced = None;
     if let Some((auto, reset)) = cluster.conf.auto.as_mut().zip(configure.reset.as_ref()) {
         auto.text = conf::without(&auto.text, |name| reset.names.contains(name));
     }

@@ -1,17 +1,22 @@
 //! Servers: what comes up, and what streams to whom.
 
+use std::collections::BTreeMap;
+
 use crate::observed::NodeObserved;
 use crate::observed::Observed;
 use crate::observed::Reading;
 use crate::observed::Receiver;
 use crate::observed::Sender;
 use crate::observed::Server;
+use crate::observed::Setting;
 use crate::observed::Sql;
 use crate::observed::comes_up_as;
 use crate::pg::control::ControlState;
+use crate::pg::guc;
 use crate::pg::lsn::Lsn;
 use crate::pg::version::StandbyMode;
 use crate::plan::check::file_values;
+use crate::plan::desired;
 use crate::plan::predict::files::setting;
 use crate::plan::predict::files::take_floors;
 use crate::topology::Node;
@@ -60,11 +65,12 @@ pub(super) fn stopped(observed: &mut Observed, node: &Node) {
 }
 
 /// What comes up is what the files say, whatever was meant.
-pub(super) fn started(seen: &mut NodeObserved, node: &Node) {
+pub(super) fn started(seen: &mut NodeObserved, node: &Node, topology: &Topology) {
     let Some(cluster) = seen.cluster_mut() else { return };
     let role = comes_up_as(&cluster.markers, cluster.major);
     cluster.markers.postmaster_opts = true;
     cluster.markers.backup_label = false;
+    cluster.conf.replaced = None;
     cluster.state = match role {
         Role::Primary => ControlState::InProduction,
         Role::Standby => ControlState::InArchiveRecovery,
@@ -79,7 +85,13 @@ pub(super) fn started(seen: &mut NodeObserved, node: &Node) {
     if role == Role::Primary {
         take_floors(cluster, &values);
     }
-    let settings = values.iter().map(|(name, value)| (name.clone(), setting(value, name, major))).collect();
+    let defaults = desired::settings(topology, node).into_keys();
+    let defaults = defaults.chain(major.dialect().control.floors.iter().map(|(name, _)| (*name).to_owned()));
+    let defaults = defaults.filter_map(|name| Some((name.clone(), guc::boot(major, &name)?)));
+    let mut settings: BTreeMap<String, Setting> = defaults
+        .map(|(name, value)| (name.clone(), Setting { source: "default".into(), ..setting(value, &name, major) }))
+        .collect();
+    settings.extend(values.iter().map(|(name, value)| (name.clone(), setting(value, name, major))));
     seen.server = Reading::Known(Server {
         pid: 0,
         started: 0,

@@ -7,7 +7,7 @@ use crate::world::files;
 use crate::world::live::Site;
 use crate::world::live::server::Life;
 
-const AUTO: &str = "postgresql.auto.conf";
+pub(super) const AUTO: &str = "postgresql.auto.conf";
 
 impl Site<'_> {
     /// Takes entries out of postgresql.auto.conf: by the server where one runs, which may be writing the file itself.

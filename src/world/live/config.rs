@@ -19,17 +19,13 @@ use crate::world::Progress;
 use crate::world::files;
 use crate::world::files::PRIVATE;
 use crate::world::live::Site;
+use crate::world::live::backup::Kept;
 use crate::world::live::server::Life;
 use crate::world::live::server::POLL;
-use crate::world::process::Command;
 use crate::world::sql::Session;
 
-const CONF: &str = "postgresql.conf";
+pub(super) const CONF: &str = "postgresql.conf";
 const HBA: &str = "pg_hba.conf";
-/// The new text on trial: beside the real one, because includes are relative to it.
-const TRIAL: &str = "postgresql.conf.pgpair-trial";
-/// The rules that were in force, while new ones are not checked yet. Its first line has the digest of the latter.
-const HBA_BACKUP: &str = "pg_hba.conf.pgpair.bak";
 
 impl Site<'_> {
     pub(super) async fn configure(
@@ -37,44 +33,55 @@ impl Site<'_> {
         configure: &Configure,
         progress: &(dyn Fn(Progress) + Sync),
     ) -> Result<(), Failure> {
-        let mut replaced = None;
         let text = self.text_before(CONF, configure.before.as_ref()).await?;
+        self.forget_what_has_proved_itself().await?;
         let new = match &configure.block {
             Some(block) => block::put_last(&text, block),
             None => block::remove(&text),
         };
         let new = new.map_err(|error| self.failure(format!("`{CONF}`, {error}")))?;
         if new != text {
-            self.try_out(&new).await?;
+            self.try_out(&new, configure).await?;
+            self.keep_configuration(&new, configure.reset.as_ref()).await?;
             self.write(CONF, new).await?;
-            replaced = Some(text);
+        } else if let Some(reset) = &configure.reset {
+            self.keep_auto_conf(reset).await?;
         }
         if let Some(reset) = &configure.reset {
             self.reset_auto(reset).await?;
         }
         match configure.effect {
+            // The start sees whether they are good.
             Effect::AtStart => Ok(()),
-            Effect::Reload => self.reload(&self.session().await?).await,
-            Effect::Restart => match (self.restart(progress).await, replaced) {
-                (Err(failure), Some(old)) => Err(self.fall_back(failure, old, progress).await),
-                (done, _) => done,
+            Effect::Reload => match self.take_by_reload(configure).await {
+                Ok(()) => self.forget_old_configuration().await,
+                Err(failure) => Err(self.take_back(failure).await),
             },
+            Effect::Restart => self.restart(progress).await,
         }
     }
 
-    /// Brings a server up on its old configuration again where it did not come up on the new one.
-    async fn fall_back(&self, failure: Failure, old: String, progress: &(dyn Fn(Progress) + Sync)) -> Failure {
-        let Ok(Life::None | Life::Stale) = self.life().await else { return failure };
-        let back = async {
-            let role = self.role_by_files().await?;
-            self.write(CONF, old).await?;
-            self.start(role, progress).await
+    /// Lets the server read the new file, and sees that it took what is new in it: of a value that it does not like it
+    /// keeps the old one, and no start would come up on it.
+    async fn take_by_reload(&self, configure: &Configure) -> Result<(), Failure> {
+        self.reload(&self.session().await?).await?;
+        let session = self.session().await?;
+        // The others say the same where they only wait for a restart.
+        let ask = "SELECT format('%s, line %s: %s: %s', f.sourcefile, f.sourceline, f.name, f.error) \
+                   FROM pg_file_settings f JOIN pg_settings s ON lower(s.name) = lower(f.name) \
+                   WHERE f.error IS NOT NULL AND s.context <> 'postmaster' AND lower(f.name) = ANY($1)";
+        let names: Vec<String> = configure.settings.keys().map(|name| name.to_lowercase()).collect();
+        let rows = session.client().query(ask, &[&names]).await;
+        let rows = match rows {
+            Ok(rows) => rows,
+            Err(error) => return Err(self.bad_sql("what it read can't be asked", error)),
         };
-        let how_it_went = match back.await {
-            Ok(()) => "; it runs on the old configuration again".to_owned(),
-            Err(second) => format!("; on the old configuration it did not come up either: {}", second.message),
-        };
-        Failure { message: failure.message + &how_it_went, ..failure }
+        if rows.is_empty() {
+            return Ok(());
+        }
+        let failure = self.failure(format!("its server does not take a value of the new `{CONF}`"));
+        let output = rows.iter().map(|row| row.get(0)).collect();
+        Err(failure.with_output(output).with_remedy("correct the parameter in the topology"))
     }
 
     pub(super) async fn write(&self, name: &str, text: String) -> Result<(), Failure> {
@@ -93,33 +100,6 @@ impl Site<'_> {
         Err(failure.with_remedy("plan again, to see what it says now"))
     }
 
-    /// Lets PostgreSQL itself read the new text. What it refuses here no server would start on; that it takes it
-    /// is no promise yet (the reference on configuration, section 2.1, has what it misses).
-    async fn try_out(&self, text: &str) -> Result<(), Failure> {
-        let (trial, content) = (self.file(TRIAL), text.as_bytes().to_vec());
-        self.on_files({
-            let trial = trial.clone();
-            move || files::replace(trial, &content, Some(PRIVATE))
-        })
-        .await?;
-        let command = Command::new(self.program("postgres"))
-            .args(["-D", &self.node.data_dir, "-c", &format!("config_file={trial}"), "-C", "port"])
-            .timeout(self.live.timeout);
-        let output = command.output(&self.seat).await;
-        self.on_files({
-            let trial = trial.clone();
-            move || files::remove(trial)
-        })
-        .await?;
-        let output = output.map_err(|error| self.not_run(&error))?;
-        if output.status.success() {
-            return Ok(());
-        }
-        let lines = output.stderr_lines().into_iter().map(|line| line.replace(&trial, &self.file(CONF))).collect();
-        let failure = self.failure(format!("PostgreSQL does not take the new `{CONF}`; the old one stays"));
-        Err(failure.with_output(lines).with_remedy("correct the parameter in the topology"))
-    }
-
     pub(super) async fn hba(&self, block: &Block, before: &Digest) -> Result<(), Failure> {
         let text = self.text_before(HBA, Some(before)).await?;
         let text = self.put_back_unchecked_rules().await?.unwrap_or(text);
@@ -131,8 +111,8 @@ impl Site<'_> {
         let Some(session) = session else { return self.write(HBA, new).await };
         let is_new = new != text;
         if is_new {
-            let (backup, content) = (self.file(HBA_BACKUP), format!("{}\n{text}", Digest::of(&new).0));
-            self.on_files(move || files::replace(backup, content.as_bytes(), Some(PRIVATE))).await?;
+            let (rules, content) = (self.old_rules(), new.clone());
+            self.on_files(move || rules.keep(&content)).await?;
             self.write(HBA, new).await?;
         }
         // Error rows but for these: with SSL off such a rule matches nothing, and does no harm.
@@ -145,8 +125,8 @@ impl Site<'_> {
                 if let Err(failure) = self.reload(&session).await {
                     return Err(self.back_to_old_rules(&session, failure).await);
                 }
-                let backup = self.file(HBA_BACKUP);
-                return self.on_files(move || files::remove(backup)).await;
+                let rules = self.old_rules();
+                return self.on_files(move || rules.forget()).await;
             }
             Ok(rows) => Ok(rows.iter().map(|row| row.get::<_, String>(0)).collect::<Vec<_>>()),
             Err(error) => Err(error),
@@ -182,18 +162,12 @@ impl Site<'_> {
     /// Puts the old rules back where pgpair wrote new ones and was killed before the server had checked them, unless
     /// somebody edited the file since. Returns the text that was put back.
     pub(super) async fn put_back_unchecked_rules(&self) -> Result<Option<String>, Failure> {
-        let (path, backup) = (self.file(HBA), self.file(HBA_BACKUP));
-        self.on_files(move || {
-            let Some(kept) = files::read_text(&backup)? else { return Ok(None) };
-            let now = Digest::of(&files::read_text(&path)?.unwrap_or_default());
-            let old = kept.split_once('\n').filter(|(successor, _)| *successor == now.0).map(|(_, old)| old.to_owned());
-            if let Some(old) = &old {
-                files::replace(path, old.as_bytes(), None)?;
-            }
-            files::remove(backup)?;
-            Ok(old)
-        })
-        .await
+        let rules = self.old_rules();
+        self.on_files(move || rules.put_back(|old| old)).await
+    }
+
+    fn old_rules(&self) -> Kept {
+        Kept::file(self.file(HBA))
     }
 
     pub(super) async fn passfile(&self, entries: &[PassfileEntry]) -> Result<(), Failure> {

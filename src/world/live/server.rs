@@ -1,4 +1,4 @@
-//! Servers: whose a running one is, starting, stopping, and reading the configuration again.
+//! Servers: whose a running one is, and starting one.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -12,12 +12,6 @@ use std::path::PathBuf;
 use std::time::Duration;
 use std::time::Instant;
 use std::time::SystemTime;
-
-use rustix::event::PollFd;
-use rustix::event::PollFlags;
-use rustix::process::Pid;
-use rustix::process::PidfdFlags;
-use rustix::process::Signal;
 
 use crate::observed::Markers;
 use crate::observed::comes_up_as;
@@ -144,7 +138,8 @@ impl Site<'_> {
         self.failure(format!("{what}: {}", error.into()))
     }
 
-    pub(super) async fn start(&self, role: Role, progress: &(dyn Fn(Progress) + Sync)) -> Result<(), Failure> {
+    /// Starts a stopped server on its files as they are.
+    pub(super) async fn start_on_files(&self, role: Role, progress: &(dyn Fn(Progress) + Sync)) -> Result<(), Failure> {
         if let Life::Running(_) = self.life().await? {
             return self.wait_until_it_answers(None, progress).await;
         }
@@ -264,7 +259,7 @@ impl Site<'_> {
         }
     }
 
-    fn where_it_logs(&self) -> String {
+    pub(super) fn where_it_logs(&self) -> String {
         format!("see `{}`", self.file(START_LOG))
     }
 
@@ -290,85 +285,6 @@ impl Site<'_> {
         }
         let directory = Path::new(&self.node.data_dir).join(directory);
         self.seat.blocking(move || logs_in(&directory)).await.unwrap_or_default()
-    }
-
-    /// Restarts the running server; a primary after a checkpoint, so that the outage is short.
-    pub(super) async fn restart(&self, progress: &(dyn Fn(Progress) + Sync)) -> Result<(), Failure> {
-        let session = self.session().await?;
-        let ask = "SELECT pg_is_in_recovery()";
-        let row = session
-            .client()
-            .query_one(ask, &[])
-            .await
-            .map_err(|error| self.bad_sql("its role can't be read", error))?;
-        let role = if row.get(0) { Role::Standby } else { Role::Primary };
-        // Before the server is down, not after.
-        let would_be = self.role_by_files().await?;
-        if would_be != role {
-            return Err(self.failure(format!("it runs as a {role}, and its files would bring it up as a {would_be}")));
-        }
-        if role == Role::Primary {
-            // As long as it takes: nobody waits for it, and it is what the outage would wait for.
-            progress(Progress::Waiting("a checkpoint".to_owned()));
-            for statement in ["SET statement_timeout = 0", "CHECKPOINT"] {
-                let done = session.client().batch_execute(statement).await;
-                done.map_err(|error| self.bad_sql("no checkpoint was made", error))?;
-            }
-        }
-        drop(session);
-        self.stop(progress).await?;
-        self.start(role, progress).await
-    }
-
-    /// Stops the running server (fast), and waits until it is gone.
-    pub(super) async fn stop(&self, progress: &(dyn Fn(Progress) + Sync)) -> Result<(), Failure> {
-        let Life::Running(postmaster) = self.life().await? else { return Ok(()) };
-        progress(Progress::Waiting("the server's shutdown".to_owned()));
-        let (data_dir, timeout) = (self.node.data_dir.clone(), self.live.timeout);
-        let stopped = self.seat.blocking(move || stop_fast(&postmaster, &data_dir, timeout)).await;
-        match stopped {
-            Ok(true) => {}
-            Ok(false) => {
-                let failure = self
-                    .failure(format!("its server did not stop within {} s; its shutdown goes on", timeout.as_secs()));
-                return Err(failure.with_remedy("wait until it is down, and apply again: it is then started"));
-            }
-            Err(error) => return Err(self.failure(format!("its server can't be stopped: {error}"))),
-        }
-        // Its postmaster.pid goes last; its other processes before it.
-        match self.life().await? {
-            Life::None => Ok(()),
-            Life::Running(_) | Life::Stale => {
-                Err(self.failure("its server ended without a clean shutdown").with_remedy(self.where_it_logs()))
-            }
-        }
-    }
-
-    /// Lets the server read its configuration again, and waits until it has.
-    pub(super) async fn reload(&self, session: &Session) -> Result<(), Failure> {
-        let until = Instant::now() + self.live.timeout;
-        let unread = |error| self.bad_sql("its configuration can't be read again", error);
-        let ask = "SELECT extract(epoch FROM pg_conf_load_time())::float8";
-        let before: f64 = session.client().query_one(ask, &[]).await.map_err(unread)?.get(0);
-        session.client().query_one("SELECT pg_reload_conf()", &[]).await.map_err(unread)?;
-        loop {
-            // A session reads the configuration only between its own commands: a new one tells what the server has.
-            let now: f64 = self.session().await?.client().query_one(ask, &[]).await.map_err(unread)?.get(0);
-            if now > before {
-                return Ok(());
-            }
-            if Instant::now() >= until {
-                let ask = "SELECT coalesce(sourcefile || ', line ' || sourceline || ': ', '') || error \
-                           FROM pg_file_settings WHERE error IS NOT NULL";
-                let rows = session.client().query(ask, &[]).await.map_err(unread)?;
-                let failure =
-                    self.failure("its server refused to read its configuration again; the old values stay in force");
-                return Err(failure
-                    .with_output(rows.iter().map(|row| row.get(0)).collect())
-                    .with_remedy("see its log"));
-            }
-            tokio::time::sleep(POLL).await;
-        }
     }
 }
 
@@ -428,20 +344,6 @@ fn newest_grown(before: &Logs, now: Logs) -> Option<(PathBuf, u64)> {
     // One that has become shorter was begun anew.
     let from = before.get(&path).map_or(0, |(_, old)| *old).min(length);
     Some((path, from))
-}
-
-/// Asks a server to stop at once and waits for its end. `false`: it is still at it.
-fn stop_fast(postmaster: &PidFile, data_dir: &str, timeout: Duration) -> io::Result<bool> {
-    let pid = i32::try_from(postmaster.pid).ok().and_then(Pid::from_raw).ok_or(io::ErrorKind::InvalidData)?;
-    let process = rustix::process::pidfd_open(pid, PidfdFlags::empty())?;
-    // Checked while the descriptor holds it: from here on the signal can't reach another process.
-    if !is_server_of(postmaster.pid, data_dir) {
-        return Ok(true);
-    }
-    rustix::process::pidfd_send_signal(&process, Signal::INT)?;
-    let timeout = rustix::event::Timespec { tv_sec: timeout.as_secs().try_into().unwrap_or(i64::MAX), tv_nsec: 0 };
-    // Readable when it has ended, also where it stays a zombie.
-    Ok(rustix::event::poll(&mut [PollFd::new(&process, PollFlags::IN)], Some(&timeout))? > 0)
 }
 
 #[cfg(test)]

@@ -38,6 +38,7 @@ use crate::pg::lsn::Lsn;
 use crate::pg::lsn::history_file_timeline;
 use crate::pg::lsn::wal_file_start;
 use crate::pg::version::Major;
+use crate::plan::Digest;
 use crate::plan::desired::PASSFILE;
 use crate::world::outside;
 use crate::world::probe::mounts;
@@ -48,6 +49,10 @@ const DEEPEST: usize = 10;
 
 /// How often pg_control is read before its checksum is believed to be wrong: the server may be writing it.
 const CONTROL_READS: usize = 5;
+
+/// The postgresql.conf that was replaced, until a server was seen to run on the new one. Its first line has the digests
+/// of those that took its place.
+const CONF_BACKUP: &str = "postgresql.conf.pgpair.bak";
 
 /// What the directory itself does not say.
 #[derive(Clone, Debug)]
@@ -91,6 +96,13 @@ pub fn look(expected: &Expected) -> Found {
     let place = look.place();
     let Look { system_identifier, changed, .. } = look;
     Found { place, system_identifier, changed }
+}
+
+/// Returns what a backup keeps, unless the file that replaced it was replaced itself.
+fn replaced_by<'a>(backup: &'a str, successor: &str) -> Option<&'a str> {
+    let (successors, text) = backup.split_once('\n')?;
+    let successor = Digest::of(successor).0;
+    successors.split(' ').any(|digest| digest == successor).then_some(text)
 }
 
 /// Returns the path of a configuration file of the node.
@@ -248,7 +260,9 @@ impl Look<'_> {
         let main = self.with_includes(&path, file, 0)?;
         let path = self.dir.join("postgresql.auto.conf");
         let auto = read_text(&path)?.map(|file| self.with_includes(&path, file, 0)).transpose()?;
-        Ok(ConfFiles { main, auto })
+        let replaced = read_text(&self.conf_path(CONF_BACKUP))?;
+        let replaced = replaced.and_then(|file| replaced_by(&file.text, &main.text).map(str::to_owned));
+        Ok(ConfFiles { main, auto, replaced })
     }
 
     /// Reads a file without which no server starts.
