@@ -33,7 +33,6 @@ use pgpair::plan::planner::plan;
 use pgpair::plan::predict::predict;
 use pgpair::topology;
 use pgpair::topology::NodeName;
-use pgpair::topology::ReplicationAuth;
 use pgpair::topology::Topology;
 use pgpair::world::sim::nothing;
 
@@ -263,17 +262,12 @@ impl Predicted {
     fn compare_role(&mut self, before: &Topology) {
         let (was, now) = (&before.replication, &self.topology.replication);
         let renamed = was.user != now.user;
-        // A SCRAM verifier serves every method, an MD5 verifier all but one.
-        let useless = was.auth == ReplicationAuth::Md5 && now.auth == ReplicationAuth::ScramSha256;
         for (name, seen) in &mut self.world.nodes {
             let Some(cluster) = seen.cluster_mut() else { continue };
             if renamed && cluster.passfile == Passfile::Right {
                 cluster.passfile = Passfile::Wrong;
             }
             let Some(role) = cluster.replication_role.known_mut() else { continue };
-            if useless && role.verifier == Verifier::Matches {
-                role.verifier = Verifier::Differs;
-            }
             if renamed {
                 self.roles.insert((name.clone(), was.user.clone()), role.clone());
                 let known = self.roles.get(&(name.clone(), now.user.clone()));
@@ -346,13 +340,15 @@ impl Predicted {
         }
     }
 
-    /// What no file sets has its default: a server shows that, and a prediction leaves it out.
+    /// What a running server shows and a prediction leaves out: its socket, and the default of what no file sets.
     fn show_settings(&mut self) {
         let major = self.topology.postgresql.version;
         for (name, node) in &self.topology.nodes {
             let Some(cluster) = self.world.node(name).cluster() else { continue };
             let set = cluster.conf.read().expect("our own lines").values;
-            let Some(sql) = self.world.node_mut(name).sql_mut() else { continue };
+            let Some(server) = self.world.node_mut(name).server.known_mut() else { continue };
+            server.socket_dir = Some("/tmp".into());
+            let Some(sql) = server.sql.known_mut() else { continue };
             let wanted = desired::settings(&self.topology, node);
             let known: Vec<String> = sql.settings.keys().cloned().chain(wanted.into_keys()).collect();
             for parameter in known.into_iter().filter(|parameter| !set.contains_key(parameter)) {

@@ -13,6 +13,8 @@ use std::path::PathBuf;
 use std::process::Command;
 use std::process::Output;
 use std::process::Stdio;
+use std::sync::atomic::AtomicU16;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 use std::time::Instant;
 
@@ -104,9 +106,17 @@ pub(crate) fn comes_true(within: Duration, condition: impl Fn() -> bool) -> bool
     true
 }
 
-/// Returns a port that nobody listens on now.
+/// Returns a port that no other test is given, and no connection either: nodes are started long after it was chosen.
 pub(crate) fn free_port() -> u16 {
-    TcpListener::bind(("127.0.0.1", 0)).expect("a free port").local_addr().expect("an address").port()
+    static NEXT: AtomicU16 = AtomicU16::new(0);
+    // Below the ports that Linux gives to connections.
+    let of_this_process = u16::try_from(std::process::id() % 80 * 100).expect("less than 8000");
+    loop {
+        let port = 12_000 + of_this_process + NEXT.fetch_add(1, Ordering::Relaxed);
+        if TcpListener::bind(("127.0.0.1", port)).is_ok() {
+            return port;
+        }
+    }
 }
 
 /// A folder of a test's own, for two nodes `a` and `b`.

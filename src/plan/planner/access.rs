@@ -34,8 +34,9 @@ impl<'a> Draft<'a> {
     pub(super) fn kept_conninfo(&mut self, node: &Node) -> Option<String> {
         self.untold.remove(&node.name);
         let seen = self.world.node(&node.name);
+        // In 10 and 11 it stands in recovery.conf, and postgresql.conf has no such parameter.
         let is_setting = self.topology.postgresql.version.dialect().standby_mode == StandbyMode::SignalFile;
-        if !is_setting || node.role == Role::Primary || !seen.sql().is_some_and(|sql| sql.in_recovery) {
+        if node.role == Role::Primary || !is_setting || !seen.sql().is_some_and(|sql| sql.in_recovery) {
             return None;
         }
         let present = desired::present_conninfo(seen.cluster()?)?;

@@ -73,7 +73,7 @@ impl Draft<'_> {
         let is_running = seen.server.known().is_some();
         let Some(cluster) = seen.cluster() else { return };
         match drift::rules(self.topology, node, cluster) {
-            Err(refusal) => return self.block(node, refusal),
+            Err(refusal) => self.block(node, refusal),
             Ok(None) => {
                 let unread = self.world.node(&node.name).sql().is_some_and(|sql| !sql.hba_loaded);
                 let block = unread.then(|| desired::hba_block(self.topology, node));

@@ -123,8 +123,8 @@ impl Site<'_> {
     }
 }
 
-/// What a server says that does not start for a reason that lies in postgresql.conf. Collected from 10, 15 and 18;
-/// 18 puts the names of parameters in quotes, which are left out here.
+/// What a server says that does not start for a reason that lies in postgresql.conf. Most were provoked on 10, 15 and
+/// 18, the others are in their sources; 18 puts the names of parameters in quotes, which are left out here.
 const OF_CONFIGURATION: [&str; 20] = [
     "contains errors",
     "could not access file ",
@@ -179,7 +179,7 @@ mod tests {
 
     #[test]
     fn only_what_is_wrong_with_the_configuration_falls_back() {
-        // As 10, 15 and 18 said it.
+        // Most as 10, 15 and 18 said it, some from their sources.
         let of_configuration = [
             "FATAL:  configuration file \"/d/postgresql.conf\" contains errors",
             "FATAL:  could not access file \"no_such\": No such file or directory",

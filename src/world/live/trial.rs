@@ -27,7 +27,7 @@ use crate::world::process::Command;
 const TRIAL: &str = "postgresql.conf.pgpair-trial";
 
 /// The parameters that the checks look at, where the major has them.
-const LOOKED_AT: [&str; 21] = [
+const LOOKED_AT: [&str; 20] = [
     "shared_preload_libraries",
     "session_preload_libraries",
     "local_preload_libraries",
@@ -41,7 +41,6 @@ const LOOKED_AT: [&str; 21] = [
     "ssl_key_file",
     "ssl_ca_file",
     "ssl_crl_file",
-    "ssl_passphrase_command",
     "listen_addresses",
     "unix_socket_directories",
     "huge_pages",
