@@ -39,7 +39,8 @@ pub fn rules(topology: &Topology, node: &Node, cluster: &Cluster) -> Result<Opti
         |problem: String| Refusal::BadConf { node: node.name.clone(), problem: format!("pg_hba.conf: {problem}") };
     let found = block::find(&cluster.hba).map_err(|malformed| bad(malformed.to_string()))?;
     let wanted = desired::hba_block(topology, node);
-    if found.is_some_and(|found| found.block.node == node.name.as_str()) {
+    // One that names another node is a copied file's, and is replaced whole.
+    if found.is_some() {
         return Ok((!has_rules(&cluster.hba, &wanted)).then_some(wanted));
     }
     let rules = hba::parse(&cluster.hba).map_err(|rule| bad(rule.to_string()))?;
