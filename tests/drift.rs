@@ -170,7 +170,7 @@ fn two_hundred_values_that_are_only_spelled_otherwise_are_no_drift() {
         format!(
             "host = ''127.0.0.1'' port=''{port}''  user=''repuser'' application_name=''b'' passfile=''{passfile}'' {sslmode}"
         ),
-        format!("postgresql://repuser@127.0.0.1:{port}/?application_name=b&passfile={passfile}&{sslmode}"),
+        format!("application_name=b hostaddr=127.0.0.1 passfile={passfile} user=repuser port={port} {sslmode}"),
     ] {
         pair.sql("b", &format!("alter system set primary_conninfo = '{conninfo}'"));
         reload(&pair, "b");
