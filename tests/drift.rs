@@ -105,8 +105,17 @@ fn set_by(means: Means, pair: &Workspace, node: &str, values: &[(&str, &str)]) {
             }
         }
         Means::CommandLine => {
-            // A copy of the options goes to postmaster.opts, in which quotes would be ambiguous.
-            let options = values.iter().filter(|(_, value)| !value.contains([' ', '"', '%']));
+            // pgpair's own sessions override the timeouts, a line of initdb's counts for it although the option wins,
+            // and a space would split the option.
+            let not_seen = ["statement_timeout", "lock_timeout", "idle_in_transaction_session_timeout"];
+            let in_file = ["max_wal_size", "min_wal_size"];
+            let (elsewhere, options): (Vec<_>, Vec<_>) = values
+                .iter()
+                .partition(|(name, value)| not_seen.contains(name) || in_file.contains(name) || value.contains(' '));
+            for (name, value) in elsewhere {
+                pair.sql(node, &format!("alter system set {name} = '{value}'"));
+            }
+            let options = options.iter();
             let options: Vec<String> = options.map(|(name, value)| format!("-c {name}={value}")).collect();
             pair.pg_ctl(node, &["restart", "-m", "fast", "-o", &options.join(" ")]).exits(0);
             return;
