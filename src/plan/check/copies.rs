@@ -6,6 +6,8 @@ use crate::observed::DataDir;
 use crate::observed::Reading;
 use crate::observed::comes_up_as;
 use crate::pg::block;
+use crate::pg::block::Block;
+use crate::pg::conf;
 use crate::plan::CloneFrom;
 use crate::plan::Configuration;
 use crate::plan::CreatePrimary;
@@ -16,6 +18,7 @@ use crate::plan::check::At;
 use crate::plan::check::Verdict;
 use crate::plan::check::files::has_block;
 use crate::plan::desired;
+use crate::plan::drift::Floors;
 use crate::plan::pair;
 use crate::topology::Role;
 
@@ -108,10 +111,27 @@ impl At<'_> {
             // What the source has when the copy ends, the upstream must still have when the copy asks for more.
             At { node: upstream, seen: self.observed.node(&upstream.name), ..*self }.keeps_wal_for(self.node)?;
         }
-        if let Configuration::OfSource { hba, .. } = &clone.configuration {
+        if let Configuration::OfSource { conf, hba, .. } = &clone.configuration {
+            self.comes_up_on(conf, source.cluster()?)?;
             access::lets_pgpair_in(self.topology, self.node, self.seen, hba)?;
         }
         Ok(false)
+    }
+
+    /// A copy of the source would have as much of each parameter as the primary runs with: else it never comes up.
+    fn comes_up_on(&self, conf: &Block, source: &Cluster) -> Result<(), Refusal> {
+        let primary = &self.topology.primary().name;
+        let Some(running) = self.observed.node(primary).sql() else { return Ok(()) };
+        let major = self.topology.postgresql.version;
+        let set = conf::set_by(conf);
+        let inherited = source.conf.read().unwrap_or_default().elsewhere;
+        let value_of = |name: &str| set.get(name).or(inherited.get(name).map(|placed| &placed.value)).cloned();
+        match Floors::of_server(major, running).missed(major, value_of).first() {
+            Some((name, value)) => {
+                Err(self.not_ready(&format!("would not come up with less {name} than {value}, as {primary} runs now")))
+            }
+            None => Ok(()),
+        }
     }
 
     /// What is in the way of a clone is just what was planned to be replaced.
