@@ -85,13 +85,13 @@ impl Site<'_> {
     }
 
     pub(super) async fn write(&self, name: &str, text: String) -> Result<(), Failure> {
-        let path = self.file(name);
+        let path = self.conf_file(name);
         self.on_files(move || files::replace(path, text.as_bytes(), None)).await
     }
 
     /// Returns the text of a file that is still the one which the plan was made for.
     pub(super) async fn text_before(&self, name: &str, before: Option<&Digest>) -> Result<String, Failure> {
-        let path = self.file(name);
+        let path = self.conf_file(name);
         let text = self.on_files(move || files::read_text(path)).await?.unwrap_or_default();
         if before.is_none_or(|before| Digest::of(&text) == *before) {
             return Ok(text);
@@ -167,7 +167,7 @@ impl Site<'_> {
     }
 
     fn old_rules(&self) -> Kept {
-        Kept::file(self.file(HBA))
+        Kept::file(self.conf_file(HBA))
     }
 
     pub(super) async fn passfile(&self, entries: &[PassfileEntry]) -> Result<(), Failure> {
