@@ -21,6 +21,7 @@ pub mod check;
 pub mod desired;
 pub mod difference;
 pub mod drift;
+pub mod items;
 pub mod kept;
 pub mod pair;
 pub mod planner;

@@ -34,6 +34,7 @@ use crate::topology::NodeName;
 use crate::topology::Role;
 use crate::topology::Topology;
 
+pub mod drift;
 pub mod json;
 #[cfg(test)]
 pub(crate) mod samples;

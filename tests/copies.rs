@@ -3,13 +3,10 @@
 mod support;
 
 use std::fs;
-use std::net::TcpListener;
 use std::ops::Deref;
 use std::path::Path;
 use std::process::Child;
 use std::process::Stdio;
-use std::sync::atomic::AtomicU16;
-use std::sync::atomic::Ordering;
 use std::time::Duration;
 use std::time::Instant;
 
@@ -51,7 +48,7 @@ impl Drop for Cluster {
 impl Cluster {
     fn new(version: Version) -> Self {
         let mut pair = Workspace::new(version);
-        let ports = [(); 4].map(|()| own_port());
+        let ports = [(); 4].map(|()| support::free_port());
         pair.ports = [ports[0], ports[1]];
         Self { pair, ports }
     }
@@ -161,18 +158,6 @@ impl Cluster {
 
     fn slots(&self, node: &str) -> String {
         self.sql(node, "select string_agg(slot_name || ':' || active, ' ' order by slot_name) from pg_replication_slots where restart_lsn is not null")
-    }
-}
-
-/// Returns a port that no other test is given, and no connection either: nodes are started long after it was chosen.
-fn own_port() -> u16 {
-    static NEXT: AtomicU16 = AtomicU16::new(0);
-    let of_this_process = u16::try_from(std::process::id() % 200).expect("small") * 50;
-    loop {
-        let port = 20_000 + of_this_process + NEXT.fetch_add(1, Ordering::Relaxed);
-        if TcpListener::bind(("127.0.0.1", port)).is_ok() {
-            return port;
-        }
     }
 }
 

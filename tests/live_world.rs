@@ -1,5 +1,7 @@
 //! Every kind of step on real servers, as root (working as postgres) or as any user who may run a server.
 
+mod support;
+
 use std::net::TcpListener;
 use std::os::unix::fs::MetadataExt as _;
 use std::os::unix::process::CommandExt as _;
@@ -63,16 +65,12 @@ struct Pair {
     root: tempfile::TempDir,
 }
 
-fn free_port() -> u16 {
-    TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr()).expect("a free port").port()
-}
-
 fn node(name: &str, role: Role, root: &Path) -> (NodeName, Node) {
     let node = Node {
         name: NodeName::new(name),
         role,
         host: "127.0.0.1".to_owned(),
-        port: free_port(),
+        port: support::free_port(),
         data_dir: format!("{}/{name}/data", root.display()),
         ssh: None,
         r#become: None,

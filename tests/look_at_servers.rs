@@ -2,10 +2,11 @@
 //!
 //! Needs PostgreSQL 15 at /usr/lib/postgresql/15/bin, and user postgres where the tests run as root.
 
+mod support;
+
 use std::collections::BTreeMap;
 use std::fs;
 use std::fs::Permissions;
-use std::net::TcpListener;
 use std::os::unix::fs::MetadataExt;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
@@ -70,9 +71,7 @@ impl Server {
             let done = Command::new("chown").arg("postgres:").arg(folder.path()).status().expect("chown runs");
             assert!(done.success());
         }
-        // Held until it is known, so that no other test gets it meanwhile.
-        let port = TcpListener::bind("127.0.0.1:0").and_then(|held| held.local_addr()).expect("a free port").port();
-        Self { bin: bin.to_owned(), folder, port }
+        Self { bin: bin.to_owned(), folder, port: support::free_port() }
     }
 
     fn initdb() -> Self {

@@ -387,8 +387,14 @@ fn a_change_that_mixes_reload_and_restart_is_two_steps_and_the_first_goes_alone_
         let after = pair(version, "work_mem: 8MB, max_connections: 60, max_wal_senders: 17, log_connections: on");
         let mut world = living(&before);
         let planned = plan(&after, &world);
-        let all =
-            ["b.configure", "b.configure.restart", "b.streaming", "a.configure", "a.configure.restart", "b.streaming"];
+        let all = [
+            "b.configure",
+            "b.configure.restart",
+            "b.streaming",
+            "a.configure",
+            "a.configure.restart",
+            "b.streaming.2",
+        ];
         assert_eq!(ids(&planned), all);
         let names = |step: &Step| -> Vec<String> { differences(step).iter().map(|one| one.name.clone()).collect() };
         assert_eq!(names(&planned.steps[0]), ["work_mem", "log_connections"]);
@@ -412,7 +418,7 @@ fn a_change_that_mixes_reload_and_restart_is_two_steps_and_the_first_goes_alone_
             assert!(!values.contains_key("max_wal_senders"));
         }
         let next = plan(&after, &world);
-        assert_eq!(ids(&next), ["b.configure.restart", "b.streaming", "a.configure.restart", "b.streaming"]);
+        assert_eq!(ids(&next), ["b.configure.restart", "b.streaming", "a.configure.restart", "b.streaming.2"]);
         follow(&after, &next.steps, &mut world);
         assert_eq!(ids(&plan(&after, &world)), [""; 0]);
     }
@@ -427,7 +433,14 @@ fn what_a_reload_puts_in_force_goes_although_a_parameter_is_lowered_and_nobody_m
         let planned = plan(&after, &world);
         assert_eq!(
             ids(&planned),
-            ["b.configure", "a.configure", "a.configure.restart", "b.streaming", "b.configure.restart", "b.streaming"]
+            [
+                "b.configure",
+                "a.configure",
+                "a.configure.restart",
+                "b.streaming",
+                "b.configure.restart",
+                "b.streaming.2"
+            ]
         );
         let allowed = BTreeSet::from([allow::Allowance::Restart]);
         let selection = allow::select(&planned, &after, &world, &allowed);
@@ -436,7 +449,7 @@ fn what_a_reload_puts_in_force_goes_although_a_parameter_is_lowered_and_nobody_m
         follow(&after, &chosen, &mut world);
         assert_eq!(
             ids(&plan(&after, &world)),
-            ["a.configure.restart", "b.streaming", "b.configure.restart", "b.streaming"]
+            ["a.configure.restart", "b.streaming", "b.configure.restart", "b.streaming.2"]
         );
     }
 }
@@ -450,7 +463,7 @@ fn one_kind_of_change_is_one_step() {
             ids(&plan(&pair(version, "work_mem: 8MB, max_connections: 50"), &world)),
             ["b.configure", "a.configure"]
         );
-        let restarts = ["b.configure.restart", "b.streaming", "a.configure.restart", "b.streaming"];
+        let restarts = ["b.configure.restart", "b.streaming", "a.configure.restart", "b.streaming.2"];
         assert_eq!(ids(&plan(&pair(version, "work_mem: 4MB, max_connections: 60"), &world)), restarts);
         assert_eq!(ids(&plan(&pair(version, "work_mem: 4096kB, max_connections: \"50\""), &world)), [""; 0]);
     }
@@ -582,9 +595,9 @@ fn of_one_edit_a_standby_takes_what_is_raised_before_the_primary_and_what_is_low
                 "b.configure.restart",
                 "b.streaming",
                 "a.configure.restart",
-                "b.streaming",
-                "b.configure.restart",
-                "b.streaming"
+                "b.streaming.2",
+                "b.configure.restart.2",
+                "b.streaming.3"
             ]
         );
         let text = |step: &Step| configure(step).block.as_ref().expect("a block").text();
@@ -599,8 +612,8 @@ fn of_one_edit_a_standby_takes_what_is_raised_before_the_primary_and_what_is_low
 fn a_parameter_that_is_restored_keeps_to_the_same_order_of_nodes() {
     for version in VERSIONS {
         let with = |value: &str| pair(version, &format!("max_connections: {value}"));
-        let lowered = ["a.configure.restart", "b.streaming", "b.configure.restart", "b.streaming"];
-        let raised = ["b.configure.restart", "b.streaming", "a.configure.restart", "b.streaming"];
+        let lowered = ["a.configure.restart", "b.streaming", "b.configure.restart", "b.streaming.2"];
+        let raised = ["b.configure.restart", "b.streaming", "a.configure.restart", "b.streaming.2"];
         for (value, expected) in [("150", lowered), ("50", raised)] {
             let mut world = living(&with(value));
             let after = pair(version, "");
@@ -642,7 +655,7 @@ fn what_a_killed_restart_has_taken_out_of_the_block_is_still_restored() {
         cluster.conf.replaced = Some(std::mem::replace(&mut cluster.conf.main.text, new.expect("one block")));
         world.node_mut(&name("b")).sql_mut().expect("runs").conf_loaded = false;
         let planned = plan(&after, &world);
-        assert_eq!(ids(&planned), ["b.configure.restart", "b.streaming", "a.configure.restart", "b.streaming"]);
+        assert_eq!(ids(&planned), ["b.configure.restart", "b.streaming", "a.configure.restart", "b.streaming.2"]);
         follow(&after, &planned.steps, &mut world);
         assert_eq!(ids(&plan(&after, &world)), [""; 0]);
     }

@@ -42,6 +42,8 @@ mod repair;
 mod standby;
 mod synchronous;
 
+pub(in crate::plan) use objects::MOST_READY_SLOTS;
+
 /// Returns the steps that turn `observed` into what `topology` asks for.
 #[must_use]
 pub fn plan(topology: &Topology, observed: &Observed) -> Plan {

@@ -6,6 +6,7 @@
 #![allow(dead_code, reason = "each test binary uses its own part of this")]
 
 use std::fs;
+use std::fs::File;
 use std::net::TcpListener;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
@@ -13,6 +14,7 @@ use std::path::PathBuf;
 use std::process::Command;
 use std::process::Output;
 use std::process::Stdio;
+use std::sync::LazyLock;
 use std::sync::atomic::AtomicU16;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -106,17 +108,35 @@ pub(crate) fn comes_true(within: Duration, condition: impl Fn() -> bool) -> bool
     true
 }
 
-/// Returns a port that no other test is given, and no connection either: nodes are started long after it was chosen.
+/// Returns a port that no other test is given, of this process or of another, and no connection either: nodes are
+/// started long after it was chosen.
 pub(crate) fn free_port() -> u16 {
+    /// The first port of a hundred that are this process's own, and the lock that says so as long as it lives.
+    static OWN: LazyLock<(u16, File)> = LazyLock::new(own_ports);
     static NEXT: AtomicU16 = AtomicU16::new(0);
-    // Below the ports that Linux gives to connections.
-    let of_this_process = u16::try_from(std::process::id() % 80 * 100).expect("less than 8000");
     loop {
-        let port = 12_000 + of_this_process + NEXT.fetch_add(1, Ordering::Relaxed);
+        let number = NEXT.fetch_add(1, Ordering::Relaxed);
+        assert!(number < PORTS_OF_A_PROCESS, "the tests of one process need more ports than it has");
+        let port = OWN.0 + number;
         if TcpListener::bind(("127.0.0.1", port)).is_ok() {
             return port;
         }
     }
+}
+
+const PORTS_OF_A_PROCESS: u16 = 100;
+
+fn own_ports() -> (u16, File) {
+    // Below the ports that Linux gives to connections. Not all begin at one end: older servers may linger there.
+    let firsts = (12_000..32_000).step_by(usize::from(PORTS_OF_A_PROCESS)).cycle();
+    let mut own = firsts.skip(std::process::id() as usize % 200).take(200).filter_map(|first| {
+        let lock = std::env::temp_dir().join(format!("pgpair-test-ports-{first}"));
+        // One of another user's can't be opened, nor one that is in use be locked.
+        let file = File::options().append(true).create(true).open(lock).ok()?;
+        file.try_lock().ok()?;
+        Some((first, file))
+    });
+    own.next().expect("fewer than 200 test processes")
 }
 
 /// A folder of a test's own, for two nodes `a` and `b`.

@@ -5,6 +5,7 @@ use crate::observed::Content;
 use crate::observed::DataDir;
 use crate::observed::Reading;
 use crate::observed::comes_up_as;
+use crate::pg::block;
 use crate::plan::CloneFrom;
 use crate::plan::Configuration;
 use crate::plan::CreatePrimary;
@@ -15,7 +16,6 @@ use crate::plan::check::At;
 use crate::plan::check::Verdict;
 use crate::plan::check::files::has_block;
 use crate::plan::desired;
-use crate::plan::drift;
 use crate::plan::pair;
 use crate::topology::Role;
 
@@ -49,7 +49,8 @@ impl At<'_> {
 
     pub(super) fn create_primary(&self, create: &CreatePrimary) -> Verdict {
         if let DataDir::Cluster(cluster) = &self.place()?.data_dir {
-            if has_block(&cluster.conf.main.text, &create.conf) && drift::has_rules(&cluster.hba, &create.hba) {
+            if has_block(&cluster.conf.main.text, &create.conf) && block::stands_before_rules(&cluster.hba, &create.hba)
+            {
                 return Ok(true);
             }
             return Err(self.not_ready("has a data directory already"));

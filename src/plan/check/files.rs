@@ -159,7 +159,7 @@ impl At<'_> {
 
     pub(super) fn hba(&self, block: &Block, before: &Digest) -> Verdict {
         let cluster = self.cluster()?;
-        let in_file = drift::has_rules(&cluster.hba, block);
+        let in_file = block::stands_before_rules(&cluster.hba, block);
         if !in_file && Digest::of(&cluster.hba) != *before {
             return Err(Refusal::FileChanged { node: self.name(), file: "pg_hba.conf".into() });
         }

@@ -3,6 +3,8 @@
 use crate::observed::Cluster;
 use crate::observed::Identity;
 use crate::observed::Observed;
+use crate::observed::Passfile;
+use crate::pg::block;
 use crate::plan::Action;
 use crate::plan::Configure;
 use crate::plan::Difference;
@@ -77,7 +79,7 @@ impl Draft<'_> {
             Ok(None) => {
                 let unread = self.world.node(&node.name).sql().is_some_and(|sql| !sql.hba_loaded);
                 let block = unread.then(|| desired::hba_block(self.topology, node));
-                if let Some(block) = block.filter(|block| drift::has_rules(&cluster.hba, block)) {
+                if let Some(block) = block.filter(|block| block::stands_before_rules(&cluster.hba, block)) {
                     let before = Digest::of(&cluster.hba);
                     self.step(node, Action::Hba { block, before }, Impact::Reload, Reason::NotInForce);
                 }
@@ -130,7 +132,8 @@ impl Draft<'_> {
     pub(super) fn passfile(&mut self, node: &Node) {
         let entries = desired::passfile_entries(self.topology);
         let Some(cluster) = self.world.node(&node.name).cluster() else { return };
-        if !entries.is_empty() && drift::uses_passfile(node, cluster) {
+        let is_wanted = !entries.is_empty() && cluster.passfile != Passfile::Right;
+        if is_wanted && drift::uses_passfile(node, cluster) {
             let in_use = node.role == Role::Standby && drift::names_passfile(node, cluster);
             let reason = if in_use { Reason::Missing } else { Reason::ForRoleChange };
             self.step(node, Action::Passfile { entries }, Impact::None, reason);

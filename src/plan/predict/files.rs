@@ -53,7 +53,8 @@ pub(super) fn configured(seen: &mut NodeObserved, configure: &Configure, major: 
     let Some(sql) = server.sql.known_mut() else { return };
     sql.conf_loaded = true;
     sql.recovery_conf_loaded |= restarts;
-    for (name, value) in &configure.settings {
+    // What no file sets holds by itself, and is still no file's.
+    for (name, value) in configure.settings.iter().filter(|(name, _)| values.contains_key(*name)) {
         sql.settings.insert(name.clone(), setting(value, name, major));
     }
     let waiting = sql.settings.iter().filter(|(_, setting)| restarts && setting.pending_restart);
