@@ -68,8 +68,8 @@ const SYSTEMD: &str = "\
 
 #[test]
 fn a_unit_starts_the_server_and_restarts_it() {
+    // Only root may control a unit without polkit or sudo.
     if !is_root() {
-        eprintln!("left out: only root may control a unit without polkit or sudo");
         return;
     }
     let workspace = Workspace::new(PG);
@@ -94,8 +94,8 @@ fn a_unit_starts_the_server_and_restarts_it() {
 
 #[test]
 fn what_a_units_server_does_not_come_up_on_is_taken_back() {
+    // Only root may control a unit without polkit or sudo.
     if !is_root() {
-        eprintln!("left out: only root may control a unit without polkit or sudo");
         return;
     }
     let workspace = Workspace::new(PG);
@@ -238,8 +238,8 @@ fn as_nobody(workspace: &Workspace, arguments: &[&str]) -> Ran {
 
 #[test]
 fn who_can_not_read_the_files_is_told_what_the_servers_say() {
+    // Only root can become somebody who owns nothing.
     if !is_root() {
-        eprintln!("left out: only root can become somebody who owns nothing");
         return;
     }
     let workspace = Workspace::new(PG);
