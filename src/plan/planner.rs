@@ -272,12 +272,7 @@ fn socket_dir(seen: &NodeObserved) -> Option<&'static str> {
 /// The parts of the format that this version can read and not yet act on.
 fn not_supported(topology: &Topology) -> Option<String> {
     for node in topology.nodes.values() {
-        let given = [
-            ("ssh", node.ssh.is_some()),
-            ("become", node.r#become.is_some()),
-            ("config_dir", node.config_dir.is_some()),
-            ("service", node.service.is_some()),
-        ];
+        let given = [("ssh", node.ssh.is_some()), ("become", node.r#become.is_some())];
         if let Some((key, _)) = given.into_iter().find(|(_, given)| *given) {
             return Some(format!("`{key}` of node {}", node.name));
         }

@@ -77,7 +77,13 @@ impl StatusReport {
 fn judge_state(report: &NodeReport, find: &mut impl FnMut(&'static str, Health, String)) -> bool {
     let node = &report.node;
     let (code, health) = match report.state {
-        NodeState::Running => return true,
+        NodeState::Running => {
+            // What is judged here is what the server says.
+            if let Some(unseen) = &report.detail {
+                find("unseen", Health::Healthy, format!("{node}: {unseen}"));
+            }
+            return true;
+        }
         NodeState::NoAnswer => ("no_answer", Health::Unhealthy),
         NodeState::Stopped => ("server_down", Health::Unhealthy),
         NodeState::NoData => ("no_data", Health::Unhealthy),

@@ -24,7 +24,19 @@ use crate::topology::Role;
 
 impl At<'_> {
     /// A data directory can be made here: the disk is there, nothing is kept aside, the folder can be written.
+    /// The configuration is in the data directory, where a creation or a clone makes it.
+    pub(super) fn has_files_inside(&self) -> Result<(), Refusal> {
+        match &self.node.config_dir {
+            None => Ok(()),
+            Some(_) => Err(Refusal::NotSupported {
+                what: format!("making a data directory of or for {}, which has a `config_dir`", self.node.name),
+            }),
+        }
+    }
+
     pub(super) fn can_make_data_dir(&self) -> Result<(), Refusal> {
+        self.has_files_inside()?;
+        self.may_control()?;
         let place = self.place()?;
         if let Some(mount_point) = &place.unmounted {
             return Err(Refusal::Unmounted { node: self.name(), mount_point: mount_point.clone() });
@@ -92,6 +104,7 @@ impl At<'_> {
                 return Ok(true);
             }
         }
+        source.has_files_inside()?;
         self.replaces(clone.replaces.as_ref())?;
         self.stopped()?;
         self.binaries()?;

@@ -87,6 +87,7 @@ impl At<'_> {
         }
         let sql = self.sql()?;
         if configure.effect == Effect::Restart {
+            self.may_control()?;
             self.keeps_the_floors(configure)?;
         }
         self.enough_confirm(configure)?;

@@ -45,12 +45,14 @@ impl At<'_> {
             return Err(Refusal::RolesMoved { node: self.name(), found: "runs, and not as a standby".into() });
         }
         self.binaries()?;
+        self.may_control()?;
         match purpose {
             StopFor::Clone { source, slot } => {
                 self.basebackup()?;
                 self.can_make_data_dir()?;
                 self.may_be_thrown_away(cluster)?;
                 let source = At { node: &self.topology.nodes[source], seen: self.observed.node(source), ..*self };
+                source.has_files_inside()?;
                 source.feeds(self.node, slot.as_deref())?;
             }
             StopFor::Restart => self.can_start(cluster)?,
@@ -113,6 +115,7 @@ impl At<'_> {
         if let Some(wrong) = &cluster.wrong_access {
             return Err(self.wrong_access(wrong));
         }
+        self.may_control()?;
         self.port_is_free()
     }
 

@@ -90,7 +90,7 @@ impl Site<'_> {
     }
 
     pub(super) async fn write(&self, name: &str, text: String) -> Result<(), Failure> {
-        let path = self.file(name);
+        let path = self.conf_file(name);
         self.on_files(move || files::replace(path, text.as_bytes(), None)).await
     }
 
@@ -100,7 +100,7 @@ impl Site<'_> {
         name: &str,
         is_as_planned: impl Fn(&str) -> bool,
     ) -> Result<String, Failure> {
-        let path = self.file(name);
+        let path = self.conf_file(name);
         let text = self.on_files(move || files::read_text(path)).await?.unwrap_or_default();
         if is_as_planned(&text) {
             return Ok(text);
@@ -178,7 +178,7 @@ impl Site<'_> {
     }
 
     fn old_rules(&self) -> Kept {
-        Kept::file(self.file(HBA))
+        Kept::file(self.conf_file(HBA))
     }
 
     pub(super) async fn passfile(&self, entries: &[PassfileEntry]) -> Result<(), Failure> {
