@@ -42,6 +42,8 @@ mod repair;
 mod standby;
 mod synchronous;
 
+pub use synchronous::waits_again;
+
 pub(in crate::plan) use objects::MOST_READY_SLOTS;
 
 /// Returns the steps that turn `observed` into what `topology` asks for.
