@@ -11,12 +11,14 @@ use tokio::sync::watch;
 use crate::event::Event;
 use crate::observed::Observed;
 use crate::plan::Action;
+use crate::plan::Reason;
 use crate::plan::Refusal;
 use crate::plan::Step;
 use crate::plan::allow::Selection;
 use crate::plan::check::Check;
 use crate::plan::check::check;
 use crate::plan::planner;
+use crate::plan::synchronous;
 use crate::report;
 use crate::report::words;
 use crate::topology::Topology;
@@ -28,6 +30,8 @@ use crate::world::World;
 const FIRST_PAUSE: Duration = Duration::from_millis(20);
 /// The longest pause between two looks.
 const LONGEST_PAUSE: Duration = Duration::from_millis(500);
+/// How long a standby that runs again is given to connect to its upstream: twice `wal_retrieve_retry_interval`.
+const LONGEST_RECONNECT: Duration = Duration::from_secs(10);
 
 /// How an apply went.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -96,7 +100,10 @@ pub async fn apply<W: World>(
     let mut outcome = Outcome { done: 0, skipped: 0, ended: Ended::Complete };
     match run.all(selection, &mut outcome).await {
         Ok(()) => {}
-        Err(ended) => outcome.ended = ended,
+        Err(ended) => {
+            run.waits_again(selection).await;
+            outcome.ended = ended;
+        }
     }
     emit(Event::ApplyFinished { outcome: outcome.ended.word(), elapsed: begun.elapsed() });
     outcome
@@ -144,6 +151,31 @@ impl<W: World> Run<'_, W> {
             self.step(&step, selection.chosen.len(), None).await?;
         }
         Ok(())
+    }
+
+    /// Lets commits wait for their standbys again, where this run has ended that for a step and came no further. The
+    /// standby may have to connect first.
+    async fn waits_again(&self, selection: &Selection<'_>) {
+        let made_way = |step: &&Step| matches!(step.reason, Reason::StandbyLeaves(_));
+        if !selection.chosen.iter().any(made_way) {
+            return;
+        }
+        let until = Instant::now() + self.limits.timeout.min(LONGEST_RECONNECT);
+        loop {
+            let seen = self.look().await;
+            if !synchronous::in_force(self.topology, &seen).is_some_and(str::is_empty) {
+                return;
+            }
+            if let Some(step) = planner::waits_again(self.topology, &seen) {
+                // Where it fails, the events say so; how the run ended is told by the step that ended it.
+                let _ = self.step(&step, selection.chosen.len(), Some(seen)).await;
+                return;
+            }
+            if Instant::now() >= until || self.is_interrupted() {
+                return;
+            }
+            tokio::time::sleep(LONGEST_PAUSE).await;
+        }
     }
 
     async fn step(&self, step: &Step, number: usize, seen: Option<Observed>) -> Result<(Reached, Observed), Ended> {

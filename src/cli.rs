@@ -18,6 +18,7 @@ use crate::plan::allow::Allowance;
 use crate::report::json;
 
 mod apply;
+mod drift;
 mod event_log;
 mod interrupt;
 mod plan;
@@ -40,8 +41,9 @@ Examples:
   pgpair plan topologies/orders.yaml        show what would be done; changes nothing
   pgpair apply topologies/orders.yaml       show it, ask, and do it
   pgpair status topologies/orders.yaml      roles, lag and health
+  pgpair drift topologies/*.yaml            what was changed behind pgpair's back
 
-Exit codes: 0 success, 1 failed or wrong usage, 2 changes or unhealthy, 3 refused and nothing done,
+Exit codes: 0 success, 1 failed or wrong usage, 2 changes, drift or unhealthy, 3 refused and nothing done,
             4 declined, 5 something left undone, 130 interrupted")]
 struct Cli {
     #[command(subcommand)]
@@ -86,6 +88,21 @@ Examples:
 The old data directory is kept as DATA_DIR.pgpair-old until the new standby streams, if there is room for both.
 The node's own configuration is kept: postgresql.conf and what it includes, pg_hba.conf, pg_ident.conf, TLS files.")]
     Rebuild(rebuild::Arguments),
+    /// Compare clusters with their topologies, for cron: read-only, and who wins where something differs.
+    #[command(after_help = "\
+Examples:
+  pgpair drift                                            the cluster of pgpair.yaml
+  out=$(pgpair drift topologies/*.yaml) || echo \"$out\"   for cron, which mails what is printed
+  pgpair drift --fail-on pending,not_ready orders.yaml
+  pgpair drift topologies/*.yaml --format json | jq '.clusters[].items[]'
+
+Classes: drift      changed behind pgpair's back
+         pending    the topology is newer than its last apply
+         not_ready  a switchover would be refused today
+         unseen     it can't be seen from here; what would help is named
+
+Exit codes: 0 in sync, 2 drift in any cluster (and what --fail-on adds), else 1 if one could not be observed")]
+    Drift(drift::Arguments),
     /// Show roles, positions and lag of every node, and what is wrong.
     #[command(after_help = "\
 Examples:
@@ -186,6 +203,7 @@ fn run(command: Command, ui: &Ui) -> Result<Exit, Error> {
             Command::Plan(arguments) => plan::run(&arguments, ui).await,
             Command::Apply(arguments) => apply::run(arguments, ui).await,
             Command::Rebuild(arguments) => rebuild::run(arguments, ui).await,
+            Command::Drift(arguments) => drift::run(&arguments, ui).await,
             Command::Status(arguments) => status::run(&arguments, ui).await,
         }
     });
@@ -243,7 +261,11 @@ mod tests {
             let cli = Cli::try_parse_from([&["pgpair", "apply"], arguments].concat()).expect("good usage");
             match cli.command {
                 Command::Apply(apply) => apply.allow,
-                other @ (Command::Validate(_) | Command::Plan(_) | Command::Rebuild(_) | Command::Status(_)) => {
+                other @ (Command::Validate(_)
+                | Command::Plan(_)
+                | Command::Rebuild(_)
+                | Command::Drift(_)
+                | Command::Status(_)) => {
                     panic!("{other:?}")
                 }
             }

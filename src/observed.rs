@@ -121,6 +121,48 @@ pub struct NodeObserved {
     pub server: Reading<Server>,
     /// Who listens on the topology's port, if it is not this node's own server. Absent: nobody.
     pub port_taken: Reading<String>,
+    pub controller: Reading<Controller>,
+}
+
+/// Who starts and stops a node's server.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Controller {
+    PgCtl,
+    /// Debian's own program, by version and name of the cluster.
+    PgCtlCluster {
+        version: String,
+        name: String,
+    },
+    /// A systemd unit, with its suffix.
+    Unit {
+        unit: String,
+        permission: Permission,
+    },
+    /// The commands that the topology has.
+    Commands,
+}
+
+/// Whether we may start and stop a unit.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Permission {
+    Given,
+    /// Through `sudo`, which asks for no password.
+    BySudo,
+    /// Why not.
+    Refused(String),
+}
+
+impl std::fmt::Display for Controller {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::PgCtl => f.write_str("pg_ctl"),
+            Self::PgCtlCluster { version, name } => write!(f, "pg_ctlcluster {version} {name}"),
+            Self::Unit { unit, .. } => write!(f, "systemctl {unit}"),
+            Self::Commands => f.write_str("the commands of `service`"),
+        }
+    }
 }
 
 impl NodeObserved {
@@ -399,6 +441,7 @@ pub struct Slot {
 /// A running server.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Server {
+    /// 0 where only the server itself was seen, and not its files.
     pub pid: u32,
     /// Line 3 of postmaster.pid: seconds since the epoch.
     pub started: i64,

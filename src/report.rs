@@ -34,6 +34,7 @@ use crate::topology::NodeName;
 use crate::topology::Role;
 use crate::topology::Topology;
 
+pub mod drift;
 pub mod json;
 #[cfg(test)]
 pub(crate) mod samples;
@@ -231,6 +232,8 @@ pub struct NodeReport {
     pub host: String,
     pub port: u16,
     pub data_dir: String,
+    /// Who starts and stops its server; absent where that could not be seen.
+    pub controller: Option<String>,
     pub state: NodeState,
     /// Why it could not be looked at, or what is wrong with what is there.
     pub detail: Option<String>,
@@ -298,6 +301,7 @@ impl NodeReport {
             host: node.host.clone(),
             port: seen.server.known().and_then(|server| server.port).unwrap_or(node.port),
             data_dir: node.data_dir.clone(),
+            controller: seen.controller.known().map(ToString::to_string),
             state,
             detail,
             server_version: sql.map(|sql| sql.version.clone()),
@@ -331,6 +335,9 @@ fn written(topology: &Topology, observed: &Observed) -> Option<Lsn> {
 fn state_of(seen: &NodeObserved) -> (NodeState, Option<String>) {
     let place = match &seen.place {
         Reading::Known(place) => place,
+        Reading::Unknown(why) if seen.sql().is_some() => {
+            return (NodeState::Running, Some(format!("its files are unseen: {why}")));
+        }
         Reading::Absent => return (NodeState::Unknown, Some("its place was not looked at".into())),
         Reading::Unknown(why) => return (NodeState::Unknown, Some(why.clone())),
     };

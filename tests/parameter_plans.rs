@@ -660,3 +660,92 @@ fn what_a_killed_restart_has_taken_out_of_the_block_is_still_restored() {
         assert_eq!(ids(&plan(&after, &world)), [""; 0]);
     }
 }
+
+#[test]
+fn a_port_that_moves_while_a_parameter_goes_down_takes_one_plan() {
+    for version in VERSIONS {
+        let before = pair(version, "max_connections: 150");
+        let after = topology::parse(
+            format!(
+                "version: 1\ncluster: sim\npostgresql: {{ version: {version} }}\n\
+                 replication: {{ user: repuser, auth: trust }}\nparameters: {{ max_connections: 120 }}\nnodes:\n  \
+                 a: {{ role: primary, port: 6003, data_dir: /pg/a }}\n  \
+                 b: {{ role: standby, port: 6002, data_dir: /pg/b }}\n"
+            )
+            .as_bytes(),
+            "sim.yaml",
+            "/",
+        )
+        .expect("a good topology");
+        let mut world = living(&before);
+        let planned = plan(&after, &world);
+        assert_eq!(ids(&planned).first(), Some(&"a.configure.restart"));
+        follow(&after, &planned.steps, &mut world);
+        assert_eq!(ids(&plan(&after, &world)), [""; 0]);
+    }
+}
+
+/// A topology with a third node beside the pair.
+fn trio(version: u32, common: &str) -> Topology {
+    let yaml = format!(
+        "version: 1\ncluster: sim\npostgresql: {{ version: {version} }}\nreplication: {{ user: repuser, auth: trust }}\n\
+         parameters: {{ {common} }}\nnodes:\n  a: {{ role: primary, port: 6001, data_dir: /pg/a }}\n  \
+         b: {{ role: standby, port: 6002, data_dir: /pg/b }}\n  c: {{ role: standby, port: 6003, data_dir: /pg/c }}\n"
+    );
+    topology::parse(yaml.as_bytes(), "sim.yaml", "/").expect("a good topology")
+}
+
+#[test]
+fn a_clone_that_would_not_come_up_before_the_primary_has_less_waits_for_that() {
+    for version in VERSIONS {
+        let mut world = nothing(&trio(version, ""));
+        world.nodes.extend(living(&pair(version, "max_connections: 150")).nodes);
+        let after = trio(version, "max_connections: 60");
+        let planned = plan(&after, &world);
+        assert!(ids(&planned).contains(&"c.clone"));
+        let unallowed = allow::select(&planned, &after, &world, &BTreeSet::new());
+        let why = unallowed.left_out.iter().find(|(step, _)| step.id == "c.clone").map(|(_, why)| why.as_str());
+        assert_eq!(why, Some("c would not come up with less max_connections than 150, as a runs now"));
+        follow(&after, &planned.steps, &mut world);
+        assert_eq!(ids(&plan(&after, &world)), [""; 0]);
+    }
+}
+
+#[test]
+fn a_stopped_standby_whose_files_have_too_little_to_come_up_gets_enough_until_it_has_replayed() {
+    for version in VERSIONS {
+        let topology = pair(version, "");
+        let mut world = living(&topology);
+        let stop = Action::Stop(pgpair::plan::StopFor::Restart);
+        predict(&name("b"), &stop, &topology, &mut world);
+        // As far as it has replayed, its primary ran with more.
+        let b = world.node_mut(&name("b")).cluster_mut().expect("made");
+        b.floors.insert("max_connections".into(), 150);
+        let planned = plan(&topology, &world);
+        let expected = ["b.configure", "b.start", "b.streaming", "b.configure.restart", "b.streaming"];
+        let plain: Vec<&str> = ids(&planned).into_iter().map(|id| id.trim_end_matches(".2")).collect();
+        assert_eq!(plain, expected);
+        assert!(
+            configure(&planned.steps[0]).block.as_ref().expect("a block").text().contains("max_connections = '150'")
+        );
+        follow(&topology, &planned.steps, &mut world);
+        assert_eq!(ids(&plan(&topology, &world)), [""; 0]);
+    }
+}
+
+#[test]
+fn what_builds_on_a_step_that_is_left_out_is_not_called_an_edit_by_somebody() {
+    let world = living(&pair(15, "max_connections: 150, work_mem: 4MB"));
+    let after = topology::parse(
+        b"version: 1\ncluster: sim\npostgresql: { version: 15 }\nreplication: { user: repuser, auth: trust }\n\
+          parameters: { max_connections: 120, wal_keep_size: 1MB, max_locks_per_transaction: 128 }\nnodes:\n  \
+          a: { role: primary, port: 6003, data_dir: /pg/a }\n  b: { role: standby, port: 6002, data_dir: /pg/b }\n",
+        "sim.yaml",
+        "/",
+    )
+    .expect("a good topology");
+    let planned = plan(&after, &world);
+    let selection = allow::select(&planned, &after, &world, &BTreeSet::new());
+    assert!(!selection.left_out.is_empty());
+    assert!(selection.left_out.iter().all(|(_, why)| !why.contains("edited")), "{:?}", selection.left_out);
+}

@@ -74,6 +74,20 @@ fn life_of_a_synchronous_pair(version: Version) {
 }
 
 #[test]
+fn commits_wait_again_after_a_restart_that_had_to_fall_back() {
+    let pair = Workspace::new(Version(15));
+    pair.topology(SYNCHRONOUS, "  wal_log_hints: on\n");
+    pair.apply().exits(0);
+    pair.topology(SYNCHRONOUS, "  wal_log_hints: on\n  shared_buffers: 4000GB\n");
+    pair.pgpair(&["apply", "--auto-approve", "--allow", "restart"]).exits(1).says("old configuration");
+    assert_eq!(names(&pair), "FIRST 1 (\"b\")");
+    pair.sql("a", "alter system set synchronous_standby_names = ''");
+    pair.sql("a", "select pg_reload_conf()");
+    support::wait_until("nobody is waited for", || names(&pair).is_empty());
+    pair.pgpair(&["status"]).exits(2).says("not_synchronous");
+}
+
+#[test]
 fn commits_of_15_never_hang_while_a_synchronous_pair_is_changed() {
     life_of_a_synchronous_pair(Version(15));
 }

@@ -39,7 +39,11 @@ pub(super) struct Reached {
 /// Loads a topology for a command that looks at its nodes, and begins to listen for signals. Nothing is reached yet.
 pub(super) async fn reach(file: &TopologyFile, timeouts: &Timeouts) -> Result<Reached, Error> {
     let source = load(&file.name())?;
-    let interrupt = interrupt::listen()?;
+    reach_from(source, timeouts, interrupt::listen()?).await
+}
+
+/// The same for one topology of several.
+pub(super) async fn reach_from(source: Source, timeouts: &Timeouts, interrupt: Interrupt) -> Result<Reached, Error> {
     let topology = Arc::new(source.topology);
     let options = LiveOptions { base_dir: source.base_dir, timeout: timeouts.timeout, interrupt: interrupt.clone() };
     let world = Live::new(topology.clone(), options).await?;

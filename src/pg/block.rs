@@ -74,40 +74,74 @@ pub struct Malformed {
     pub what: &'static str,
 }
 
+/// Where a block stands in a text.
+struct Located<'a> {
+    cluster: &'a str,
+    node: &'a str,
+    checksum: &'a str,
+    /// Its own lines, without the markers.
+    body: &'a str,
+    /// All of it, in bytes.
+    span: Range<usize>,
+}
+
 /// Returns pgpair's block, if the file has one.
 ///
 /// # Errors
 ///
 /// [`Malformed`] where there are two of them, or a marker without its other half.
 pub fn find(text: &str) -> Result<Option<Found>, Malformed> {
-    let mut found: Option<Found> = None;
-    let mut open: Option<(usize, &str, Vec<String>)> = None;
-    for (index, line) in text.lines().enumerate() {
-        let number = index + 1;
-        let malformed = |what| Err(Malformed { line: number, what });
-        if let Some(header) = line.strip_prefix(BEGIN) {
-            if open.is_some() || found.is_some() {
-                return malformed("a second block of pgpair begins");
-            }
-            open = Some((number, header, Vec::new()));
-        } else if line.trim_end() == END {
-            let Some((begin, header, lines)) = open.take() else {
-                return malformed("a block of pgpair ends that never began");
-            };
-            let Some((cluster, node, sum)) = read_header(header) else {
-                return Err(Malformed { line: begin, what: "the first line of pgpair's block can't be read" });
-            };
-            let intact = checksum(&lines) == sum;
-            let block = Block { cluster: cluster.to_owned(), node: node.to_owned(), lines };
-            found = Some(Found { block, intact, lines: begin..number + 1 });
-        } else if let Some((_, _, lines)) = &mut open {
-            lines.push(line.to_owned());
+    let Some(Located { cluster, node, checksum: sum, body, span }) = locate(text)? else { return Ok(None) };
+    let lines: Vec<String> = body.lines().map(str::to_owned).collect();
+    let begin = line_of(text, span.start);
+    let block = Block { cluster: cluster.to_owned(), node: node.to_owned(), lines };
+    let lines = begin..begin + block.lines.len() + 2;
+    Ok(Some(Found { intact: checksum(&block.lines) == sum, block, lines }))
+}
+
+/// Returns the cluster and the node that pgpair's block is of, if the file has one.
+///
+/// # Errors
+///
+/// As [`find`].
+pub fn owner(text: &str) -> Result<Option<(&str, &str)>, Malformed> {
+    Ok(locate(text)?.map(|found| (found.cluster, found.node)))
+}
+
+/// Finds the markers, which are whole lines. A pg_hba.conf may have thousands of others.
+fn locate(text: &str) -> Result<Option<Located<'_>>, Malformed> {
+    let starts_line = |at: &usize| *at == 0 || text.as_bytes()[at - 1] == b'\n';
+    let at_line_starts = |marker| text.match_indices(marker).map(|(at, _)| at).filter(starts_line);
+    let line_at = |at: usize| text[at..].split_once('\n').map_or(&text[at..], |(line, _)| line);
+    let begins = at_line_starts(BEGIN).map(|at| (at, true));
+    let ends = at_line_starts(END).filter(|at| line_at(*at).trim_end() == END).map(|at| (at, false));
+    let mut markers: Vec<(usize, bool)> = begins.chain(ends).collect();
+    markers.sort_unstable();
+    let malformed = |at, what| Err(Malformed { line: line_of(text, at), what });
+    let (begin, end) = match markers[..] {
+        [] => return Ok(None),
+        [(begin, true), (end, false)] => (begin, end),
+        [(begin, true)] => return malformed(begin, "a block of pgpair begins and never ends"),
+        [(_, true), (second, true), ..] | [(_, true), (_, false), (second, true), ..] => {
+            return malformed(second, "a second block of pgpair begins");
         }
-    }
-    match open {
-        Some((line, _, _)) => Err(Malformed { line, what: "a block of pgpair begins and never ends" }),
-        None => Ok(found),
-    }
+        [(end, false), ..] | [(_, true), (_, false), (end, false), ..] => {
+            return malformed(end, "a block of pgpair ends that never began");
+        }
+    };
+    let header = line_at(begin);
+    let Some((cluster, node, checksum)) = read_header(&header[BEGIN.len()..]) else {
+        return malformed(begin, "the first line of pgpair's block can't be read");
+    };
+    let body = &text[begin + header.len() + 1..end];
+    let after = end + line_at(end).len();
+    let line_break = usize::from(text.as_bytes().get(after) == Some(&b'\n'));
+    Ok(Some(Located { cluster, node, checksum, body, span: begin..after + line_break }))
+}
+
+/// Returns the number of the line, from 1, that a byte is in.
+fn line_of(text: &str, at: usize) -> usize {
+    text[..at].matches('\n').count() + 1
 }
 
 fn read_header(header: &str) -> Option<(&str, &str, &str)> {
@@ -137,11 +171,23 @@ pub fn put_last(text: &str, block: &Block) -> Result<String, Malformed> {
 /// As [`find`].
 pub fn put_before_rules(text: &str, block: &Block) -> Result<String, Malformed> {
     let rest = remove(text)?;
-    let is_rule = |line: &str| !line.trim_start().is_empty() && !line.trim_start().starts_with('#');
     let at = rest.split_inclusive('\n').take_while(|line| !is_rule(line)).map(str::len).sum();
     let (before, after) = rest.split_at(at);
     let gap = if before.is_empty() || before.ends_with('\n') { "" } else { "\n" };
     Ok(format!("{before}{gap}{}{after}", block.text()))
+}
+
+/// Whether pg_hba.conf has exactly this block, before any other rule.
+#[must_use]
+pub fn stands_before_rules(text: &str, block: &Block) -> bool {
+    let Ok(Some(found)) = locate(text) else { return false };
+    text[found.span.clone()] == block.text() && !text[..found.span.start].lines().any(is_rule)
+}
+
+/// Whether a line of pg_hba.conf is neither empty nor a comment.
+fn is_rule(line: &str) -> bool {
+    let line = line.trim_start();
+    !line.is_empty() && !line.starts_with('#')
 }
 
 /// Returns the text without pgpair's block.
@@ -150,9 +196,8 @@ pub fn put_before_rules(text: &str, block: &Block) -> Result<String, Malformed> 
 ///
 /// As [`find`].
 pub fn remove(text: &str) -> Result<String, Malformed> {
-    let Some(found) = find(text)? else { return Ok(text.to_owned()) };
-    let lines = text.split_inclusive('\n').enumerate();
-    Ok(lines.filter(|(index, _)| !found.lines.contains(&(index + 1))).map(|(_, line)| line).collect())
+    let Some(found) = locate(text)? else { return Ok(text.to_owned()) };
+    Ok([&text[..found.span.start], &text[found.span.end..]].concat())
 }
 
 #[cfg(test)]

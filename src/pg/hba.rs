@@ -3,6 +3,7 @@
 //! The grammar is that of `src/backend/libpq/hba.c`; `include` lines and continuations are not followed: a file
 //! that has them is read as far as a plain file is.
 
+use std::borrow::Cow;
 use std::net::IpAddr;
 
 pub mod connection;
@@ -65,26 +66,36 @@ pub struct Unwritable;
 ///
 /// [`Unwritable`] for a word with a line break or a NUL.
 pub fn line(rule: &NewRule) -> Result<String, Unwritable> {
-    let list = |words: &[String]| words.iter().map(|word| quoted(word)).collect::<Vec<_>>().join(",");
-    let mut columns = vec![
-        format!("{:<7}", rule.kind),
-        format!("{:<15}", list(&rule.databases)),
-        format!("{:<15}", list(&rule.users)),
-    ];
-    columns.push(format!("{:<18}", rule.address.as_deref().map(quoted).unwrap_or_default()));
-    columns.push(quoted(&rule.method));
-    columns.extend(rule.options.iter().map(|(name, value)| quoted(&format!("{name}={value}"))));
-    let line = columns.join(" ");
-    if line.contains(['\n', '\r', '\0']) { Err(Unwritable) } else { Ok(line.trim_end().to_owned()) }
+    let mut line = String::with_capacity(96);
+    // A topology of many nodes has as many rules for each of them: nothing is allocated for a column.
+    let column = |line: &mut String, width: usize, words: &mut dyn Iterator<Item = Cow<'_, str>>| {
+        let begin = line.len();
+        for (index, word) in words.enumerate() {
+            line.push_str(if index == 0 { "" } else { "," });
+            line.push_str(&word);
+        }
+        let missing = width.saturating_sub(line[begin..].chars().count());
+        line.extend(std::iter::repeat_n(' ', missing + 1));
+    };
+    column(&mut line, 7, &mut std::iter::once(Cow::from(rule.kind.as_str())));
+    column(&mut line, 15, &mut rule.databases.iter().map(|word| quoted(word)));
+    column(&mut line, 15, &mut rule.users.iter().map(|word| quoted(word)));
+    column(&mut line, 18, &mut rule.address.iter().map(|word| quoted(word)));
+    column(&mut line, 0, &mut std::iter::once(quoted(&rule.method)));
+    for (name, value) in &rule.options {
+        column(&mut line, 0, &mut std::iter::once(quoted(&format!("{name}={value}"))));
+    }
+    line.truncate(line.trim_end().len());
+    if line.contains(['\n', '\r', '\0']) { Err(Unwritable) } else { Ok(line) }
 }
 
 /// Quotes a word that would be cut in two, or read as a comment. Keywords stay keywords.
-fn quoted(word: &str) -> String {
+fn quoted(word: &str) -> Cow<'_, str> {
     let is_plain = |c: char| !c.is_whitespace() && !"\",#\\".contains(c);
     if !word.is_empty() && word.chars().all(is_plain) {
-        word.to_owned()
+        word.into()
     } else {
-        format!("\"{}\"", word.replace('"', "\"\""))
+        format!("\"{}\"", word.replace('"', "\"\"")).into()
     }
 }
 

@@ -6,6 +6,7 @@ use std::str::FromStr;
 use crate::observed::Observed;
 use crate::plan::Impact;
 use crate::plan::Plan;
+use crate::plan::Refusal;
 use crate::plan::Step;
 use crate::plan::check::Check;
 use crate::plan::check::check;
@@ -94,6 +95,10 @@ pub fn select<'a>(
             Some("the step that it makes way for is left out".to_owned())
         } else {
             match check(&step.node, &step.action, topology, &world) {
+                // Nobody edited it: it is not what the steps before, of which one is left out, would have made of it.
+                Check::Blocked(Refusal::FileChanged { file, .. }) => {
+                    Some(format!("{file} is to change once more after a step that is left out"))
+                }
                 Check::Blocked(refusal) => Some(refusal.reason()),
                 Check::Satisfied => Some("there is nothing to do for it without the steps before it".to_owned()),
                 Check::Ready => None,

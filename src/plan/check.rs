@@ -8,8 +8,10 @@
 use std::collections::BTreeMap;
 
 use crate::observed::Cluster;
+use crate::observed::Controller;
 use crate::observed::NodeObserved;
 use crate::observed::Observed;
+use crate::observed::Permission;
 use crate::observed::Place;
 use crate::observed::Reading;
 use crate::observed::Sql;
@@ -150,6 +152,23 @@ impl<'a> At<'a> {
             )),
             Reading::Absent => unusable("there are none".into()),
             Reading::Unknown(why) => unusable(why.clone()),
+        }
+    }
+
+    /// Nobody keeps us from starting and stopping the server.
+    fn may_control(&self) -> Result<(), Refusal> {
+        match &self.seen.controller {
+            Reading::Known(Controller::Unit { unit, permission: Permission::Refused(why) }) => {
+                Err(Refusal::UnitRefused { node: self.name(), unit: unit.clone(), why: why.clone() })
+            }
+            Reading::Known(
+                Controller::Unit { permission: Permission::Given | Permission::BySudo, .. }
+                | Controller::PgCtl
+                | Controller::PgCtlCluster { .. }
+                | Controller::Commands,
+            )
+            | Reading::Absent => Ok(()),
+            Reading::Unknown(why) => Err(Refusal::OutOfReach { node: self.name(), why: why.clone() }),
         }
     }
 

@@ -37,11 +37,11 @@ pub use force::is_restored;
 pub fn rules(topology: &Topology, node: &Node, cluster: &Cluster) -> Result<Option<Block>, Refusal> {
     let bad =
         |problem: String| Refusal::BadConf { node: node.name.clone(), problem: format!("pg_hba.conf: {problem}") };
-    let found = block::find(&cluster.hba).map_err(|malformed| bad(malformed.to_string()))?;
+    let found = block::owner(&cluster.hba).map_err(|malformed| bad(malformed.to_string()))?;
     let wanted = desired::hba_block(topology, node);
     // One that names another node is a copied file's, and is replaced whole.
     if found.is_some() {
-        return Ok((!has_rules(&cluster.hba, &wanted)).then_some(wanted));
+        return Ok((!block::stands_before_rules(&cluster.hba, &wanted)).then_some(wanted));
     }
     let rules = hba::parse(&cluster.hba).map_err(|rule| bad(rule.to_string()))?;
     let needed = hba::parse(&desired::needed_rules(topology, node).join("\n")).map_err(|rule| bad(rule.to_string()))?;
@@ -57,12 +57,6 @@ pub fn admits(topology: &Topology, cluster: &Cluster, standby: &Node) -> bool {
     needed.iter().all(|rule| hba::admits(&rules, rule))
 }
 
-/// Whether pg_hba.conf has exactly this block, before any other rule.
-#[must_use]
-pub fn has_rules(text: &str, block: &Block) -> bool {
-    block::put_before_rules(text, block).is_ok_and(|put| put == text)
-}
-
 /// Whether the node's pg_hba.conf is pgpair's own: then what a future role change needs is kept there too.
 #[must_use]
 pub fn owns_rules(node: &Node, cluster: &Cluster) -> bool {
@@ -76,7 +70,7 @@ pub fn owns_conf(node: &Node, cluster: &Cluster) -> bool {
 }
 
 fn has_block_of(node: &Node, text: &str) -> bool {
-    block::find(text).is_ok_and(|found| found.is_some_and(|found| found.block.node == node.name.as_str()))
+    block::owner(text).is_ok_and(|found| found.is_some_and(|(_, owner)| owner == node.name.as_str()))
 }
 
 /// Whether the node is to replay later than it receives.

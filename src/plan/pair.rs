@@ -195,11 +195,11 @@ fn wrong_cluster(topology: &Topology, node: &Node, cluster: &Cluster) -> Option<
 pub fn other_clusters_block(topology: &Topology, node: &Node, cluster: &Cluster) -> Option<Refusal> {
     let files = [("postgresql.conf", &cluster.conf.main.text), ("pg_hba.conf", &cluster.hba)];
     files.into_iter().find_map(|(file, text)| {
-        let found = block::find(text).ok().flatten()?;
-        (found.block.cluster != topology.cluster).then(|| Refusal::OtherClustersBlock {
+        let (cluster, _) = block::owner(text).ok().flatten()?;
+        (cluster != topology.cluster).then(|| Refusal::OtherClustersBlock {
             node: node.name.clone(),
             file: file.to_owned(),
-            cluster: found.block.cluster,
+            cluster: cluster.to_owned(),
         })
     })
 }
@@ -398,7 +398,7 @@ fn of_other_cluster(
     let (found, expected) = (cluster.identity.clone(), expected.clone());
     let claims = [&cluster.conf.main.text, &cluster.hba]
         .into_iter()
-        .any(|text| block::find(text).ok().flatten().is_some_and(|found| found.block.cluster == topology.cluster));
+        .any(|text| block::owner(text).ok().flatten().is_some_and(|(cluster, _)| cluster == topology.cluster));
     if claims {
         return StandbyState::Doubtful(Refusal::ClaimsThisCluster { node, found, expected });
     }

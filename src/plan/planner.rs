@@ -42,6 +42,10 @@ mod repair;
 mod standby;
 mod synchronous;
 
+pub use synchronous::waits_again;
+
+pub(in crate::plan) use objects::MOST_READY_SLOTS;
+
 /// Returns the steps that turn `observed` into what `topology` asks for.
 #[must_use]
 pub fn plan(topology: &Topology, observed: &Observed) -> Plan {
@@ -270,12 +274,7 @@ fn socket_dir(seen: &NodeObserved) -> Option<&'static str> {
 /// The parts of the format that this version can read and not yet act on.
 fn not_supported(topology: &Topology) -> Option<String> {
     for node in topology.nodes.values() {
-        let given = [
-            ("ssh", node.ssh.is_some()),
-            ("become", node.r#become.is_some()),
-            ("config_dir", node.config_dir.is_some()),
-            ("service", node.service.is_some()),
-        ];
+        let given = [("ssh", node.ssh.is_some()), ("become", node.r#become.is_some())];
         if let Some((key, _)) = given.into_iter().find(|(_, given)| *given) {
             return Some(format!("`{key}` of node {}", node.name));
         }

@@ -53,6 +53,8 @@ pub enum Refusal {
     TablespacesMixed { node: NodeName, first: String, second: String, folder: String },
     /// pg_wal of a living node is not where the topology says.
     WaldirDiffers { node: NodeName, found: String, wanted: String },
+    /// The systemd unit of the server may not be started and stopped by us.
+    UnitRefused { node: NodeName, unit: String, why: String },
     /// Another program listens on the node's port.
     PortTaken { node: NodeName, port: u16, by: String },
     /// The block in a file is of another cluster.
@@ -102,6 +104,7 @@ impl Refusal {
             Self::TablespaceUnmapped { .. } => "tablespace_unmapped",
             Self::TablespacesMixed { .. } => "tablespaces_mixed",
             Self::WaldirDiffers { .. } => "waldir_differs",
+            Self::UnitRefused { .. } => "unit_refused",
             Self::PortTaken { .. } => "port_taken",
             Self::OtherClustersBlock { .. } => "other_clusters_block",
             Self::Shadowed { .. } => "shadowed",
@@ -170,6 +173,9 @@ impl Refusal {
             Self::WaldirDiffers { node, found, wanted } => {
                 format!("pg_wal of {node} is {found}, the topology says {wanted}")
             }
+            Self::UnitRefused { node, unit, why } => {
+                format!("the server of {node} is for `{unit}` to start and stop: {why}")
+            }
             Self::PortTaken { node, port, by } => format!("port {port} of {node} is taken by {by}"),
             Self::OtherClustersBlock { node, file, cluster } => {
                 format!("{file} of {node} has a pgpair block of another cluster, {cluster}")
@@ -233,6 +239,9 @@ impl Refusal {
             Self::TablespacesMixed { node, .. } => format!("give each a folder of its own in `tablespaces:` of {node}"),
             Self::WaldirDiffers { node, wanted, .. } => format!(
                 "correct `waldir`; or stop {node}, move its pg_wal to {wanted}, make pg_wal a link to that, and start it; or have a standby cloned anew"
+            ),
+            Self::UnitRefused { unit, .. } => format!(
+                "see `systemctl status {unit}`; run pgpair as root, or let its user `systemctl start {unit}` and `systemctl stop {unit}` by polkit or, without a password, by sudo"
             ),
             Self::PortTaken { .. } => "stop that program, or give the node another port".into(),
             Self::OtherClustersBlock { .. } => "correct data_dir or `cluster:`; take the block out by hand if it is a leftover".into(),

@@ -4,6 +4,7 @@ use serde::Serialize;
 use serde_json::Value;
 
 use crate::report::PlanReport;
+use crate::report::drift::DriftReport;
 use crate::report::status::StatusReport;
 use crate::topology::NodeName;
 use crate::topology::diagnostic::Diagnostic;
@@ -114,6 +115,12 @@ pub fn plan(report: &PlanReport) -> String {
 /// Renders the health of a cluster.
 #[must_use]
 pub fn status(report: &StatusReport) -> String {
+    document(report)
+}
+
+/// Renders what has drifted, of every cluster.
+#[must_use]
+pub fn drift(report: &DriftReport) -> String {
     document(report)
 }
 

@@ -1,6 +1,7 @@
 //! Worlds and plans for the tests of the reports and of the executor: a pair, `a` and `b`.
 
 use crate::observed::Binaries;
+use crate::observed::Controller;
 use crate::observed::DataDir;
 use crate::observed::Identity;
 use crate::observed::NodeObserved;
@@ -59,6 +60,7 @@ pub(crate) fn nothing(topology: &Topology) -> Observed {
         }),
         server: Reading::Absent,
         port_taken: Reading::Absent,
+        controller: Reading::Known(Controller::PgCtl),
     };
     Observed { nodes: topology.nodes.keys().map(|name| (name.clone(), node.clone())).collect() }
 }

@@ -6,6 +6,7 @@ use serde::Serialize;
 
 use crate::observed::Observed;
 use crate::observed::Receiver;
+use crate::plan::synchronous;
 use crate::report::NodeReport;
 use crate::report::NodeState;
 use crate::report::nodes;
@@ -68,16 +69,34 @@ impl StatusReport {
                 }
             }
         }
+        if let Some(wanted) = waits_for_nobody(topology, observed) {
+            let node = topology.primary().name.clone();
+            let message = format!("commits on {node} wait for no standby, the topology asks for {wanted}");
+            findings.push(Finding { node, code: "not_synchronous", message, health: Health::Unhealthy });
+        }
         let health = findings.iter().map(|finding| finding.health).max().unwrap_or(Health::Healthy);
         Self { health, cluster: topology.cluster.clone(), nodes, findings }
     }
+}
+
+/// Returns the synchronous standbys that the topology asks for, where the running primary has none.
+fn waits_for_nobody(topology: &Topology, observed: &Observed) -> Option<String> {
+    let accepts_writes = observed.node(&topology.primary().name).accepts_writes();
+    let is_empty = synchronous::in_force(topology, observed).is_some_and(str::is_empty);
+    synchronous::names(topology).filter(|_| accepts_writes && is_empty)
 }
 
 /// Judges what stands in the node's place; returns whether there is a server that answers.
 fn judge_state(report: &NodeReport, find: &mut impl FnMut(&'static str, Health, String)) -> bool {
     let node = &report.node;
     let (code, health) = match report.state {
-        NodeState::Running => return true,
+        NodeState::Running => {
+            // What is judged here is what the server says.
+            if let Some(unseen) = &report.detail {
+                find("unseen", Health::Healthy, format!("{node}: {unseen}"));
+            }
+            return true;
+        }
         NodeState::NoAnswer => ("no_answer", Health::Unhealthy),
         NodeState::Stopped => ("server_down", Health::Unhealthy),
         NodeState::NoData => ("no_data", Health::Unhealthy),

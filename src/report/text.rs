@@ -29,6 +29,10 @@ use crate::report::words::count;
 use crate::report::words::visible;
 use crate::topology::NodeName;
 
+mod drift;
+
+pub use drift::drift;
+
 const GREEN: Style = AnsiColor::Green.on_default();
 const RED: Style = AnsiColor::Red.on_default();
 const YELLOW: Style = AnsiColor::Yellow.on_default();

@@ -218,9 +218,21 @@ pub fn guards(action: &Action) -> Vec<String> {
 /// Returns what was seen of a node, in half a line.
 #[must_use]
 pub fn seen(node: &NodeReport) -> String {
+    let state = state(node);
+    // Everybody expects pg_ctl.
+    match node.controller.as_deref().filter(|controller| *controller != "pg_ctl") {
+        Some(controller) => format!("{state}, by {controller}"),
+        None => state,
+    }
+}
+
+fn state(node: &NodeReport) -> String {
     let detail = |what: &str| node.detail.as_ref().map_or_else(|| what.to_owned(), |why| format!("{what}: {why}"));
     match node.state {
-        NodeState::Running => running(node),
+        NodeState::Running => match &node.detail {
+            None => running(node),
+            Some(unseen) => format!("{}; {unseen}", running(node)),
+        },
         NodeState::NoAnswer => detail("runs, does not answer"),
         NodeState::Stopped => {
             let state = node.control_state.map_or(String::new(), |state| format!(" ({state})"));

@@ -13,6 +13,8 @@ use std::time::Duration;
 use tokio::sync::watch;
 
 use crate::observed::Binaries;
+use crate::observed::Controller;
+use crate::observed::NodeObserved;
 use crate::observed::Observed;
 use crate::observed::Reading;
 use crate::pg::secret::Secret;
@@ -28,6 +30,7 @@ use crate::world::files;
 use crate::world::files::FileError;
 use crate::world::lock::Locks;
 use crate::world::observe;
+use crate::world::observe::place::conf_path;
 use crate::world::process::RunError;
 use crate::world::secrets::SecretError;
 use crate::world::secrets::Secrets;
@@ -38,6 +41,7 @@ mod auto;
 mod backup;
 mod clone;
 mod config;
+mod control;
 mod create;
 mod fallback;
 mod objects;
@@ -67,7 +71,14 @@ pub struct Live {
     interrupt: watch::Receiver<bool>,
     locks: Option<Locks>,
     /// Of the last look; a step runs no other programs than those that it was judged with.
-    binaries: Mutex<BTreeMap<NodeName, Reading<Binaries>>>,
+    programs: Mutex<BTreeMap<NodeName, Programs>>,
+}
+
+/// What a node's server is run with, as the last look found it.
+#[derive(Clone, Debug)]
+struct Programs {
+    binaries: Reading<Binaries>,
+    controller: Reading<Controller>,
 }
 
 impl Live {
@@ -84,7 +95,7 @@ impl Live {
             timeout: options.timeout,
             interrupt: options.interrupt,
             locks: None,
-            binaries: Mutex::new(BTreeMap::new()),
+            programs: Mutex::new(BTreeMap::new()),
         })
     }
 
@@ -103,7 +114,9 @@ impl Live {
     pub async fn check_secrets(&self) -> Result<(), Failure> {
         let passwords =
             [("admin", &self.topology.admin.password), ("replication", &self.topology.replication.password)];
-        for (key, reference) in passwords {
+        // Who may act on no node at all only looks, and needs the password of the looking alone.
+        let acts = self.topology.nodes.values().any(|node| Seat::of_node(&self.topology, node).is_ok());
+        for (key, reference) in passwords.into_iter().filter(|(key, _)| acts || *key == "admin") {
             let found = self.secrets.get_optional(reference.as_ref()).await;
             found.map_err(|error| no_secret(format!("`{key}.password`: {error}"), error))?;
         }
@@ -126,7 +139,10 @@ impl Live {
         if self.remembered(name).is_none() {
             self.observe().await;
         }
-        let binaries = match self.remembered(name) {
+        let programs = self.remembered(name);
+        // Where nothing was seen, nothing is started or stopped in another way than by the server's own program.
+        let controller = programs.as_ref().and_then(|programs| programs.controller.known()).cloned();
+        let binaries = match programs.map(|programs| programs.binaries) {
             Some(Reading::Known(binaries)) => binaries,
             Some(Reading::Unknown(why)) => {
                 return Err(Failure::new(format!("node `{name}`: no usable PostgreSQL binaries: {why}")));
@@ -136,19 +152,21 @@ impl Live {
                 return Err(failure.with_remedy("install them, or set `postgresql.bin_dir` to where they are"));
             }
         };
-        Ok(Site { live: self, node, seat, binaries })
+        Ok(Site { live: self, node, seat, binaries, controller: controller.unwrap_or(Controller::PgCtl) })
     }
 
-    fn remembered(&self, name: &NodeName) -> Option<Reading<Binaries>> {
-        self.binaries.lock().unwrap_or_else(PoisonError::into_inner).get(name).cloned()
+    fn remembered(&self, name: &NodeName) -> Option<Programs> {
+        self.programs.lock().unwrap_or_else(PoisonError::into_inner).get(name).cloned()
     }
 }
 
 impl World for Live {
     async fn observe(&self) -> Observed {
         let observed = observe::look(&self.topology, &self.secrets).await;
-        let binaries = observed.nodes.iter().map(|(name, node)| (name.clone(), node.binaries.clone())).collect();
-        *self.binaries.lock().unwrap_or_else(PoisonError::into_inner) = binaries;
+        let programs_of =
+            |node: &NodeObserved| Programs { binaries: node.binaries.clone(), controller: node.controller.clone() };
+        let programs = observed.nodes.iter().map(|(name, node)| (name.clone(), programs_of(node))).collect();
+        *self.programs.lock().unwrap_or_else(PoisonError::into_inner) = programs;
         observed
     }
 
@@ -185,6 +203,7 @@ struct Site<'a> {
     node: &'a Node,
     seat: Arc<Seat>,
     binaries: Binaries,
+    controller: Controller,
 }
 
 impl Site<'_> {
@@ -195,6 +214,13 @@ impl Site<'_> {
     /// The path of a file in the data directory.
     fn file(&self, name: &str) -> String {
         format!("{}/{name}", self.node.data_dir)
+    }
+
+    /// The path of a configuration file, which Debian keeps in a folder of their own.
+    fn conf_file(&self, name: &str) -> String {
+        // postgresql.auto.conf is the server's own, and always in the data directory.
+        let config_dir = self.node.config_dir.as_deref().filter(|_| name != auto::AUTO);
+        conf_path(&self.node.data_dir, config_dir, name)
     }
 
     /// Where a new data directory is made.
@@ -237,10 +263,13 @@ impl Site<'_> {
         self.seat.blocking(work).await.map_err(|error| self.bad_file(&error))
     }
 
-    /// Removes what a killed run was writing in the data directory: it may be a secret. The lock says that none still is.
+    /// Removes what a killed run was writing in the node's folders: it may be a secret. The lock says that none still is.
     async fn remove_temps(&self) -> Result<(), Failure> {
-        let data_dir = self.node.data_dir.clone();
-        self.on_files(move || files::remove_matching(data_dir, files::is_temp)).await
+        let folders = [Some(self.node.data_dir.clone()), self.node.config_dir.clone()];
+        self.on_files(move || {
+            folders.into_iter().flatten().try_for_each(|folder| files::remove_matching(folder, files::is_temp))
+        })
+        .await
     }
 
     fn failure(&self, what: impl Display) -> Failure {

@@ -38,6 +38,7 @@ use crate::topology::ReplicationAuth;
 use crate::topology::SslMode;
 use crate::topology::Topology;
 use crate::world::probe;
+use crate::world::probe::control;
 use crate::world::probe::ports;
 use crate::world::probe::same_file;
 use crate::world::secrets::Secrets;
@@ -52,6 +53,7 @@ use crate::world::sql::WalSender;
 use crate::world::sql::Whose;
 use crate::world::user::Seat;
 
+mod afar;
 pub mod place;
 pub mod server;
 
@@ -104,8 +106,19 @@ const ALWAYS: [&str; 34] = [
 /// Looks at every node.
 pub async fn look(topology: &Topology, secrets: &Secrets) -> Observed {
     let passwords = &Passwords::resolve(topology, secrets).await;
-    let looks = topology.nodes.values().map(async |node| (node.name.clone(), look_at(topology, node, passwords).await));
-    Observed { nodes: join_all(looks).await.into_iter().collect() }
+    let looks = topology.nodes.values().map(async |node| {
+        let mut seen = look_at(topology, node, passwords).await;
+        let is_unseen = seen.place.unknown().is_some() && seen.server.unknown().is_some() && node.ssh.is_none();
+        let told = if is_unseen { afar::ask(topology, node, passwords, &mut seen).await } else { None };
+        (node.name.clone(), seen, told)
+    });
+    let (mut nodes, mut told) = (BTreeMap::new(), BTreeMap::new());
+    for (name, seen, identifier) in join_all(looks).await {
+        told.extend(identifier.map(|identifier| (name.clone(), identifier)));
+        nodes.insert(name, seen);
+    }
+    afar::doubt(&mut nodes, &told);
+    Observed { nodes }
 }
 
 /// The topology's passwords, or why they can't be had; none where the topology has none.
@@ -136,7 +149,13 @@ async fn look_at(topology: &Topology, node: &Node, passwords: &Passwords) -> Nod
     let Found { place, system_identifier, changed } = local.found;
     let place = place.map_or_else(Reading::Unknown, Reading::Known);
     let server = Reading::Absent;
-    let mut observed = NodeObserved { binaries: Reading::Absent, place, server, port_taken: local.port_taken };
+    let mut observed = NodeObserved {
+        binaries: Reading::Absent,
+        place,
+        server,
+        port_taken: local.port_taken,
+        controller: Reading::Absent,
+    };
     let mut program = None;
     observed.server = match local.running {
         Reading::Absent => Reading::Absent,
@@ -171,6 +190,15 @@ async fn look_at(topology: &Topology, node: &Node, passwords: &Passwords) -> Nod
         }),
     };
     observed.binaries = seat.blocking(move || probe::binaries(&wanted)).await;
+    // With our own rights: it is us whom systemd or sudo lets do something.
+    let own = Seat::of(None).unwrap_or_else(|_| Arc::clone(&seat));
+    let wanted = control::Wanted {
+        service: node.service.clone(),
+        config_dir: node.config_dir.clone(),
+        pid: observed.server.known().map(|server| server.pid),
+        own: own.user().to_owned(),
+    };
+    observed.controller = Reading::Known(own.blocking(move || control::controller(&wanted)).await);
     observed
 }
 
@@ -187,6 +215,7 @@ fn out_of_reach(why: &str) -> NodeObserved {
         place: Reading::Unknown(why.to_owned()),
         server: Reading::Unknown(why.to_owned()),
         port_taken: Reading::Unknown(why.to_owned()),
+        controller: Reading::Unknown(why.to_owned()),
     }
 }
 

@@ -22,6 +22,7 @@ use crate::observed::Reading;
 use crate::observed::SocketDir;
 use crate::pg::version::Major;
 
+pub mod control;
 pub mod mounts;
 pub mod ports;
 pub mod process;

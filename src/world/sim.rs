@@ -10,6 +10,7 @@ use std::sync::PoisonError;
 
 use crate::observed::Binaries;
 use crate::observed::Content;
+use crate::observed::Controller;
 use crate::observed::DataDir;
 use crate::observed::NodeObserved;
 use crate::observed::Observed;
@@ -133,6 +134,7 @@ pub fn nothing(topology: &Topology) -> Observed {
         place: Reading::Known(empty_place_of(node)),
         server: Reading::Absent,
         port_taken: Reading::Absent,
+        controller: Reading::Known(Controller::PgCtl),
     };
     Observed { nodes: topology.nodes.values().map(|spec| (spec.name.clone(), node(spec))).collect() }
 }

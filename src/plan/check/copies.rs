@@ -5,6 +5,9 @@ use crate::observed::Content;
 use crate::observed::DataDir;
 use crate::observed::Reading;
 use crate::observed::comes_up_as;
+use crate::pg::block;
+use crate::pg::block::Block;
+use crate::pg::conf;
 use crate::plan::CloneFrom;
 use crate::plan::Configuration;
 use crate::plan::CreatePrimary;
@@ -15,13 +18,25 @@ use crate::plan::check::At;
 use crate::plan::check::Verdict;
 use crate::plan::check::files::has_block;
 use crate::plan::desired;
-use crate::plan::drift;
+use crate::plan::drift::Floors;
 use crate::plan::pair;
 use crate::topology::Role;
 
 impl At<'_> {
     /// A data directory can be made here: the disk is there, nothing is kept aside, the folder can be written.
+    /// The configuration is in the data directory, where a creation or a clone makes it.
+    pub(super) fn has_files_inside(&self) -> Result<(), Refusal> {
+        match &self.node.config_dir {
+            None => Ok(()),
+            Some(_) => Err(Refusal::NotSupported {
+                what: format!("making a data directory of or for {}, which has a `config_dir`", self.node.name),
+            }),
+        }
+    }
+
     pub(super) fn can_make_data_dir(&self) -> Result<(), Refusal> {
+        self.has_files_inside()?;
+        self.may_control()?;
         let place = self.place()?;
         if let Some(mount_point) = &place.unmounted {
             return Err(Refusal::Unmounted { node: self.name(), mount_point: mount_point.clone() });
@@ -37,7 +52,8 @@ impl At<'_> {
 
     pub(super) fn create_primary(&self, create: &CreatePrimary) -> Verdict {
         if let DataDir::Cluster(cluster) = &self.place()?.data_dir {
-            if has_block(&cluster.conf.main.text, &create.conf) && drift::has_rules(&cluster.hba, &create.hba) {
+            if has_block(&cluster.conf.main.text, &create.conf) && block::stands_before_rules(&cluster.hba, &create.hba)
+            {
                 return Ok(true);
             }
             return Err(self.not_ready("has a data directory already"));
@@ -88,6 +104,7 @@ impl At<'_> {
                 return Ok(true);
             }
         }
+        source.has_files_inside()?;
         self.replaces(clone.replaces.as_ref())?;
         self.stopped()?;
         self.binaries()?;
@@ -107,10 +124,27 @@ impl At<'_> {
             // What the source has when the copy ends, the upstream must still have when the copy asks for more.
             At { node: upstream, seen: self.observed.node(&upstream.name), ..*self }.keeps_wal_for(self.node)?;
         }
-        if let Configuration::OfSource { hba, .. } = &clone.configuration {
+        if let Configuration::OfSource { conf, hba, .. } = &clone.configuration {
+            self.comes_up_on(conf, source.cluster()?)?;
             access::lets_pgpair_in(self.topology, self.node, self.seen, hba)?;
         }
         Ok(false)
+    }
+
+    /// A copy of the source would have as much of each parameter as the primary runs with: else it never comes up.
+    fn comes_up_on(&self, conf: &Block, source: &Cluster) -> Result<(), Refusal> {
+        let primary = &self.topology.primary().name;
+        let Some(running) = self.observed.node(primary).sql() else { return Ok(()) };
+        let major = self.topology.postgresql.version;
+        let set = conf::set_by(conf);
+        let inherited = source.conf.read().unwrap_or_default().elsewhere;
+        let value_of = |name: &str| set.get(name).or(inherited.get(name).map(|placed| &placed.value)).cloned();
+        match Floors::of_server(major, running).missed(major, value_of).first() {
+            Some((name, value)) => {
+                Err(self.not_ready(&format!("would not come up with less {name} than {value}, as {primary} runs now")))
+            }
+            None => Ok(()),
+        }
     }
 
     /// What is in the way of a clone is just what was planned to be replaced.

@@ -13,6 +13,7 @@ use crate::plan::Configure;
 use crate::plan::Digest;
 use crate::plan::Effect;
 use crate::plan::Refusal;
+use crate::plan::Reset;
 use crate::plan::access;
 use crate::plan::check::At;
 use crate::plan::check::Verdict;
@@ -68,7 +69,7 @@ impl At<'_> {
             });
             let changed = if !is_as_planned(self.node, &cluster.conf.main.text, configure.before.as_ref()) {
                 Some("postgresql.conf")
-            } else if is_shadowed || auto_before.is_some_and(|before| Digest::of(auto) != *before) {
+            } else if is_shadowed || auto_before.is_some_and(|before| Reset::digest(auto) != *before) {
                 Some("postgresql.auto.conf")
             } else {
                 None
@@ -80,11 +81,13 @@ impl At<'_> {
         if configure.effect == Effect::AtStart {
             if !in_file {
                 self.stopped()?;
+                self.can_start_on(configure, cluster)?;
             }
             return Ok(in_file);
         }
         let sql = self.sql()?;
         if configure.effect == Effect::Restart {
+            self.may_control()?;
             self.keeps_the_floors(configure)?;
         }
         self.enough_confirm(configure)?;
@@ -156,9 +159,21 @@ impl At<'_> {
         standbys.next().map_or(Ok(()), Err)
     }
 
+    /// No stopped standby is left with less of a parameter than its primary last ran with: it would not come up.
+    fn can_start_on(&self, configure: &Configure, cluster: &Cluster) -> Result<(), Refusal> {
+        let undercut = Floors::replayed(cluster).undercut_by(configure, cluster);
+        match undercut.filter(|_| self.node.role == Role::Standby) {
+            Some((name, value)) => {
+                let primary = &self.topology.primary().name;
+                Err(self.not_ready(&format!("would not come up with less {name} than {value}, as {primary} last ran")))
+            }
+            None => Ok(()),
+        }
+    }
+
     pub(super) fn hba(&self, block: &Block, before: &Digest) -> Verdict {
         let cluster = self.cluster()?;
-        let in_file = drift::has_rules(&cluster.hba, block);
+        let in_file = block::stands_before_rules(&cluster.hba, block);
         if !in_file && Digest::of(&cluster.hba) != *before {
             return Err(Refusal::FileChanged { node: self.name(), file: "pg_hba.conf".into() });
         }

@@ -45,12 +45,14 @@ impl At<'_> {
             return Err(Refusal::RolesMoved { node: self.name(), found: "runs, and not as a standby".into() });
         }
         self.binaries()?;
+        self.may_control()?;
         match purpose {
             StopFor::Clone { source, slot } => {
                 self.basebackup()?;
                 self.can_make_data_dir()?;
                 self.may_be_thrown_away(cluster)?;
                 let source = At { node: &self.topology.nodes[source], seen: self.observed.node(source), ..*self };
+                source.has_files_inside()?;
                 source.feeds(self.node, slot.as_deref())?;
             }
             StopFor::Restart => self.can_start(cluster)?,
@@ -113,6 +115,7 @@ impl At<'_> {
         if let Some(wrong) = &cluster.wrong_access {
             return Err(self.wrong_access(wrong));
         }
+        self.may_control()?;
         self.port_is_free()
     }
 
@@ -142,9 +145,6 @@ impl At<'_> {
         if !sql.in_recovery {
             return Err(self.not_ready("is no standby"));
         }
-        if let Some(why) = self.can_not_stream(own, sql) {
-            return Err(self.not_ready(&format!("{why} {upstream}")));
-        }
         let by_its_slot = |used: Option<&str>| match self.topology.postgresql.version.dialect().standby_mode {
             StandbyMode::RecoveryConf => true,
             StandbyMode::SignalFile => {
@@ -159,24 +159,31 @@ impl At<'_> {
                 && receiver.port == Some(source.node.port)
                 && receiver.timeline == from.timeline
         });
+        // Why it can't is looked for where it doesn't.
+        if let Some(why) = (!receives).then(|| self.can_not_stream(own, sql)).flatten() {
+            return Err(self.not_ready(&format!("{why} {upstream}")));
+        }
         if drift::is_delayed(self.topology, self.node) || sql.replay_paused {
             // It receives nothing while it holds back what it has; that it would is all that can be seen.
             let conninfo = sql.settings.get("primary_conninfo");
             let leads_there = conninfo.is_none_or(|now| desired::conninfo_holds(self.topology, self.node, &now.value));
             return Ok(receives || leads_there);
         }
+        if !receives {
+            // Waiting would be in vain where the upstream's own change was left out.
+            return match access::not_there_yet(self.topology, source.node, source.seen) {
+                Some(why) => Err(self.not_ready(&format!("can't stream: {why}"))),
+                None => Ok(false),
+            };
+        }
         let slot = self.node.slot_name();
         let elsewhere = self.observed.nodes.iter().filter(|(name, _)| *name != upstream);
         let mut slots = elsewhere.filter_map(|(_, seen)| seen.cluster()?.slots.get(&slot));
-        // Waiting would be in vain where the upstream's own change was left out.
-        if let Some(why) = access::not_there_yet(self.topology, source.node, source.seen).filter(|_| !receives) {
-            return Err(self.not_ready(&format!("can't stream: {why}")));
-        }
         // Its former connection has ended, as its upstream has noticed: until then the slot of that is in use.
         let own_senders = from.senders.iter().filter(|sender| sender.application_name == self.node.name.as_str());
         let has_left = !slots.any(|slot| slot.active) && own_senders.count() <= 1;
         // What the upstream's parameters are now has arrived as well: then fewer of them are enough here.
         let replayed = own.floors == source.cluster()?.floors;
-        Ok(receives && has_left && replayed && from.senders.iter().any(|sender| sender.state == "streaming"))
+        Ok(has_left && replayed && from.senders.iter().any(|sender| sender.state == "streaming"))
     }
 }

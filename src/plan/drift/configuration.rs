@@ -74,6 +74,7 @@ pub fn configuration(
     let comparison = Comparison::new(topology, node, cluster, sql, &read);
     let mut wanted = comparison.wanted();
     wanted.extend(at_this_point.into_iter().map(|(name, value)| (name.to_owned(), value)));
+    wanted.extend(comparison.missed(least));
     comparison.refuse_shadowed(&wanted)?;
 
     let all = comparison.change(wanted.clone(), &BTreeSet::new());
@@ -112,7 +113,7 @@ pub fn lowers(topology: &Topology, node: &Node, cluster: &Cluster, sql: Option<&
     read(node, cluster).is_ok_and(|read| {
         let comparison = Comparison::new(topology, node, cluster, sql, &read);
         let all = comparison.change(comparison.wanted(), &BTreeSet::new());
-        !comparison.lowered(&all, least).is_empty()
+        !comparison.lowered(&all, least).is_empty() || !comparison.missed(least).is_empty()
     })
 }
 
@@ -370,6 +371,16 @@ impl<'a> Comparison<'a> {
         let major = self.topology.postgresql.version;
         let lowered = change.differences.iter().filter(|one| least.is_above(major, &one.name, one.then.as_deref()));
         lowered.map(|one| one.name.clone()).collect()
+    }
+
+    /// What the files of a stopped server give less of than `least`, with that: it would not come up.
+    fn missed(&self, least: &Floors) -> Vec<(String, String)> {
+        if self.sql.is_some() {
+            return Vec::new();
+        }
+        let in_file = |name: &str| self.read.values.get(name).map(|placed| placed.value.clone());
+        let missed = least.missed(self.topology.postgresql.version, in_file).into_iter();
+        missed.map(|(name, least)| (name.to_owned(), least.to_string())).collect()
     }
 
     /// What somebody else has left waiting for a restart; it comes in force with ours.

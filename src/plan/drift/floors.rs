@@ -38,6 +38,23 @@ impl Floors {
         Self(names.filter_map(|name| Some((name, value_of(name)?))).collect())
     }
 
+    /// Returns the higher of each of two.
+    #[must_use]
+    pub fn and(mut self, other: &Self) -> Self {
+        for (name, value) in &other.0 {
+            let least = self.0.entry(name).or_insert(*value);
+            *least = (*least).max(*value);
+        }
+        self
+    }
+
+    /// Returns those of which a server would have less, with the least.
+    #[must_use]
+    pub fn missed(&self, major: Major, value_of: impl Fn(&str) -> Option<String>) -> Vec<(&'static str, i32)> {
+        let is_less = |name: &str| self.is_above(major, name, value_of(name).as_deref());
+        self.0.iter().filter(|(name, _)| is_less(name)).map(|(name, least)| (*name, *least)).collect()
+    }
+
     /// Whether this value of a parameter, or its default, would be too low.
     #[must_use]
     pub fn is_above(&self, major: Major, name: &str, value: Option<&str>) -> bool {

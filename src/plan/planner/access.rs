@@ -58,7 +58,9 @@ impl<'a> Draft<'a> {
         let untold = |standby: &&Node| self.untold.contains(&standby.name);
         for standby in self.followers_of(node).into_iter().filter(untold).collect::<Vec<_>>() {
             if is_there {
-                self.files(standby, Impact::None);
+                // What is to be less waits until it has replayed that the primary has less.
+                let least = self.floors_until_replayed(standby).unwrap_or_default();
+                self.files_above(standby, Impact::None, &least);
             }
         }
     }

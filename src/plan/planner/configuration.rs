@@ -3,6 +3,8 @@
 use crate::observed::Cluster;
 use crate::observed::Identity;
 use crate::observed::Observed;
+use crate::observed::Passfile;
+use crate::pg::block;
 use crate::plan::Action;
 use crate::plan::Configure;
 use crate::plan::Difference;
@@ -77,7 +79,7 @@ impl Draft<'_> {
             Ok(None) => {
                 let unread = self.world.node(&node.name).sql().is_some_and(|sql| !sql.hba_loaded);
                 let block = unread.then(|| desired::hba_block(self.topology, node));
-                if let Some(block) = block.filter(|block| drift::has_rules(&cluster.hba, block)) {
+                if let Some(block) = block.filter(|block| block::stands_before_rules(&cluster.hba, block)) {
                     let before = Digest::of(&cluster.hba);
                     self.step(node, Action::Hba { block, before }, Impact::Reload, Reason::NotInForce);
                 }
@@ -104,7 +106,7 @@ impl Draft<'_> {
             Reason::Differs(self.shown(change.differences))
         };
         let auto = cluster.conf.auto.as_ref().map_or("", |auto| auto.text.as_str());
-        let reset = Reset { names: change.reset, before: Digest::of(auto) };
+        let reset = Reset { names: change.reset, before: Reset::digest(auto) };
         let configure = Configure {
             block: change.block,
             before: text_digest(cluster),
@@ -130,7 +132,8 @@ impl Draft<'_> {
     pub(super) fn passfile(&mut self, node: &Node) {
         let entries = desired::passfile_entries(self.topology);
         let Some(cluster) = self.world.node(&node.name).cluster() else { return };
-        if !entries.is_empty() && drift::uses_passfile(node, cluster) {
+        let is_wanted = !entries.is_empty() && cluster.passfile != Passfile::Right;
+        if is_wanted && drift::uses_passfile(node, cluster) {
             let in_use = node.role == Role::Standby && drift::names_passfile(node, cluster);
             let reason = if in_use { Reason::Missing } else { Reason::ForRoleChange };
             self.step(node, Action::Passfile { entries }, Impact::None, reason);
@@ -189,11 +192,20 @@ impl Draft<'_> {
         seen.cluster().is_some_and(|cluster| drift::lowers(self.topology, standby, cluster, seen.sql(), least))
     }
 
-    /// What a standby that was stopped must not have less of, if the topology wants it to: what it has replayed of its
-    /// primary.
+    /// What a standby must not have less of before it has replayed all that was there when we looked: what it has
+    /// replayed of its primary, and what the primary ran with.
+    pub(super) fn floors_until_replayed(&self, standby: &Node) -> Option<Floors> {
+        let replayed = self.observed.node(&standby.name).cluster().map(Floors::replayed);
+        match (replayed, self.floors_of_primary(self.observed)) {
+            (Some(replayed), Some(running)) => Some(replayed.and(&running)),
+            (one, other) => one.or(other),
+        }
+    }
+
+    /// The same for one that was stopped, if it has less or the topology wants it to.
     pub(super) fn floors_of_stopped(&self, standby: &Node) -> Option<Floors> {
         let seen = self.observed.node(&standby.name);
-        let least = Floors::replayed(seen.cluster().filter(|_| seen.server.is_absent())?);
-        self.is_below(self.observed, standby, &least).then_some(least)
+        seen.cluster().filter(|_| seen.server.is_absent())?;
+        self.floors_until_replayed(standby).filter(|least| self.is_below(self.observed, standby, least))
     }
 }

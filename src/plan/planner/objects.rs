@@ -12,7 +12,7 @@ use std::collections::BTreeSet;
 
 /// Nodes of a cluster up to which each standby has the slots of its future followers from the beginning: more would
 /// soon be more than `max_replication_slots`, and the role change makes them as well.
-const MOST_READY_SLOTS: usize = 8;
+pub(in crate::plan) const MOST_READY_SLOTS: usize = 8;
 
 impl<'a> Draft<'a> {
     pub(super) fn replication_role(&mut self, primary: &Node) {

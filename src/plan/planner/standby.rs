@@ -95,7 +95,7 @@ impl<'a> Draft<'a> {
         if self.raised.contains(&standby.name) {
             return Files::Done;
         }
-        let least = self.floors_of_primary(self.observed);
+        let least = self.floors_until_replayed(standby);
         if let Some(least) = least.filter(|least| self.is_below(self.observed, standby, least)) {
             // The primary has less by now, and that must have arrived here first.
             if self.world.node(&standby.name).server.is_absent() {

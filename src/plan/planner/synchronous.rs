@@ -3,12 +3,15 @@
 use std::collections::BTreeMap;
 use std::collections::BTreeSet;
 
+use crate::observed::Observed;
 use crate::pg::block;
 use crate::pg::block::Block;
 use crate::pg::conf;
 use crate::plan::Action;
 use crate::plan::Asynchronous;
+use crate::plan::Cause;
 use crate::plan::Configure;
+use crate::plan::Difference;
 use crate::plan::Effect;
 use crate::plan::Impact;
 use crate::plan::Reason;
@@ -16,10 +19,13 @@ use crate::plan::Step;
 use crate::plan::desired;
 use crate::plan::planner::Draft;
 use crate::plan::planner::configuration::text_digest;
+use crate::plan::planner::diff::diff_of;
+use crate::plan::planner::step_id;
 use crate::plan::synchronous;
 use crate::plan::synchronous::NAMES;
 use crate::topology::Node;
 use crate::topology::Role;
+use crate::topology::Topology;
 
 impl Draft<'_> {
     /// Returns the names that a node is to wait for at this point of the plan; absent: as it is.
@@ -33,30 +39,62 @@ impl Draft<'_> {
     /// Lets the primary wait for nobody while a step takes away a standby that commits need.
     pub(super) fn make_way(&mut self, standby: &Node, for_step: &str) {
         let primary = self.topology.primary();
-        let Some(cluster) = self.world.node(&primary.name).cluster() else { return };
-        let (text, node) = (&cluster.conf.main.text, primary.name.as_str());
-        let found = block::find(text).ok().flatten().map(|found| found.block).filter(|block| block.node == node);
-        let mut block = found.unwrap_or_else(|| Block {
-            cluster: self.topology.cluster.clone(),
-            node: node.into(),
-            lines: Vec::new(),
-        });
-        block.lines.retain(|line| conf::parse(line).entries.iter().all(|entry| entry.name != NAMES));
-        block.lines.extend(conf::assignment(NAMES, ""));
-        let action = Action::Configure(Configure {
-            block: Some(block),
-            before: text_digest(cluster),
-            reset: None,
-            effect: Effect::Reload,
-            restored: BTreeSet::new(),
-            settings: BTreeMap::from([(NAMES.to_owned(), String::new())]),
-        });
+        let Some(action) = names_alone(self.topology, &self.world, String::new()) else { return };
         let before = self.steps.len();
         self.step(primary, action, Impact::Reload, Reason::StandbyLeaves(standby.name.clone()));
         if let Some(step) = self.steps.get_mut(before) {
             step.only_for = Some(for_step.to_owned());
         }
     }
+}
+
+/// Returns the step that lets commits wait again after a run that ended before it came to that, where enough standbys
+/// stream: the names alone, whatever else the plan still has.
+#[must_use]
+pub fn waits_again(topology: &Topology, observed: &Observed) -> Option<Step> {
+    let names = synchronous::names(topology)?;
+    let is_empty = synchronous::in_force(topology, observed).is_some_and(str::is_empty);
+    if !is_empty || !synchronous::enough_stream(topology, observed, None) {
+        return None;
+    }
+    let primary = topology.primary();
+    let action = names_alone(topology, observed, names.clone())?;
+    let difference = Difference {
+        name: NAMES.to_owned(),
+        now: Some(String::new()),
+        set_by: None,
+        then: Some(names),
+        cause: Cause::Wanted,
+    };
+    Some(Step {
+        id: step_id(&primary.name, &action),
+        node: primary.name.clone(),
+        diff: diff_of(topology, observed.node(&primary.name), &action),
+        action,
+        impact: Impact::Reload,
+        reason: Reason::Differs(vec![difference]),
+        only_for: None,
+    })
+}
+
+/// The primary's block as it is, but for the names of its synchronous standbys.
+fn names_alone(topology: &Topology, observed: &Observed, names: String) -> Option<Action> {
+    let primary = topology.primary();
+    let cluster = observed.node(&primary.name).cluster()?;
+    let (text, node) = (&cluster.conf.main.text, primary.name.as_str());
+    let found = block::find(text).ok().flatten().map(|found| found.block).filter(|block| block.node == node);
+    let mut block =
+        found.unwrap_or_else(|| Block { cluster: topology.cluster.clone(), node: node.into(), lines: Vec::new() });
+    block.lines.retain(|line| conf::parse(line).entries.iter().all(|entry| entry.name != NAMES));
+    block.lines.extend(conf::assignment(NAMES, &names));
+    Some(Action::Configure(Configure {
+        block: Some(block),
+        before: text_digest(cluster),
+        reset: None,
+        effect: Effect::Reload,
+        restored: BTreeSet::new(),
+        settings: BTreeMap::from([(NAMES.to_owned(), names)]),
+    }))
 }
 
 /// Returns the span of the steps in which commits wait for nobody though the topology asks for it.
@@ -86,7 +124,6 @@ pub(super) fn asynchronous(steps: &[Step]) -> Option<Asynchronous> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::observed::Observed;
     use crate::plan::Plan;
     use crate::plan::allow;
     use crate::plan::allow::Allowance;
@@ -95,7 +132,6 @@ mod tests {
     use crate::report::samples::name;
     use crate::report::samples::nothing;
     use crate::topology;
-    use crate::topology::Topology;
 
     fn cluster(num: u32, parameters: &str, nodes: &str) -> Topology {
         let yaml = format!(

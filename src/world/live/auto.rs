@@ -12,7 +12,9 @@ pub(super) const AUTO: &str = "postgresql.auto.conf";
 impl Site<'_> {
     /// Takes entries out of postgresql.auto.conf: by the server where one runs, which may be writing the file itself.
     pub(super) async fn reset_auto(&self, reset: &Reset) -> Result<(), Failure> {
-        let text = self.text_before(AUTO, Some(&reset.before)).await?;
+        let without = |text: &str| conf::without(text, |name| reset.names.contains(name));
+        let is_as_planned = |text: &str| Reset::digest(text) == reset.before || without(text) == text;
+        let text = self.text_before(AUTO, is_as_planned).await?;
         if let Life::Running(_) = self.life().await? {
             let session = self.session().await?;
             for name in &reset.names {
@@ -27,11 +29,11 @@ impl Site<'_> {
         // The server is stopped, or leaves the file to others.
         let path = self.file(AUTO);
         let now = self.on_files(move || files::read_text(path)).await?.unwrap_or(text);
-        let without = conf::without(&now, |name| reset.names.contains(name));
-        if without == now {
+        let changed = without(&now);
+        if changed == now {
             return Ok(());
         }
-        self.write(AUTO, without).await
+        self.write(AUTO, changed).await
     }
 }
 

@@ -11,6 +11,7 @@ use crate::pg::block;
 use crate::pg::block::Malformed;
 use crate::pg::conf;
 use crate::plan::Digest;
+use crate::plan::Reset;
 use crate::world::files;
 use crate::world::files::FileError;
 use crate::world::files::PRIVATE;
@@ -37,7 +38,7 @@ impl Kept {
 
     /// postgresql.auto.conf, which the server may write anew in its own way: what counts is what it sets.
     pub(super) fn auto_conf(path: impl Into<PathBuf>) -> Self {
-        Self { digest: digest_of_settings, ..Self::file(path) }
+        Self { digest: Reset::digest, ..Self::file(path) }
     }
 
     /// Keeps the text that `new` is about to replace. Where one is kept already, that one stays: it is the last with
@@ -89,11 +90,6 @@ impl Kept {
     pub(super) fn now(&self) -> Result<String, FileError> {
         Ok(files::read_text(&self.path)?.unwrap_or_default())
     }
-}
-
-fn digest_of_settings(text: &str) -> Digest {
-    let settings = conf::parse(text).entries.into_iter().map(|entry| (entry.name, entry.value));
-    Digest::of(&format!("{:?}", settings.collect::<Vec<_>>()))
 }
 
 /// Whether a setting says whom a standby follows, and to where: it is never taken back, with what ran before it a

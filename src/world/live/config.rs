@@ -33,13 +33,18 @@ impl Site<'_> {
         configure: &Configure,
         progress: &(dyn Fn(Progress) + Sync),
     ) -> Result<(), Failure> {
-        let text = self.text_before(CONF, configure.before.as_ref()).await?;
-        self.forget_what_has_proved_itself().await?;
-        let new = match &configure.block {
-            Some(block) => block::put_last(&text, block),
-            None => block::remove(&text),
+        let with_block = |text: &str| match &configure.block {
+            Some(block) => block::put_last(text, block),
+            None => block::remove(text),
         };
-        let new = new.map_err(|error| self.failure(format!("`{CONF}`, {error}")))?;
+        let is_as_planned = |text: &str| {
+            let is_before = configure.before.as_ref().is_none_or(|before| Digest::of(text) == *before);
+            // It may only have to be put in force: the steps that would have changed it between were left out.
+            is_before || with_block(text).is_ok_and(|new| new == text)
+        };
+        let text = self.text_before(CONF, is_as_planned).await?;
+        self.forget_what_has_proved_itself().await?;
+        let new = with_block(&text).map_err(|error| self.failure(format!("`{CONF}`, {error}")))?;
         if new != text {
             self.try_out(&new, configure).await?;
             self.keep_configuration(&new, configure.reset.as_ref()).await?;
@@ -85,15 +90,19 @@ impl Site<'_> {
     }
 
     pub(super) async fn write(&self, name: &str, text: String) -> Result<(), Failure> {
-        let path = self.file(name);
+        let path = self.conf_file(name);
         self.on_files(move || files::replace(path, text.as_bytes(), None)).await
     }
 
-    /// Returns the text of a file that is still the one which the plan was made for.
-    pub(super) async fn text_before(&self, name: &str, before: Option<&Digest>) -> Result<String, Failure> {
-        let path = self.file(name);
+    /// Returns the text of a file, if it is the one which the plan was made for.
+    pub(super) async fn text_before(
+        &self,
+        name: &str,
+        is_as_planned: impl Fn(&str) -> bool,
+    ) -> Result<String, Failure> {
+        let path = self.conf_file(name);
         let text = self.on_files(move || files::read_text(path)).await?.unwrap_or_default();
-        if before.is_none_or(|before| Digest::of(&text) == *before) {
+        if is_as_planned(&text) {
             return Ok(text);
         }
         let failure = self.failure(format!("`{name}` was edited since the plan was made"));
@@ -101,9 +110,11 @@ impl Site<'_> {
     }
 
     pub(super) async fn hba(&self, block: &Block, before: &Digest) -> Result<(), Failure> {
-        let text = self.text_before(HBA, Some(before)).await?;
+        let with_block = |text: &str| block::put_before_rules(text, block);
+        let is_done = |text: &str| with_block(text).is_ok_and(|new| new == text);
+        let text = self.text_before(HBA, |text| Digest::of(text) == *before || is_done(text)).await?;
         let text = self.put_back_unchecked_rules().await?.unwrap_or(text);
-        let new = block::put_before_rules(&text, block).map_err(|error| self.failure(format!("`{HBA}`, {error}")))?;
+        let new = with_block(&text).map_err(|error| self.failure(format!("`{HBA}`, {error}")))?;
         let session = match self.life().await? {
             Life::Running(_) => Some(self.session().await?),
             Life::Stale | Life::None => None,
@@ -167,7 +178,7 @@ impl Site<'_> {
     }
 
     fn old_rules(&self) -> Kept {
-        Kept::file(self.file(HBA))
+        Kept::file(self.conf_file(HBA))
     }
 
     pub(super) async fn passfile(&self, entries: &[PassfileEntry]) -> Result<(), Failure> {

@@ -18,7 +18,7 @@ use crate::world::live::server::Life;
 
 impl Site<'_> {
     fn old_conf(&self) -> Kept {
-        Kept::file(self.file(CONF))
+        Kept::file(self.conf_file(CONF))
     }
 
     fn old_auto_conf(&self) -> Kept {

@@ -47,7 +47,15 @@ impl Site<'_> {
         }
         drop(session);
         let stopped = Instant::now();
-        self.stop(progress).await?;
+        let Life::Running(before) = self.life().await? else {
+            return Err(self.failure("its server ended before it was restarted").with_remedy("plan again"));
+        };
+        if !self.call_restart().await? {
+            self.stop(progress).await?;
+        } else if matches!(self.life().await?, Life::Running(now) if now.pid == before.pid) {
+            let failure = self.failure("its server was not restarted by `service.restart`");
+            return Err(failure.with_remedy("correct the command, which has to wait until the old server is gone"));
+        }
         let started = self.start(role, progress).await;
         if started.is_ok() {
             let away = stopped.elapsed().as_secs_f64();
@@ -72,7 +80,8 @@ impl Site<'_> {
         let Life::Running(postmaster) = self.life().await? else { return Ok(()) };
         progress(Progress::Waiting("the server's shutdown".to_owned()));
         let (data_dir, timeout) = (self.node.data_dir.clone(), self.live.timeout);
-        let stopped = self.seat.blocking(move || stop_fast(&postmaster, &data_dir, timeout)).await;
+        let signal = (!self.call_stop().await?).then_some(Signal::INT);
+        let stopped = self.seat.blocking(move || see_its_end(&postmaster, &data_dir, signal, timeout)).await;
         match stopped {
             Ok(true) => {}
             Ok(false) => {
@@ -119,15 +128,20 @@ impl Site<'_> {
     }
 }
 
-/// Asks a server to stop at once and waits for its end. `false`: it is still at it.
-fn stop_fast(postmaster: &PidFile, data_dir: &str, timeout: Duration) -> io::Result<bool> {
+/// Waits for a server's end, after a signal where that is for us to send. `false`: it is still at it.
+fn see_its_end(postmaster: &PidFile, data_dir: &str, signal: Option<Signal>, timeout: Duration) -> io::Result<bool> {
     let pid = i32::try_from(postmaster.pid).ok().and_then(Pid::from_raw).ok_or(io::ErrorKind::InvalidData)?;
-    let process = rustix::process::pidfd_open(pid, PidfdFlags::empty())?;
+    let process = match rustix::process::pidfd_open(pid, PidfdFlags::empty()) {
+        Err(rustix::io::Errno::SRCH) => return Ok(true),
+        opened => opened?,
+    };
     // Checked while the descriptor holds it: from here on the signal can't reach another process.
     if !is_server_of(postmaster.pid, data_dir) {
         return Ok(true);
     }
-    rustix::process::pidfd_send_signal(&process, Signal::INT)?;
+    if let Some(signal) = signal {
+        rustix::process::pidfd_send_signal(&process, signal)?;
+    }
     let timeout = rustix::event::Timespec { tv_sec: timeout.as_secs().try_into().unwrap_or(i64::MAX), tv_nsec: 0 };
     // Readable when it has ended, also where it stays a zombie.
     Ok(rustix::event::poll(&mut [PollFd::new(&process, PollFlags::IN)], Some(&timeout))? > 0)

@@ -23,6 +23,7 @@ use crate::world::files;
 use crate::world::files::FileError;
 use crate::world::files::PRIVATE;
 use crate::world::live::Site;
+use crate::world::live::config::CONF;
 use crate::world::live::create::read_control;
 use crate::world::observe::server::PidFile;
 use crate::world::probe::process::is_lived_in;
@@ -144,9 +145,10 @@ impl Site<'_> {
             return self.wait_until_it_answers(None, progress).await;
         }
         let data_dir = self.node.data_dir.clone();
-        if data_dir.contains(['"', '$', '`', '\\', '\n']) {
+        let paths = [Some(&data_dir), self.node.config_dir.as_ref()];
+        if let Some(path) = paths.into_iter().flatten().find(|path| path.contains(['"', '\'', '$', '`', '\\', '\n'])) {
             let failure =
-                self.failure(format!("pg_ctl can't start a server on `{data_dir}`: it hands the path to a shell"));
+                self.failure(format!("pg_ctl can't start a server on `{path}`: it hands the path to a shell"));
             return Err(failure.with_remedy("use a path without quotes, `$`, backslashes and backticks"));
         }
         self.check_role(role).await?;
@@ -165,17 +167,8 @@ impl Site<'_> {
             let failure = self.failure("processes of its last server still live");
             return Err(failure.with_remedy("wait until they are gone, or end them by hand"));
         };
-        let command = Command::new(self.program("pg_ctl"))
-            .args(["start", "-W", "-s", "-D", &data_dir, "-l", &self.file(START_LOG)])
-            .with_server_environment()
-            .dir(&data_dir)
-            .timeout(self.live.timeout);
         let begun = Begun { start_log: log_start, logs: self.logs().await };
-        let output = command.output(&self.seat).await.map_err(|error| self.not_run(&error))?;
-        if !output.status.success() {
-            let failure = self.failure(format!("pg_ctl start ended with {}", output.ending()));
-            return Err(failure.with_output(output.lines()));
-        }
+        self.call_start().await?;
         self.wait_until_it_answers(Some(&begun), progress).await
     }
 
@@ -259,10 +252,6 @@ impl Site<'_> {
         }
     }
 
-    pub(super) fn where_it_logs(&self) -> String {
-        format!("see `{}`", self.file(START_LOG))
-    }
-
     /// Returns what the server said since it was started: early, and where its collector writes.
     async fn last_words(&self, begun: Option<&Begun>) -> Vec<String> {
         let Some(Begun { start_log, logs }) = begun else { return Vec::new() };
@@ -274,7 +263,9 @@ impl Site<'_> {
 
     /// Returns the files that its collector writes; none where the configuration can't be read.
     async fn logs(&self) -> Logs {
-        let command = Command::new(self.program("postgres")).args(["-D", &self.node.data_dir, "-C", "log_directory"]);
+        let command = Command::new(self.program("postgres")).args(["-D", &self.node.data_dir]);
+        let config_file = format!("config_file={}", self.conf_file(CONF));
+        let command = command.args(["-c", &config_file, "-C", "log_directory"]);
         let output = command.timeout(self.live.timeout).output(&self.seat).await;
         let Ok(output) = output.map(|output| output.status.success().then_some(output.stdout)) else {
             return Logs::new();

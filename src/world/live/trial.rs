@@ -282,7 +282,7 @@ impl Candidate {
 impl Site<'_> {
     /// Lets PostgreSQL itself read the new text, and then looks for what that misses.
     pub(super) async fn try_out(&self, text: &str, configure: &Configure) -> Result<(), Failure> {
-        let (trial, content) = (self.file(TRIAL), text.as_bytes().to_vec());
+        let (trial, content) = (self.conf_file(TRIAL), text.as_bytes().to_vec());
         self.on_files({
             let trial = trial.clone();
             move || files::replace(trial, &content, Some(PRIVATE))
