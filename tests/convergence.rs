@@ -1,10 +1,13 @@
 //! The planner's proof: from every starting state of a pair, with pgpair dying at every step and half-way through it.
 //!
-//! Starting states are not sampled but enumerated: every prefix of a creation, with every mishap at the primary and
-//! every mishap at the standby. From each of them plan and apply are run in the simulated cluster, once to the end
-//! and once for every crash point, and then on until nothing is left to do. What must hold: no second writer, nor a
-//! stopped node that would come up as one; it converges; the plan is then empty; planning changes nothing; and
-//! nothing that needs an allowance is done without it.
+//! Starting states are enumerated: every prefix of a creation, with every mishap at the primary and every mishap at
+//! the standby. From each of them plan and apply are run in the simulated cluster, once to the end and once for every
+//! crash point, and then on until nothing is left to do. What must hold: no second writer, nor a stopped node that
+//! would come up as one; it converges; the plan is then empty; planning changes nothing; and nothing that needs an
+//! allowance is done without it.
+//!
+//! All of it takes minutes. Every mishap by itself is always tried, and of two at once the same share each time; with
+//! PGPAIR_FULL=1 every two are, and a mishap comes in between from every state.
 
 #![expect(clippy::print_stdout, reason = "the counts are part of the proof")]
 
@@ -25,6 +28,7 @@ use pgpair::observed::Server;
 use pgpair::observed::Setting;
 use pgpair::observed::Slot;
 use pgpair::observed::Sql;
+use pgpair::observed::Verifier;
 use pgpair::observed::WalFiles;
 use pgpair::observed::WrongAccess;
 use pgpair::pg::block;
@@ -87,6 +91,9 @@ fn trio(version: u32, upstream: &str) -> Topology {
 fn name(node: &str) -> NodeName {
     NodeName::new(node)
 }
+
+/// The name of what is no mishap.
+const NONE: &str = "nothing";
 
 /// What goes wrong at a node, between two runs of pgpair.
 type Mishap = (&'static str, fn(&Topology, &mut Observed, &NodeName));
@@ -233,9 +240,24 @@ fn turn_away(_: &Topology, observed: &mut Observed, node: &NodeName) {
     }
 }
 
+/// The topology asks for another way in than the node's block of pg_hba.conf gives.
+fn old_method(observed: &mut Observed, node: &NodeName) {
+    with_cluster(observed, node, |cluster| {
+        let Ok(Some(found)) = block::find(&cluster.hba) else { return };
+        let mut block = found.block;
+        for line in &mut block.lines {
+            *line = match line.strip_suffix("trust") {
+                Some(rest) => format!("{rest}md5"),
+                None => line.replace("scram-sha-256", "md5"),
+            };
+        }
+        cluster.hba = block::put_before_rules(&cluster.hba, &block).expect("one block");
+    });
+}
+
 fn mishaps() -> Vec<Mishap> {
     vec![
-        ("nothing", |_, _, _| {}),
+        (NONE, |_, _, _| {}),
         ("stopped", |_, observed, node| stop(observed, node, true)),
         ("crashed", |_, observed, node| stop(observed, node, false)),
         ("deleted", |_, observed, node| {
@@ -370,6 +392,34 @@ fn mishaps() -> Vec<Mishap> {
         ("passfile gone", |_, observed, node| {
             with_cluster(observed, node, |cluster| cluster.passfile = Passfile::Absent);
         }),
+        ("passfile wrong", |_, observed, node| {
+            with_cluster(observed, node, |cluster| {
+                if cluster.passfile == Passfile::Right {
+                    cluster.passfile = Passfile::Wrong;
+                }
+            });
+        }),
+        ("password of the role changed", |_, observed, node| {
+            with_cluster(observed, node, |cluster| {
+                if let Some(role) = cluster.replication_role.known_mut() {
+                    role.verifier = Verifier::Differs;
+                }
+            });
+        }),
+        ("rules of the old method", |_, observed, node| old_method(observed, node)),
+        ("password and method changed", |_, observed, _| {
+            for node in ["a", "b"].map(name) {
+                old_method(observed, &node);
+                with_cluster(observed, &node, |cluster| {
+                    if cluster.passfile == Passfile::Right {
+                        cluster.passfile = Passfile::Wrong;
+                    }
+                    if let Some(role) = cluster.replication_role.known_mut() {
+                        role.verifier = Verifier::Differs;
+                    }
+                });
+            }
+        }),
         ("role dropped", |_, observed, node| {
             with_cluster(observed, node, |cluster| {
                 if cluster.replication_role.known().is_some() {
@@ -425,12 +475,24 @@ fn prefixes(topology: &Topology) -> Vec<Observed> {
     prefixes
 }
 
-/// Every prefix of a creation, with every pair of mishaps; equal states once.
-fn starting_states(topology: &Topology) -> BTreeMap<String, (String, Observed)> {
+/// Whether all starting states are asked for.
+fn is_full() -> bool {
+    std::env::var_os("PGPAIR_FULL").is_some()
+}
+
+/// Every prefix of a creation, with every mishap, and one in `share` pairs of mishaps; equal states once.
+fn starting_states(topology: &Topology, share: usize) -> BTreeMap<String, (String, Observed)> {
+    let mut pairs: usize = 0;
     let mut states = BTreeMap::new();
     for (number, prefix) in prefixes(topology).iter().enumerate() {
         for (at_b, mishap_at_b) in mishaps() {
             for (at_a, mishap_at_a) in mishaps() {
+                if at_a != NONE && at_b != NONE {
+                    pairs += 1;
+                    if !is_full() && !pairs.is_multiple_of(share) {
+                        continue;
+                    }
+                }
                 let mut state = prefix.clone();
                 mishap_at_b(topology, &mut state, &name("b"));
                 mishap_at_a(topology, &mut state, &name("a"));
@@ -593,8 +655,8 @@ struct Tally {
 
 fn try_every_state(version: u32, auth: &str, slots: bool) {
     let topology = pair(version, auth, slots);
-    let tally = try_states(&topology, starting_states(&topology), &format!("{version} {auth}"));
-    assert!(tally.states > 1000 && tally.clean > 500 && tally.blocked > 100);
+    let tally = try_states(&topology, starting_states(&topology, 5), &format!("{version} {auth}"));
+    assert!(tally.states > 500 && tally.clean > 300 && tally.blocked > 100, "{tally:?}");
 }
 
 fn try_states(topology: &Topology, states: BTreeMap<String, (String, Observed)>, title: &str) -> Tally {
@@ -671,11 +733,9 @@ fn a_guard_notices_what_happens_between_plan_and_step() {
     let topology = pair(15, "scram-sha-256", true);
     let mut runs = 0;
     let mut refused = 0;
-    for (label, start) in starting_states(&topology).into_values() {
-        // One mishap to begin with is enough here: the other comes in between.
-        if !label.contains("a: nothing") && !label.contains("a: stopped") && !label.contains("b: nothing") {
-            continue;
-        }
+    // One mishap to begin with is enough here: the other comes in between.
+    let starts = starting_states(&topology, usize::MAX).into_values();
+    for (label, start) in starts.step_by(if is_full() { 1 } else { 2 }) {
         let observed = block_on(Sim::new(topology.clone(), start.clone(), None).observe());
         let first = plan(&topology, &observed);
         for at in 0..first.steps.len() {
@@ -721,7 +781,7 @@ fn a_primary_is_not_started_beside_its_own_standby_on_a_newer_timeline() {
 #[test]
 fn nothing_that_needs_an_allowance_is_done_without_it() {
     let topology = pair(15, "scram-sha-256", true);
-    for (label, start) in starting_states(&topology).into_values() {
+    for (label, start) in starting_states(&topology, 1).into_values() {
         let done = run(&topology, &start, &BTreeSet::new(), None, &label);
         let needing = done.plan.steps.iter().filter(|step| step.impact > Impact::Reload).count();
         assert!(done.left_out >= needing || done.plan.is_halted(), "{label}");
@@ -768,7 +828,7 @@ fn rebuild_in_every_state(version: u32) {
         let key = serde_json::to_string(truth).expect("plain data");
         *known.entry(key).or_insert_with(|| converge(&topology, truth, story).status())
     };
-    for (label, start) in starting_states(&topology).into_values() {
+    for (label, start) in starting_states(&topology, 14).into_values() {
         let story = format!("{version}, rebuild, {label}");
         let observed = block_on(Sim::new(topology.clone(), start.clone(), None).observe());
         let first = plan_with(&topology, &observed, &request);
@@ -802,7 +862,7 @@ fn rebuild_in_every_state(version: u32) {
         assert!(kept || observed.node(&name("b")).place.known().is_some_and(|place| place.old), "{story}: unasked");
     }
     println!("{version}: {rebuilt} states with a rebuild, {crashes} crashes");
-    assert!(rebuilt > 200);
+    assert!(rebuilt > 100, "{rebuilt}");
 }
 
 #[test]

@@ -347,7 +347,7 @@ fn a_folder_where_nothing_can_be_made_is_told_unless_root_makes_it() {
     let root_makes_parents = rustix::process::geteuid().is_root();
     assert_eq!(not_writable("/usr/x/data").is_none(), root_makes_parents);
     let why = not_writable("/proc").expect("a mount point");
-    assert_eq!(why, "/proc is a mount point and can't be renamed");
+    assert_eq!(why, "/proc is a mount point and can't be renamed: take a folder inside it");
 }
 
 #[test]

@@ -259,13 +259,13 @@ fn parameters_are_raised_and_lowered(version: Version) {
     with(50);
     pair.apply().exits(0);
     with(60);
-    assert_eq!(pair.planned(), ["b.configure.restart", "b.streaming", "a.configure.restart", "b.streaming"]);
+    assert_eq!(pair.planned(), ["b.configure.restart", "b.streaming", "a.configure.restart", "b.streaming.2"]);
     pair.apply().exits(3).says("--allow");
     pair.pgpair(&["apply", "--auto-approve", "--allow", "restart,outage"]).exits(0);
     pair.in_sync();
     pair.replicates();
     with(40);
-    assert_eq!(pair.planned(), ["a.configure.restart", "b.streaming", "b.configure.restart", "b.streaming"]);
+    assert_eq!(pair.planned(), ["a.configure.restart", "b.streaming", "b.configure.restart", "b.streaming.2"]);
     pair.pgpair(&["apply", "--auto-approve", "--allow", "restart,outage"]).exits(0);
     pair.in_sync();
     pair.replicates();

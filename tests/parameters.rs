@@ -41,7 +41,7 @@ fn pair_lives_through_edits(version: Version) {
         assert_eq!(shown(&pair, node, "work_mem"), "5MB");
         assert_eq!(pair.sql(node, "select count(*) from pg_settings where pending_restart"), "0");
     }
-    let rest = ["b.configure.restart", "b.streaming", "a.configure.restart", "b.streaming"];
+    let rest = ["b.configure.restart", "b.streaming", "a.configure.restart", "b.streaming.2"];
     assert_eq!(pair.planned(), rest);
 
     // What somebody else left waiting is told, and comes with that restart.
@@ -74,6 +74,28 @@ fn pair_lives_through_edits(version: Version) {
 #[test]
 fn a_pair_of_15_takes_edits_of_parameters_one_after_the_other() {
     pair_lives_through_edits(Version(15));
+}
+
+#[test]
+fn a_pair_of_10_takes_edits_of_parameters_one_after_the_other() {
+    pair_lives_through_edits(Version(10));
+}
+
+#[test]
+fn an_entry_of_auto_conf_on_a_stopped_server_is_reset_before_it_starts() {
+    for version in [Version(15), Version(10)] {
+        let pair = Workspace::new(version);
+        edit(&pair, "  work_mem: 4MB\n");
+        pair.apply().exits(0);
+        pair.sql("a", "alter system set work_mem = '3MB'");
+        pair.sql("a", "alter system set deadlock_timeout = '2s'");
+        pair.pg_ctl("a", &["stop"]).exits(0);
+        assert_eq!(pair.planned(), ["a.configure", "a.start", "a.replication_role", "b.streaming"]);
+        pair.pgpair(&["apply", "--auto-approve", "--allow", "outage"]).exits(0);
+        pair.in_sync();
+        assert_eq!(shown(&pair, "a", "work_mem"), "4MB");
+        assert_eq!(shown(&pair, "a", "deadlock_timeout"), "2s", "what pgpair never set stays");
+    }
 }
 
 #[test]

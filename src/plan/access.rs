@@ -320,3 +320,179 @@ pub fn not_there_yet(topology: &Topology, upstream: &Node, server: &NodeObserved
     let encrypted = topology.replication.tls.as_ref().is_some_and(|tls| tls.sslmode >= SslMode::Require);
     (encrypted && !has_ssl(server)).then(|| format!("{} has `ssl` off", upstream.name))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::observed::Identity;
+    use crate::observed::Reading;
+    use crate::plan::planner::plan;
+    use crate::plan::predict::predict;
+    use crate::topology;
+    use crate::topology::NodeName;
+    use crate::world::sim::nothing;
+
+    const SCRAM: &str = "auth: scram-sha-256, password: { env: SECRET }";
+    const CERT: &str = "auth: cert, tls: { sslmode: verify-full, sslrootcert: ca.pem, sslcert: r.crt, sslkey: r.key }";
+
+    fn pair(admin: &str, replication: &str, parameters: &str) -> Topology {
+        let yaml = format!(
+            "version: 1\ncluster: sim\npostgresql: {{ version: 15, os_user: postgres }}\nadmin: {{ {admin} }}\n\
+             replication: {{ user: repuser, {replication} }}\nparameters: {{ {parameters} }}\n\
+             nodes:\n  a: {{ role: primary, port: 6001, data_dir: /pg/a }}\n  b: {{ role: standby, port: 6002, data_dir: /pg/b }}\n"
+        );
+        topology::parse(yaml.as_bytes(), "sim.yaml", "/").expect("a good topology")
+    }
+
+    /// The pair of a topology, made and streaming.
+    fn living(topology: &Topology) -> Observed {
+        let mut world = nothing(topology);
+        for step in plan(topology, &world.clone()).steps {
+            predict(&step.node, &step.action, topology, &mut world);
+        }
+        for seen in world.nodes.values_mut() {
+            seen.cluster_mut().expect("made").identity = Identity::Known(7);
+            seen.server.known_mut().expect("runs").socket_dir = Some("/tmp".into());
+        }
+        world
+    }
+
+    fn name(node: &str) -> NodeName {
+        NodeName::new(node)
+    }
+
+    /// What is said of these rules on the primary; empty where everyone stays in.
+    fn verdict(topology: &Topology, world: &Observed, rules: &str) -> String {
+        let kept = keeps_everyone(topology, world, topology.primary(), rules);
+        kept.err().map(|refusal| refusal.reason()).unwrap_or_default()
+    }
+
+    const OWN: &str = "local all all peer\n";
+
+    #[test]
+    fn pgpair_is_locked_out_by_what_it_can_not_answer() {
+        let rest = "host replication repuser all scram-sha-256\n";
+        let cases = [
+            ("", "local all all peer", ""),
+            ("", "local all all trust", ""),
+            ("", "local all app reject\nlocal all all peer", ""),
+            ("", "local all all reject", "rejects it"),
+            ("", "local all postgres cert", "asks for a proof that pgpair can't give"),
+            ("", "local all all scram-sha-256", "the topology has no `admin.password`"),
+            ("password: { env: ADMIN }", "local all all scram-sha-256", ""),
+            ("user: dba, password: { env: ADMIN }", "local all all peer", "operating-system user of the same name"),
+            ("user: dba, password: { env: ADMIN }", "local all all peer map=dbas", ""),
+            ("", "local all app peer", "no rule lets it in"),
+            // Who is in a group, the file does not tell.
+            ("", "local all +staff reject\nlocal all all peer", ""),
+        ];
+        for (admin, rule, expected) in cases {
+            let topology = pair(admin, SCRAM, "");
+            let mut world = living(&topology);
+            world.node_mut(&name("a")).cluster_mut().expect("made").hba = "local all all trust\n".to_owned() + rest;
+            let said = verdict(&topology, &world, &format!("{rule}\n{rest}"));
+            assert!(said.contains(expected) && said.is_empty() == expected.is_empty(), "{admin}, {rule}: {said}");
+        }
+    }
+
+    #[test]
+    fn who_is_shut_out_already_does_not_hold_up_other_rules() {
+        let topology = pair("", SCRAM, "");
+        let mut world = living(&topology);
+        world.node_mut(&name("a")).cluster_mut().expect("made").hba = "local all all reject\n".into();
+        assert_eq!(verdict(&topology, &world, "local all all scram-sha-256\n"), "");
+    }
+
+    #[test]
+    fn a_standby_is_locked_out_by_what_it_does_not_have() {
+        let with_role = |world: &mut Observed, verifier: Verifier| {
+            let role = &mut world.node_mut(&name("a")).cluster_mut().expect("made").replication_role;
+            role.known_mut().expect("made").verifier = verifier;
+        };
+        let with_passfile = |world: &mut Observed, passfile: Passfile| {
+            world.node_mut(&name("b")).cluster_mut().expect("made").passfile = passfile;
+        };
+        let scram = "host replication repuser 127.0.0.1/32 scram-sha-256\n";
+        let cases: [(&str, &str, &dyn Fn(&mut Observed), &str); 12] = [
+            (SCRAM, scram, &|_| {}, ""),
+            (SCRAM, "host replication repuser 127.0.0.1/32 trust\n", &|_| {}, ""),
+            (SCRAM, "host replication repuser 127.0.0.1/32 reject\n", &|_| {}, "rejects it"),
+            (SCRAM, "host replication repuser 10.0.0.1/32 scram-sha-256\n", &|_| {}, "no rule lets it in"),
+            (SCRAM, "host all all all trust\n", &|_| {}, "no rule lets it in"),
+            (SCRAM, scram, &|world| with_passfile(world, Passfile::Absent), "asks for a password, and it has none"),
+            (SCRAM, scram, &|world| with_passfile(world, Passfile::Wrong), "asks for a password, and it has none"),
+            (SCRAM, scram, &|world| with_role(world, Verifier::None), "asks for a password, and `repuser` has none"),
+            (SCRAM, scram, &|world| with_role(world, Verifier::Differs), "does not have as SCRAM verifier"),
+            // What the verifier is made by matters for SCRAM alone: a server of 10 and later takes either for `md5`.
+            (SCRAM, "host replication repuser 127.0.0.1/32 md5\n", &|world| with_role(world, Verifier::Differs), ""),
+            (SCRAM, "host replication repuser 127.0.0.1/32 cert\n", &|_| {}, "asks for a certificate, and it has none"),
+            (SCRAM, "host replication repuser 127.0.0.1/32 ident\n", &|_| {}, "asks for a proof that it can't give"),
+        ];
+        for (replication, rules, damage, expected) in cases {
+            let topology = pair("", replication, "");
+            let mut world = living(&topology);
+            world.node_mut(&name("a")).cluster_mut().expect("made").hba =
+                format!("{OWN}host replication repuser all trust\n");
+            damage(&mut world);
+            let said = verdict(&topology, &world, &format!("{OWN}{rules}"));
+            assert!(said.contains(expected) && said.is_empty() == expected.is_empty(), "{rules}: {said}");
+        }
+    }
+
+    #[test]
+    fn a_standby_with_a_certificate_needs_a_server_that_encrypts() {
+        let topology = pair("", CERT, "ssl: on, ssl_ca_file: /tls/ca.pem");
+        let rules = format!("{OWN}hostssl replication repuser 127.0.0.1/32 cert\n");
+        let mut world = living(&topology);
+        world.node_mut(&name("a")).cluster_mut().expect("made").hba = format!("{OWN}host all all all trust\n");
+        assert_eq!(verdict(&topology, &world, &rules), "");
+        assert_eq!(not_there_yet(&topology, topology.primary(), world.node(&name("a"))), None);
+
+        let sql = world.node_mut(&name("a")).sql_mut().expect("runs");
+        sql.settings.get_mut("ssl").expect("set").value = "off".into();
+        let why = not_there_yet(&topology, topology.primary(), world.node(&name("a")));
+        assert_eq!(why.as_deref(), Some("a has `ssl` off"));
+    }
+
+    #[test]
+    fn a_standby_that_can_not_be_looked_at_keeps_the_method_it_has() {
+        let topology = pair("", SCRAM, "");
+        let mut world = living(&topology);
+        let sql = world.node_mut(&name("a")).sql_mut().expect("runs");
+        assert!(sql.senders.iter().any(|sender| sender.application_name == "b"));
+        world.node_mut(&name("b")).place = Reading::Unknown("no route to host".into());
+        let rule = |method: &str| format!("{OWN}host replication repuser 127.0.0.1/32 {method}\n");
+        world.node_mut(&name("a")).cluster_mut().expect("made").hba = rule("md5");
+        assert_eq!(verdict(&topology, &world, &rule("md5")), "");
+        assert_eq!(verdict(&topology, &world, &rule("trust")), "");
+        let said = verdict(&topology, &world, &rule("scram-sha-256"));
+        assert!(said.contains("it can't be looked at"), "{said}");
+    }
+
+    #[test]
+    fn rules_that_ask_for_less_come_before_the_standbys_and_those_that_ask_for_more_after() {
+        let rule = |method: &str| format!("{OWN}host replication repuser 127.0.0.1/32 {method}\n");
+        let first = |topology: &Topology, now: &str, then: &str| {
+            let mut world = living(topology);
+            world.node_mut(&name("a")).cluster_mut().expect("made").hba = rule(now);
+            rules_come_first(topology, &world, topology.primary(), &rule(then))
+        };
+        let with_password = pair("", SCRAM, "");
+        let without = pair("", "auth: trust", "");
+        assert!(first(&with_password, "scram-sha-256", "trust"));
+        assert!(!first(&without, "trust", "scram-sha-256"), "they have no password yet");
+        assert!(!first(&with_password, "trust", "trust"), "nothing changes for them");
+    }
+
+    #[test]
+    fn a_primary_that_still_listens_elsewhere_is_not_there_yet() {
+        let topology = pair("", SCRAM, "");
+        let mut world = living(&topology);
+        let seen = world.node_mut(&name("a"));
+        seen.server.known_mut().expect("runs").port = Some(7001);
+        let why = not_there_yet(&topology, topology.primary(), seen);
+        assert_eq!(why.as_deref(), Some("a does not listen on port 6001 yet"));
+        seen.server = Reading::Absent;
+        assert_eq!(not_there_yet(&topology, topology.primary(), seen), None, "one that is stopped starts there");
+    }
+}
