@@ -403,6 +403,9 @@ mod tests {
         assert_eq!(verdict(&topology, &world, "local all all scram-sha-256\n"), "");
     }
 
+    /// Rules, what happens to the pair before, and what is said.
+    type Case<'a> = (&'a str, &'a dyn Fn(&mut Observed), &'a str);
+
     #[test]
     fn a_standby_is_locked_out_by_what_it_does_not_have() {
         let with_role = |world: &mut Observed, verifier: Verifier| {
@@ -413,23 +416,23 @@ mod tests {
             world.node_mut(&name("b")).cluster_mut().expect("made").passfile = passfile;
         };
         let scram = "host replication repuser 127.0.0.1/32 scram-sha-256\n";
-        let cases: [(&str, &str, &dyn Fn(&mut Observed), &str); 12] = [
-            (SCRAM, scram, &|_| {}, ""),
-            (SCRAM, "host replication repuser 127.0.0.1/32 trust\n", &|_| {}, ""),
-            (SCRAM, "host replication repuser 127.0.0.1/32 reject\n", &|_| {}, "rejects it"),
-            (SCRAM, "host replication repuser 10.0.0.1/32 scram-sha-256\n", &|_| {}, "no rule lets it in"),
-            (SCRAM, "host all all all trust\n", &|_| {}, "no rule lets it in"),
-            (SCRAM, scram, &|world| with_passfile(world, Passfile::Absent), "asks for a password, and it has none"),
-            (SCRAM, scram, &|world| with_passfile(world, Passfile::Wrong), "asks for a password, and it has none"),
-            (SCRAM, scram, &|world| with_role(world, Verifier::None), "asks for a password, and `repuser` has none"),
-            (SCRAM, scram, &|world| with_role(world, Verifier::Differs), "does not have as SCRAM verifier"),
+        let cases: [Case; 12] = [
+            (scram, &|_| {}, ""),
+            ("host replication repuser 127.0.0.1/32 trust\n", &|_| {}, ""),
+            ("host replication repuser 127.0.0.1/32 reject\n", &|_| {}, "rejects it"),
+            ("host replication repuser 10.0.0.1/32 scram-sha-256\n", &|_| {}, "no rule lets it in"),
+            ("host all all all trust\n", &|_| {}, "no rule lets it in"),
+            (scram, &|world| with_passfile(world, Passfile::Absent), "asks for a password, and it has none"),
+            (scram, &|world| with_passfile(world, Passfile::Wrong), "asks for a password, and it has none"),
+            (scram, &|world| with_role(world, Verifier::None), "asks for a password, and `repuser` has none"),
+            (scram, &|world| with_role(world, Verifier::Differs), "does not have as SCRAM verifier"),
             // What the verifier is made by matters for SCRAM alone: a server of 10 and later takes either for `md5`.
-            (SCRAM, "host replication repuser 127.0.0.1/32 md5\n", &|world| with_role(world, Verifier::Differs), ""),
-            (SCRAM, "host replication repuser 127.0.0.1/32 cert\n", &|_| {}, "asks for a certificate, and it has none"),
-            (SCRAM, "host replication repuser 127.0.0.1/32 ident\n", &|_| {}, "asks for a proof that it can't give"),
+            ("host replication repuser 127.0.0.1/32 md5\n", &|world| with_role(world, Verifier::Differs), ""),
+            ("host replication repuser 127.0.0.1/32 cert\n", &|_| {}, "asks for a certificate, and it has none"),
+            ("host replication repuser 127.0.0.1/32 ident\n", &|_| {}, "asks for a proof that it can't give"),
         ];
-        for (replication, rules, damage, expected) in cases {
-            let topology = pair("", replication, "");
+        for (rules, damage, expected) in cases {
+            let topology = pair("", SCRAM, "");
             let mut world = living(&topology);
             world.node_mut(&name("a")).cluster_mut().expect("made").hba =
                 format!("{OWN}host replication repuser all trust\n");
