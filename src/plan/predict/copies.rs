@@ -76,7 +76,11 @@ pub(super) fn passfile(entries: &[PassfileEntry]) -> Passfile {
 }
 
 pub(super) fn cloned(observed: &mut Observed, node: &Node, clone: &CloneFrom) {
-    let Some(source) = observed.node(&clone.source).cluster().cloned() else { return };
+    let Some(from) = observed.node_mut(&clone.source).cluster_mut() else { return };
+    // It has a slot for each of its followers, and a copy gets none of them.
+    let slots = std::mem::take(&mut from.slots);
+    let source = from.clone();
+    from.slots = slots;
     let Some(place) = observed.node_mut(&node.name).place.known_mut() else { return };
     let replaced = match &place.data_dir {
         DataDir::Cluster(cluster) => Some(cluster.clone()),
