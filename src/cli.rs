@@ -154,6 +154,27 @@ impl TopologyFile {
     }
 }
 
+/// The topologies of a command that takes many: a list, or as [`TopologyFile`].
+#[derive(Debug, Args)]
+struct TopologyFiles {
+    /// The topology files; `-` is standard input [default: PGPAIR_FILE, or pgpair.yaml].
+    #[arg(value_name = "FILE", conflicts_with = "named_file")]
+    files: Vec<String>,
+    /// The same, as an option.
+    #[arg(short = 'f', long = "file", value_name = "FILE")]
+    named_file: Option<String>,
+}
+
+impl TopologyFiles {
+    fn names(&self) -> Vec<String> {
+        if self.files.is_empty() {
+            vec![TopologyFile { file: None, named_file: self.named_file.clone() }.name()]
+        } else {
+            self.files.clone()
+        }
+    }
+}
+
 /// How long things may take.
 #[derive(Debug, Args)]
 struct Timeouts {

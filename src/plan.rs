@@ -10,7 +10,9 @@ use std::fmt;
 use serde::Serialize;
 
 use crate::observed::Identity;
+use crate::pg::block;
 use crate::pg::block::Block;
+use crate::pg::block::Malformed;
 use crate::pg::conf;
 use crate::pg::lsn::Lsn;
 use crate::topology::NodeName;
@@ -412,7 +414,27 @@ pub struct WantedRole {
     pub rewind_grants: bool,
 }
 
+impl Configure {
+    /// Returns postgresql.conf as the step leaves it.
+    ///
+    /// # Errors
+    ///
+    /// [`Malformed`] where the present block can't be told from the rest.
+    pub fn applied_to(&self, text: &str) -> Result<String, Malformed> {
+        match &self.block {
+            Some(block) => block::put_last(text, block),
+            None => block::remove(text),
+        }
+    }
+}
+
 impl Action {
+    /// Returns the change of configuration, where that is what the action does.
+    #[must_use]
+    pub fn as_configure(&self) -> Option<&Configure> {
+        if let Self::Configure(configure) = self { Some(configure) } else { None }
+    }
+
     /// The action's name, as it stands in JSON and in `pgpair explain`.
     #[must_use]
     pub fn name(&self) -> &'static str {

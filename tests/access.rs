@@ -3,22 +3,14 @@
 mod support;
 
 use std::fs;
-use std::path::PathBuf;
 use std::process::Command;
-use std::sync::Arc;
-use std::time::Duration;
 
 use pgpair::plan::Action;
 use pgpair::plan::Status;
 use pgpair::plan::check::Check;
 use pgpair::plan::check::check;
 use pgpair::plan::planner::plan;
-use pgpair::topology;
 use pgpair::world::World;
-use pgpair::world::live::Live;
-use pgpair::world::live::LiveOptions;
-use pgpair::world::lock::Locks;
-use pgpair::world::process::use_guard_program;
 
 use support::Version;
 use support::Workspace;
@@ -46,27 +38,16 @@ fn reconnects(pair: &Workspace) {
 
 /// Applies the topology step by step; after each the standby loses its connection.
 async fn apply_and_cut(pair: &Workspace) -> Vec<String> {
-    let source = fs::read(pair.path("pgpair.yaml")).expect("our file");
-    let folder = pair.path("").to_string_lossy().trim_end_matches('/').to_owned();
-    let topology = Arc::new(topology::parse(&source, "pgpair.yaml", &folder).expect("a good topology"));
-    let (_never, interrupt) = tokio::sync::watch::channel(false);
-    let timeout = Duration::from_secs(60);
-    let options = LiveOptions { base_dir: folder, timeout, interrupt: interrupt.clone() };
-    let locks = Locks::acquire(&topology, timeout, interrupt).await.expect("nobody else is here");
-    let world = Live::new(topology.clone(), options).await.expect("a world").with_locks(locks);
+    let (topology, world) = support::live::reach(pair).await;
     let plan = plan(&topology, &world.observe().await);
     assert_eq!(plan.status(), Status::Changes, "{:?}", plan.blocked);
     for step in &plan.steps {
         let judged = check(&step.node, &step.action, &topology, &world.observe().await);
         assert!(!matches!(judged, Check::Blocked(_)), "{}: {judged:?}", step.id);
         if judged == Check::Ready {
-            let done = world.perform(step, &|_| {}).await;
-            done.unwrap_or_else(|failure| panic!("{}: {failure} {:?}", step.id, failure.output));
+            support::live::perform(&world, step).await;
         }
-        let start = std::time::Instant::now();
-        while check(&step.node, &step.action, &topology, &world.observe().await) != Check::Satisfied {
-            assert!(start.elapsed() < timeout, "{} is not satisfied", step.id);
-        }
+        support::live::until_satisfied(&world, &topology, step).await;
         if !matches!(step.action, Action::Streaming { .. }) {
             cut(pair);
         }
@@ -75,7 +56,6 @@ async fn apply_and_cut(pair: &Workspace) -> Vec<String> {
 }
 
 fn passwords_and_methods_change(version: Version, changes: &[(&str, &str, &[&str])]) {
-    use_guard_program(PathBuf::from(env!("CARGO_BIN_EXE_pgpair")));
     let runtime = tokio::runtime::Runtime::new().expect("a runtime");
     let pair = Workspace::new(version);
     pair.topology(SCRAM, COMMON);

@@ -20,21 +20,6 @@ const NEW: Version = Version(15);
 
 const PLAIN: &str = "  fsync: off\n";
 
-fn made_pair(version: Version) -> Workspace {
-    let pair = Workspace::new(version);
-    pair.usual_topology();
-    pair.apply().exits(0);
-    pair
-}
-
-/// Replaces a text of the topology, which must be there.
-#[track_caller]
-fn edit(pair: &Workspace, from: &str, to: &str) {
-    let text = fs::read_to_string(pair.path("pgpair.yaml")).expect("a topology");
-    assert!(text.contains(from), "`{from}` is not in\n{text}");
-    pair.write("pgpair.yaml", &text.replace(from, to), 0o644);
-}
-
 fn apply_all(pair: &Workspace) -> Ran {
     pair.pgpair(&["apply", "--auto-approve", "--allow", "restart,outage"])
 }
@@ -56,11 +41,11 @@ fn broken_library(pair: &Workspace) -> String {
 }
 
 fn a_primary_falls_back(version: Version) {
-    let pair = made_pair(version);
+    let pair = Workspace::made(version);
     let before = conf(&pair, "a");
-    edit(&pair, "role: primary,", "role: primary, parameters: { shared_preload_libraries: BROKEN },");
+    pair.edit("role: primary,", "role: primary, parameters: { shared_preload_libraries: BROKEN },");
     let library = pair.write("broken.so", "", 0o644);
-    edit(&pair, "BROKEN", &format!("'{}'", library.display()));
+    pair.edit("BROKEN", &format!("'{}'", library.display()));
     let planned = pair.planned();
     apply_all(&pair)
         .exits(1)
@@ -104,7 +89,7 @@ fn when_pgpair_is_killed_between_the_write_and_the_start_the_next_apply_falls_ba
     pair.usual_topology();
     pair.apply().exits(0);
     let before = conf(&pair, "a");
-    edit(&pair, PLAIN, &broken_library(&pair));
+    pair.edit(PLAIN, &broken_library(&pair));
 
     let reached = pair.path("reached");
     let pg_ctl = pair.path("bin/pg_ctl");
@@ -145,8 +130,8 @@ fn when_pgpair_is_killed_between_the_write_and_the_start_the_next_apply_falls_ba
 
 #[test]
 fn a_restart_tells_how_long_the_server_was_away() {
-    let pair = made_pair(NEW);
-    edit(&pair, PLAIN, "  fsync: off\n  shared_buffers: 64MB\n");
+    let pair = Workspace::made(NEW);
+    pair.edit(PLAIN, "  fsync: off\n  shared_buffers: 64MB\n");
     let ran = apply_all(&pair).exits(0);
     let told = ran.stderr.lines().filter(|line| line.contains("the server was away for ")).count();
     assert_eq!(told, 2, "{}", ran.stderr);
@@ -169,7 +154,7 @@ fn a_reload_that_the_server_rejects_brings_the_old_file_back() {
         real.display()
     );
     pair.write("bin/postgres", &script, 0o755);
-    edit(&pair, PLAIN, "  fsync: off\n  timezone: Nowhere/City\n  work_mem: 5MB\n");
+    pair.edit(PLAIN, "  fsync: off\n  timezone: Nowhere/City\n  work_mem: 5MB\n");
     pair.apply()
         .exits(1)
         .says("does not take a value")
@@ -177,7 +162,7 @@ fn a_reload_that_the_server_rejects_brings_the_old_file_back() {
         .says("the old file is back");
     assert_eq!((conf(&pair, "a"), backups(&pair, "a")), (before, Vec::new()));
     assert_eq!(pair.sql("a", "show work_mem"), "4MB");
-    edit(&pair, "Nowhere/City", "UTC");
+    pair.edit("Nowhere/City", "UTC");
     pair.apply().exits(0);
     pair.in_sync();
     assert_eq!(pair.sql("a", "show work_mem"), "5MB");
@@ -211,7 +196,7 @@ fn a_full_disk_while_a_configuration_is_written_leaves_the_old_one_in_force() {
     let length = full.metadata().expect("our file").len();
     full.set_len(length - (12 << 10)).expect("our file");
     drop(full);
-    edit(&pair, PLAIN, "  fsync: off\n  work_mem: 6MB\n");
+    pair.edit(PLAIN, "  fsync: off\n  work_mem: 6MB\n");
     pair.apply().exits(1).says("No space left on device").says("free space on that file system");
     assert_eq!((conf(&pair, "a"), backups(&pair, "a")), (before, Vec::new()));
     fs::remove_file(ballast).expect("our file");
@@ -231,9 +216,9 @@ impl Drop for Mounted {
 
 #[test]
 fn a_standby_that_does_not_replay_in_time_keeps_its_higher_value_until_it_has() {
-    let pair = made_pair(NEW);
+    let pair = Workspace::made(NEW);
     pair.sql("b", "select pg_wal_replay_pause()");
-    edit(&pair, PLAIN, "  fsync: off\n  max_connections: 90\n");
+    pair.edit(PLAIN, "  fsync: off\n  max_connections: 90\n");
     let ran = pair.pgpair(&["apply", "--auto-approve", "--allow", "restart,outage", "--timeout", "3"]).exits(5);
     ran.says("left alone: b").says("has not replayed yet that a has less max_connections");
     assert_eq!(pair.sql("a", "show max_connections"), "90");

@@ -39,21 +39,6 @@ fn planned_pair(version: Version) -> Workspace {
     pair
 }
 
-/// A pair that runs.
-fn made_pair(version: Version) -> Workspace {
-    let pair = planned_pair(version);
-    pair.apply().exits(0);
-    pair
-}
-
-/// Replaces a text of the topology, which must be there.
-#[track_caller]
-fn edit(pair: &Workspace, from: &str, to: &str) {
-    let text = fs::read_to_string(pair.path("pgpair.yaml")).expect("a topology");
-    assert!(text.contains(from), "`{from}` is not in\n{text}");
-    pair.write("pgpair.yaml", &text.replace(from, to), 0o644);
-}
-
 /// What is below a path: kind, mode, owner, and a hash of the content.
 type Listing = BTreeMap<PathBuf, String>;
 
@@ -228,19 +213,19 @@ fn a_data_directory_of_another_major_is_never_touched() {
 
 #[test]
 fn programs_of_another_major_do_not_start_a_server() {
-    let pair = made_pair(NEW);
+    let pair = Workspace::made(NEW);
     for node in ["b", "a"] {
         pair.pg_ctl(node, &["stop"]).exits(0);
     }
     let (right, wrong) = (NEW.bin_dir(), OLD.bin_dir());
     let (right, wrong) = (right.to_string_lossy(), wrong.to_string_lossy());
-    edit(&pair, &right, &wrong);
+    pair.edit(&right, &wrong);
     let before = listing(&pair.path("a"));
     let words = ["binaries for a", &*wrong, "the topology says 15", "set postgresql.bin_dir"];
     says_all(pair.pgpair(&["plan"]).exits(3), &words);
     says_all(pair.pgpair(&["apply", "--auto-approve", "--allow", "outage"]).exits(3), &words);
     assert_unchanged(&before, &listing(&pair.path("a")));
-    edit(&pair, &wrong, &right);
+    pair.edit(&wrong, &right);
     pair.pgpair(&["apply", "--auto-approve", "--allow", "outage"]).exits(0);
     converges(&pair);
 }
@@ -307,7 +292,7 @@ fn a_data_directory_of_another_owner_is_told_with_that_owner() {
 
 #[test]
 fn a_stopped_cluster_of_somebody_else_is_replaced_only_with_the_nodes_name() {
-    let pair = made_pair(NEW);
+    let pair = Workspace::made(NEW);
     pair.pg_ctl("b", &["stop"]).exits(0);
     fs::remove_dir_all(pair.data_dir("b")).expect("our folder");
     pair.initdb("b");
@@ -352,7 +337,7 @@ fn a_running_server_of_somebody_else_in_the_standbys_place_is_left_alone() {
 
 #[test]
 fn a_foreign_directory_that_claims_this_cluster_stops_everything() {
-    let pair = made_pair(NEW);
+    let pair = Workspace::made(NEW);
     pair.pg_ctl("b", &["stop"]).exits(0);
     let conf = fs::read_to_string(pair.data_dir("b").join("postgresql.conf")).expect("a configuration");
     fs::rename(pair.data_dir("b"), pair.path("b-aside")).expect("our folder");
@@ -371,14 +356,14 @@ fn a_foreign_directory_that_claims_this_cluster_stops_everything() {
 
 #[test]
 fn a_pin_that_differs_or_a_block_of_another_cluster_stops_everything() {
-    let pair = made_pair(NEW);
+    let pair = Workspace::made(NEW);
     let identity = pair.sql("a", "select system_identifier from pg_control_system()");
     let quiet = ["a/data/postgresql.conf", "a/data/pg_hba.conf", "b/data/postgresql.conf", "b/data/pg_hba.conf"];
     let pin = "cluster: test\nsystem_identifier: 7446744073709551615\n";
     let words = ["a has system identifier", &identity, "7446744073709551615", "correct the pin"];
-    edit(&pair, "cluster: test\n", pin);
+    pair.edit("cluster: test\n", pin);
     refused_beside(&pair, &quiet, &words);
-    edit(&pair, pin, "cluster: other\n");
+    pair.edit(pin, "cluster: other\n");
     let words = ["postgresql.conf of a has a pgpair block of another cluster, test", "correct data_dir or `cluster:`"];
     refused_beside(&pair, &quiet, &words);
 
@@ -387,9 +372,9 @@ fn a_pin_that_differs_or_a_block_of_another_cluster_stops_everything() {
         pair.pg_ctl(node, &["stop"]).exits(0);
     }
     refused(&pair, &words);
-    edit(&pair, "cluster: other\n", pin);
+    pair.edit("cluster: other\n", pin);
     refused(&pair, &["a has system identifier", &identity, "correct the pin"]);
-    edit(&pair, pin, &format!("cluster: test\nsystem_identifier: {identity}\n"));
+    pair.edit(pin, &format!("cluster: test\nsystem_identifier: {identity}\n"));
     pair.pgpair(&["apply", "--auto-approve", "--allow", "outage"]).exits(0);
     converges(&pair);
 }
@@ -397,7 +382,7 @@ fn a_pin_that_differs_or_a_block_of_another_cluster_stops_everything() {
 #[test]
 fn a_pinned_cluster_is_never_made_anew() {
     let pair = planned_pair(NEW);
-    edit(&pair, "cluster: test\n", "cluster: test\nsystem_identifier: 7446744073709551615\n");
+    pair.edit("cluster: test\n", "cluster: test\nsystem_identifier: 7446744073709551615\n");
     refused(
         &pair,
         &["pins system_identifier 7446744073709551615", "no node has its data", "mount or restore the data"],
@@ -429,9 +414,9 @@ fn a_port_that_another_program_has_is_told_with_that_program() {
 
 #[test]
 fn a_port_that_another_server_has_is_told_with_its_data_directory() {
-    let other = made_pair(NEW);
+    let other = Workspace::made(NEW);
     let pair = planned_pair(NEW);
-    edit(&pair, &format!("port: {}", pair.ports[0]), &format!("port: {}", other.ports[0]));
+    pair.edit(&format!("port: {}", pair.ports[0]), &format!("port: {}", other.ports[0]));
     let by = format!("taken by the server of {}", other.data_dir("a").display());
     refused(&pair, &[&format!("port {} of a is", other.ports[0]), &by]);
     other.in_sync();
@@ -473,10 +458,10 @@ fn a_secret_that_can_not_be_had_is_told_before_anything_is_done() {
     };
     told(&as_owner, &[&file, "Permission denied", remedy]);
 
-    edit(&pair, "{ file: repuser.secret }", "{ env: PGPAIR_TEST_NOT_SET }");
+    pair.edit("{ file: repuser.secret }", "{ env: PGPAIR_TEST_NOT_SET }");
     told(&as_we_are, &["PGPAIR_TEST_NOT_SET", "it is not set", "set it in pgpair's environment"]);
 
-    edit(&pair, "{ env: PGPAIR_TEST_NOT_SET }", "{ file: repuser.secret }");
+    pair.edit("{ env: PGPAIR_TEST_NOT_SET }", "{ file: repuser.secret }");
     private("correct horse\n");
     converges(&pair);
 
@@ -641,10 +626,10 @@ fn a_server_does_not_start(version: Version) {
         ["its server ended while it was starting", "could not access file \"no_such_library\"", "pgpair-start.log"];
 
     // A primary that was never up: the next apply needs no allowance.
-    edit(&pair, fsync, bad);
+    pair.edit(fsync, bad);
     says_all(pair.apply().exits(1), &words).says("node `a`");
     says_all(pair.apply().exits(1), &words).says("node `a`");
-    edit(&pair, bad, fsync);
+    pair.edit(bad, fsync);
     pair.apply().exits(0);
     pair.in_sync();
 
@@ -653,18 +638,18 @@ fn a_server_does_not_start(version: Version) {
     fs::remove_dir_all(pair.data_dir("b")).expect("our folder");
     let (own, bad) =
         ("data_dir: b/data }", "data_dir: b/data, parameters: { shared_preload_libraries: no_such_library } }");
-    edit(&pair, own, bad);
+    pair.edit(own, bad);
     says_all(pair.apply().exits(1), &words).says("node `b`");
     assert_eq!(pair.sql("a", "select pg_is_in_recovery()"), "f");
-    edit(&pair, bad, own);
+    pair.edit(bad, own);
     converges(&pair);
 
     // One that ran is not even stopped for it.
-    edit(&pair, own, bad);
+    pair.edit(own, bad);
     let refused = pair.pgpair(&["apply", "--auto-approve", "--allow", "restart"]).exits(1);
     says_all(refused, &["node `b`: no server would start on the new", "there is no library `no_such_library`"]);
     assert_eq!(pair.sql("b", "select pg_is_in_recovery()"), "t");
-    edit(&pair, bad, own);
+    pair.edit(bad, own);
     converges(&pair);
 }
 
@@ -941,7 +926,7 @@ fn wipe(pair: &Workspace) {
 /// Kills the creation of a pair `times` times, each in its own part of the time that it takes.
 fn killed_at_any_moment(version: Version, times: u32) {
     let pair = planned_pair(version);
-    edit(&pair, "initdb: { locale: C }", "initdb: { locale: C, no-sync: on }");
+    pair.edit("initdb: { locale: C }", "initdb: { locale: C, no-sync: on }");
     let begun = Instant::now();
     pair.apply().exits(0);
     let mut whole = begun.elapsed();
@@ -1018,12 +1003,12 @@ fn every_result_in_json_is_one_value_with_format_version_and_status() {
     failed(&["apply", "--auto-approve"], 1, "failed");
     pair.write("repuser.secret", "correct horse\n", 0o600);
 
-    edit(&pair, "cluster: test\n", "cluster: test\nsystem_identifier: 1\n");
+    pair.edit("cluster: test\n", "cluster: test\nsystem_identifier: 1\n");
     for arguments in [&["plan"][..], &["apply", "--auto-approve"]] {
         assert_eq!(result(arguments, 3)["status"], "blocked");
     }
     result(&["status"], 2);
-    edit(&pair, "cluster: test\nsystem_identifier: 1\n", "cluster: test\n");
+    pair.edit("cluster: test\nsystem_identifier: 1\n", "cluster: test\n");
 
     pair.write("bad.yaml", "version: 1\ncluster: test\nnodes: {}\n", 0o644);
     for command in ["validate", "plan", "apply", "status"] {
@@ -1049,7 +1034,7 @@ fn every_result_in_json_is_one_value_with_format_version_and_status() {
 fn looks_change_nothing(version: Version) {
     let pair = planned_pair(version);
     // Nothing of the servers' own that would write by itself.
-    edit(&pair, "  fsync: off\n", "  fsync: off\n  autovacuum: off\n  checkpoint_timeout: 1h\n");
+    pair.edit("  fsync: off\n", "  fsync: off\n  autovacuum: off\n  checkpoint_timeout: 1h\n");
     pair.apply().exits(0);
     let state = || {
         // Statistics, which any login leaves; the log of the start, where a server without collector logs to.

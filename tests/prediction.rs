@@ -3,9 +3,6 @@
 mod support;
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
-use std::sync::Arc;
-use std::time::Duration;
 
 use pgpair::observed::DataDir;
 use pgpair::observed::NodeObserved;
@@ -20,14 +17,9 @@ use pgpair::plan::check::Check;
 use pgpair::plan::check::check;
 use pgpair::plan::planner::plan_with;
 use pgpair::plan::predict::predict;
-use pgpair::topology;
 use pgpair::topology::NodeName;
 use pgpair::topology::Topology;
 use pgpair::world::World;
-use pgpair::world::live::Live;
-use pgpair::world::live::LiveOptions;
-use pgpair::world::lock::Locks;
-use pgpair::world::process::use_guard_program;
 
 use support::Version;
 use support::Workspace;
@@ -75,14 +67,7 @@ async fn follow(pair: &Workspace, allowed: &[Allowance]) -> Observed {
 }
 
 async fn follow_with(pair: &Workspace, allowed: &[Allowance], rebuild: Option<&str>) -> Observed {
-    let source = std::fs::read(pair.path("pgpair.yaml")).expect("our file");
-    let folder = pair.path("").to_string_lossy().trim_end_matches('/').to_owned();
-    let topology = Arc::new(topology::parse(&source, "pgpair.yaml", &folder).expect("a good topology"));
-    let (_never, interrupt) = tokio::sync::watch::channel(false);
-    let timeout = Duration::from_secs(60);
-    let options = LiveOptions { base_dir: folder, timeout, interrupt: interrupt.clone() };
-    let locks = Locks::acquire(&topology, timeout, interrupt).await.expect("nobody else is here");
-    let world = Live::new(topology.clone(), options).await.expect("a world").with_locks(locks);
+    let (topology, world) = support::live::reach(pair).await;
 
     let mut seen = world.observe().await;
     let rebuild = rebuild.map(|node| Request::rebuild(&topology, &NodeName::new(node)).expect("a standby"));
@@ -94,19 +79,9 @@ async fn follow_with(pair: &Workspace, allowed: &[Allowance], rebuild: Option<&s
         let mut predicted = seen.clone();
         predict(&step.node, &step.action, &topology, &mut predicted);
         if judged != Check::Satisfied {
-            world
-                .perform(step, &|_| {})
-                .await
-                .unwrap_or_else(|failure| panic!("{}: {failure} {:?}", step.id, failure.output));
+            support::live::perform(&world, step).await;
         }
-        let start = std::time::Instant::now();
-        loop {
-            seen = world.observe().await;
-            if check(&step.node, &step.action, &topology, &seen) == Check::Satisfied {
-                break;
-            }
-            assert!(start.elapsed() < timeout, "{} is not satisfied", step.id);
-        }
+        seen = support::live::until_satisfied(&world, &topology, step).await;
         for name in topology.nodes.keys() {
             let (expected, found) = (facts(&topology, predicted.node(name)), facts(&topology, seen.node(name)));
             assert_eq!(expected, found, "after {}, of {name}", step.id);
@@ -117,7 +92,6 @@ async fn follow_with(pair: &Workspace, allowed: &[Allowance], rebuild: Option<&s
 }
 
 fn what_is_predicted_is_seen(version: Version) {
-    use_guard_program(PathBuf::from(env!("CARGO_BIN_EXE_pgpair")));
     let runtime = tokio::runtime::Runtime::new().expect("a runtime");
     let pair = Workspace::new(version);
     let with = |parameters: &str| {

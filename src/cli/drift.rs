@@ -9,7 +9,7 @@ use futures_util::stream::StreamExt as _;
 
 use super::Format;
 use super::Timeouts;
-use super::TopologyFile;
+use super::TopologyFiles;
 use super::interrupt;
 use super::interrupt::Interrupt;
 use super::interrupt::unless_interrupted;
@@ -31,12 +31,8 @@ const AT_ONCE: usize = 8;
 
 #[derive(Debug, Args)]
 pub(super) struct Arguments {
-    /// The topology files; `-` is standard input [default: PGPAIR_FILE, or pgpair.yaml].
-    #[arg(value_name = "FILE", conflicts_with = "named_file")]
-    files: Vec<String>,
-    /// The same, as an option.
-    #[arg(short = 'f', long = "file", value_name = "FILE")]
-    named_file: Option<String>,
+    #[command(flatten)]
+    topologies: TopologyFiles,
     #[command(flatten)]
     timeouts: Timeouts,
     /// What else is worth exit 2; a list with commas, or several times.
@@ -63,10 +59,7 @@ impl From<FailOn> for Class {
 }
 
 pub(super) async fn run(arguments: &Arguments, ui: &Ui) -> Result<Exit, Error> {
-    let mut files = arguments.files.clone();
-    if files.is_empty() {
-        files.push(TopologyFile { file: None, named_file: arguments.named_file.clone() }.name());
-    }
+    let files = arguments.topologies.names();
     let interrupt = interrupt::listen()?;
     let looks = files.iter().map(|file| compared(file, &arguments.timeouts, &interrupt));
     let clusters: Vec<_> = stream::iter(looks).buffered(AT_ONCE).collect().await;

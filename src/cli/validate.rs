@@ -3,7 +3,7 @@
 use clap::Args;
 
 use super::Format;
-use super::TopologyFile;
+use super::TopologyFiles;
 use super::source;
 use super::ui::Ui;
 use crate::error::Error;
@@ -15,19 +15,12 @@ use crate::report::text;
 
 #[derive(Debug, Args)]
 pub(super) struct Arguments {
-    /// The topology files; `-` is standard input [default: PGPAIR_FILE, or pgpair.yaml].
-    #[arg(value_name = "FILE", conflicts_with = "named_file")]
-    files: Vec<String>,
-    /// The same, as an option.
-    #[arg(short = 'f', long = "file", value_name = "FILE")]
-    named_file: Option<String>,
+    #[command(flatten)]
+    topologies: TopologyFiles,
 }
 
 pub(super) fn run(arguments: &Arguments, ui: &Ui) -> Result<Exit, Error> {
-    let mut files = arguments.files.clone();
-    if files.is_empty() {
-        files.push(TopologyFile { file: None, named_file: arguments.named_file.clone() }.name());
-    }
+    let files = arguments.topologies.names();
     let (mut valid, mut bad) = (Vec::new(), Vec::new());
     for file in &files {
         match source::load(file) {

@@ -326,10 +326,11 @@ mod tests {
     use super::*;
     use crate::observed::Identity;
     use crate::observed::Reading;
-    use crate::plan::planner::plan;
-    use crate::plan::predict::predict;
+
+    use crate::report::samples::made;
+    use crate::report::samples::name;
     use crate::topology;
-    use crate::topology::NodeName;
+
     use crate::world::sim::nothing;
 
     const SCRAM: &str = "auth: scram-sha-256, password: { env: SECRET }";
@@ -346,19 +347,12 @@ mod tests {
 
     /// The pair of a topology, made and streaming.
     fn living(topology: &Topology) -> Observed {
-        let mut world = nothing(topology);
-        for step in plan(topology, &world.clone()).steps {
-            predict(&step.node, &step.action, topology, &mut world);
-        }
+        let mut world = made(topology, nothing(topology));
         for seen in world.nodes.values_mut() {
             seen.cluster_mut().expect("made").identity = Identity::Known(7);
             seen.server.known_mut().expect("runs").socket_dir = Some("/tmp".into());
         }
         world
-    }
-
-    fn name(node: &str) -> NodeName {
-        NodeName::new(node)
     }
 
     /// What is said of these rules on the primary; empty where everyone stays in.

@@ -65,12 +65,17 @@ pub(crate) fn nothing(topology: &Topology) -> Observed {
     Observed { nodes: topology.nodes.keys().map(|name| (name.clone(), node.clone())).collect() }
 }
 
-/// The pair as it is when a plan has nothing left to do.
-pub(crate) fn healthy(topology: &Topology) -> Observed {
-    let mut world = nothing(topology);
-    for step in plan(topology, &world.clone()).steps {
+/// The world after every step of its plan.
+pub(crate) fn made(topology: &Topology, mut world: Observed) -> Observed {
+    for step in plan(topology, &world).steps {
         predict(&step.node, &step.action, topology, &mut world);
     }
+    world
+}
+
+/// The pair as it is when a plan has nothing left to do.
+pub(crate) fn healthy(topology: &Topology) -> Observed {
+    let mut world = made(topology, nothing(topology));
     for node in world.nodes.values_mut() {
         if let Some(cluster) = node.cluster_mut() {
             cluster.identity = Identity::Known(7_446_744_073_709_551_615);

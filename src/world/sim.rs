@@ -303,9 +303,7 @@ fn half(node: &NodeName, action: &Action, which: usize, truth: &mut Observed) {
         Action::Configure(configure) => {
             if let Some(cluster) = seen.cluster_mut() {
                 let text = &cluster.conf.main.text;
-                let put =
-                    configure.block.as_ref().map_or_else(|| block::remove(text), |block| block::put_last(text, block));
-                let put = put.unwrap_or_else(|_| text.clone());
+                let put = configure.applied_to(text).unwrap_or_else(|_| text.clone());
                 if put != *text {
                     cluster.conf.replaced = Some(std::mem::replace(&mut cluster.conf.main.text, put));
                 }

@@ -5,6 +5,8 @@
 
 #![allow(dead_code, reason = "each test binary uses its own part of this")]
 
+pub(crate) mod live;
+
 use std::fs;
 use std::fs::File;
 use std::net::TcpListener;
@@ -198,6 +200,22 @@ impl Workspace {
             "auth: scram-sha-256, password: { file: repuser.secret }",
             "  max_wal_senders: 4\n  wal_log_hints: on\n",
         );
+    }
+
+    /// A pair that runs, of the usual topology.
+    pub(crate) fn made(version: Version) -> Self {
+        let pair = Self::new(version);
+        pair.usual_topology();
+        pair.apply().exits(0);
+        pair
+    }
+
+    /// Replaces a text of the topology, which must be there.
+    #[track_caller]
+    pub(crate) fn edit(&self, from: &str, to: &str) {
+        let text = fs::read_to_string(self.path("pgpair.yaml")).expect("a topology");
+        assert!(text.contains(from), "`{from}` is not in\n{text}");
+        self.write("pgpair.yaml", &text.replace(from, to), 0o644);
     }
 
     /// Returns pgpair, to be run in the folder.

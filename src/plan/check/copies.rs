@@ -213,8 +213,10 @@ mod tests {
     use crate::plan::check::check;
     use crate::plan::planner::plan;
     use crate::plan::predict::predict;
+    use crate::report::samples::made;
+    use crate::report::samples::name;
     use crate::topology;
-    use crate::topology::NodeName;
+
     use crate::topology::Topology;
     use crate::world::sim::nothing;
 
@@ -229,17 +231,9 @@ mod tests {
             topology::parse(yaml.as_bytes(), "sim.yaml", "/").expect("a good topology")
         };
         let (first, pair) = (of(""), of(&format!("  b: {{ role: standby, port: 6002, data_dir: /pg/b{keys} }}\n")));
-        let mut world = nothing(&first);
-        for step in plan(&first, &world.clone()).steps {
-            predict(&step.node, &step.action, &first, &mut world);
-        }
         let mut both = nothing(&pair);
-        both.nodes.extend(world.nodes);
+        both.nodes.extend(made(&first, nothing(&first)).nodes);
         (pair, both)
-    }
-
-    fn name(node: &str) -> NodeName {
-        NodeName::new(node)
     }
 
     fn tablespaces(world: &mut Observed, node: &str, folders: &[&str]) {
@@ -317,10 +311,8 @@ mod tests {
 
     #[test]
     fn a_waldir_that_differs_on_a_living_node_is_told_and_all_else_goes_on() {
-        let (topology, mut world) = pair(KEYS);
-        for step in plan(&topology, &world).steps {
-            predict(&step.node, &step.action, &topology, &mut world);
-        }
+        let (topology, world) = pair(KEYS);
+        let mut world = made(&topology, world);
         assert_eq!((told(&plan(&topology, &world)), plan(&topology, &world).steps), (vec![], vec![]));
         let cluster = world.node_mut(&name("b")).cluster_mut().expect("it has data");
         cluster.waldir = None;

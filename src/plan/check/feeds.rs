@@ -162,8 +162,10 @@ mod tests {
     use crate::plan::check::check;
     use crate::plan::planner::plan;
     use crate::plan::predict::predict;
+    use crate::report::samples::made;
+    use crate::report::samples::name;
     use crate::topology;
-    use crate::topology::NodeName;
+
     use crate::topology::Topology;
     use crate::world::sim::nothing;
 
@@ -180,16 +182,8 @@ mod tests {
         };
         let (pair, trio) = (of(""), of("  c: { role: standby, port: 6003, data_dir: /pg/c, clone_from: b }\n"));
         let mut world = nothing(&trio);
-        let mut first = nothing(&pair);
-        for step in plan(&pair, &first).steps {
-            predict(&step.node, &step.action, &pair, &mut first);
-        }
-        world.nodes.extend(first.nodes);
+        world.nodes.extend(made(&pair, nothing(&pair)).nodes);
         (trio, world)
-    }
-
-    fn name(node: &str) -> NodeName {
-        NodeName::new(node)
     }
 
     fn sql<'a>(world: &'a mut Observed, node: &str) -> &'a mut Sql {

@@ -119,36 +119,16 @@ impl Draft<'_> {
     pub(super) fn topology_is_newer(&self) -> bool {
         self.plan.steps.iter().any(|step| {
             let Some(cluster) = self.cluster(&step.node) else { return false };
-            match &step.action {
-                Action::Hba { block, .. } => {
-                    matches!(Written::in_file(&step.node, &cluster.hba), Written::ByPgpair(found) if found != *block)
-                }
-                Action::Configure(configure) => match Written::in_file(&step.node, &cluster.conf.main.text) {
-                    Written::ByPgpair(block) => {
-                        let names = ["port", "primary_conninfo", "primary_slot_name"];
-                        let (node, set) = (&self.topology.nodes[&step.node], conf::set_by(&block));
-                        names.iter().any(|name| {
-                            let both = configure.settings.get(*name).zip(set.get(*name));
-                            both.is_some_and(|(wanted, set)| {
-                                !desired::value_holds(self.topology, node, name, wanted, set)
-                            })
-                        })
-                    }
-                    Written::Nowhere | Written::ForNode(_) | Written::ByHand => false,
-                },
-                Action::CreatePrimary(_)
-                | Action::Clone(_)
-                | Action::StandbyFiles(_)
-                | Action::Passfile { .. }
-                | Action::Mode
-                | Action::Stop(_)
-                | Action::Start { .. }
-                | Action::ReplicationRole(_)
-                | Action::Slot { .. }
-                | Action::DropSlot { .. }
-                | Action::Streaming { .. }
-                | Action::RemoveOld => false,
+            if let Action::Hba { block, .. } = &step.action {
+                return matches!(Written::in_file(&step.node, &cluster.hba), Written::ByPgpair(found) if found != *block);
             }
+            let Some(configure) = step.action.as_configure() else { return false };
+            let Written::ByPgpair(block) = Written::in_file(&step.node, &cluster.conf.main.text) else { return false };
+            let (node, set) = (&self.topology.nodes[&step.node], conf::set_by(&block));
+            ["port", "primary_conninfo", "primary_slot_name"].into_iter().any(|name| {
+                let both = configure.settings.get(name).zip(set.get(name));
+                both.is_some_and(|(wanted, set)| !desired::value_holds(self.topology, node, name, wanted, set))
+            })
         })
     }
 }

@@ -61,11 +61,11 @@ pub(super) fn diff_of(topology: &Topology, seen: &NodeObserved, action: &Action)
         }
         Action::Configure(configure) => {
             let before = cluster.map_or("", |cluster| cluster.conf.main.text.as_str());
-            let after = match &configure.block {
-                Some(block) => block::put_last(before, block),
-                None => block::remove(before),
-            };
-            let main = after.ok().filter(|after| after != before).map(|after| main_conf(before, &after));
+            let main = configure
+                .applied_to(before)
+                .ok()
+                .filter(|after| after != before)
+                .map(|after| main_conf(before, &after));
             let auto = cluster.and_then(|cluster| cluster.conf.auto.as_ref()).zip(configure.reset.as_ref());
             let auto = auto.map(|(auto, reset)| FileDiff {
                 file: "postgresql.auto.conf".into(),

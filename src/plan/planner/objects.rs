@@ -1,5 +1,7 @@
 //! What a server holds for its standbys: the replication role and the slots.
 
+use std::collections::BTreeSet;
+
 use crate::plan::Action;
 use crate::plan::Impact;
 use crate::plan::Reason;
@@ -8,7 +10,6 @@ use crate::plan::drift;
 use crate::plan::planner::Draft;
 use crate::topology::Node;
 use crate::topology::Role;
-use std::collections::BTreeSet;
 
 /// Nodes of a cluster up to which each standby has the slots of its future followers from the beginning: more would
 /// soon be more than `max_replication_slots`, and the role change makes them as well.

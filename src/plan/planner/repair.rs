@@ -116,6 +116,7 @@ mod tests {
     use crate::plan::planner::plan_with;
     use crate::plan::predict::predict;
     use crate::report::samples::healthy;
+    use crate::report::samples::made;
     use crate::report::samples::name;
     use crate::report::samples::nothing;
     use crate::report::samples::pair;
@@ -139,9 +140,7 @@ mod tests {
             let program = Program { path: "/pg/bin/pg_basebackup".into(), major: version };
             seen.binaries.known_mut().expect("found").basebackup = Reading::Known(program);
         }
-        for step in plan(&topology, &world.clone()).steps {
-            predict(&step.node, &step.action, &topology, &mut world);
-        }
+        let mut world = made(&topology, world);
         for seen in world.nodes.values_mut() {
             seen.cluster_mut().expect("it was made").identity = Identity::Known(1000);
         }

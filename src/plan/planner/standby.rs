@@ -1,5 +1,7 @@
 //! One standby: cloned, completed, configured, started, seen streaming; by what its place holds.
 
+use std::collections::BTreeMap;
+
 use crate::pg::conf::Placed;
 use crate::plan::Action;
 use crate::plan::Blocked;
@@ -19,7 +21,6 @@ use crate::plan::planner::socket_dir;
 use crate::plan::synchronous::NAMES;
 use crate::topology::Node;
 use crate::topology::Role;
-use std::collections::BTreeMap;
 
 /// Whether the files of a standby are what they should be before it is started.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -100,22 +100,9 @@ fn names_alone(topology: &Topology, observed: &Observed, names: String) -> Optio
 /// Returns the span of the steps in which commits wait for nobody though the topology asks for it.
 pub(super) fn asynchronous(steps: &[Step]) -> Option<Asynchronous> {
     let from = steps.iter().position(|step| matches!(step.reason, Reason::StandbyLeaves(_)))?;
-    let sets = |step: &Step| match &step.action {
-        Action::Configure(configure) => configure.settings.get(NAMES).is_some_and(|names| !names.is_empty()),
-        Action::CreatePrimary(_)
-        | Action::Clone(_)
-        | Action::StandbyFiles(_)
-        | Action::Hba { .. }
-        | Action::Passfile { .. }
-        | Action::Mode
-        | Action::Stop(_)
-        | Action::Start { .. }
-        | Action::ReplicationRole(_)
-        | Action::Slot { .. }
-        | Action::DropSlot { .. }
-        | Action::Streaming { .. }
-        | Action::RemoveOld => false,
-    };
+    let names_of =
+        |step: &Step| step.action.as_configure().and_then(|configure| configure.settings.get(NAMES)).cloned();
+    let sets = |step: &Step| names_of(step).is_some_and(|names| !names.is_empty());
     let last_pause = steps.iter().rposition(|step| matches!(step.reason, Reason::StandbyLeaves(_))).unwrap_or(from);
     let to = steps[last_pause..].iter().position(sets).map(|offset| last_pause + offset + 1);
     Some(Asynchronous { from: from + 1, to })
@@ -128,7 +115,8 @@ mod tests {
     use crate::plan::allow;
     use crate::plan::allow::Allowance;
     use crate::plan::planner::plan;
-    use crate::plan::predict::predict;
+
+    use crate::report::samples::made;
     use crate::report::samples::name;
     use crate::report::samples::nothing;
     use crate::topology;
@@ -146,10 +134,7 @@ mod tests {
     const C: &str = "  c: { role: standby, port: 5435, data_dir: /pg/c }\n";
 
     fn living(topology: &Topology) -> Observed {
-        let mut world = nothing(topology);
-        for step in plan(topology, &world.clone()).steps {
-            predict(&step.node, &step.action, topology, &mut world);
-        }
+        let world = made(topology, nothing(topology));
         assert_eq!(plan(topology, &world).steps, []);
         world
     }

@@ -1,5 +1,7 @@
 //! New data directories: a primary made by initdb, and clones.
 
+use std::collections::BTreeMap;
+
 use crate::observed::Cluster;
 use crate::observed::Content;
 use crate::observed::DataDir;
@@ -23,9 +25,7 @@ use crate::plan::CreatePrimary;
 use crate::plan::PassfileEntry;
 use crate::plan::desired;
 use crate::plan::predict::files::mark;
-use crate::plan::predict::files::put_conf_block;
 use crate::topology::Node;
-use std::collections::BTreeMap;
 
 pub(super) fn created(seen: &mut NodeObserved, create: &CreatePrimary, node: &Node, major: Major) {
     let Some(place) = seen.place.known_mut() else { return };
@@ -108,7 +108,9 @@ pub(super) fn cloned(observed: &mut Observed, node: &Node, clone: &CloneFrom) {
     match (&clone.configuration, replaced) {
         (Configuration::OfSource { conf, hba, passfile: entries }, _) => {
             cluster.passfile = passfile(entries);
-            put_conf_block(&mut cluster, Some(conf));
+            if let Ok(text) = block::put_last(&cluster.conf.main.text, conf) {
+                cluster.conf.main.text = text;
+            }
             if let Some(auto) = &mut cluster.conf.auto {
                 auto.text = desired::auto_conf_of_clone(&auto.text, conf);
             }

@@ -1,11 +1,11 @@
 //! Files of a node: configuration, and what makes it a standby.
 
+use std::collections::BTreeMap;
+
 use crate::observed::Cluster;
 use crate::observed::Markers;
 use crate::observed::NodeObserved;
 use crate::observed::Setting;
-use crate::pg::block;
-use crate::pg::block::Block;
 use crate::pg::conf;
 use crate::pg::guc;
 use crate::pg::guc::Context;
@@ -13,7 +13,6 @@ use crate::pg::version::Major;
 use crate::plan::Configure;
 use crate::plan::Effect;
 use crate::plan::check::file_values;
-use std::collections::BTreeMap;
 
 pub(super) fn mark(markers: &mut Markers, recovery_conf: Option<&String>) {
     markers.standby_signal = recovery_conf.is_none();
@@ -22,20 +21,11 @@ pub(super) fn mark(markers: &mut Markers, recovery_conf: Option<&String>) {
     markers.promote = false;
 }
 
-pub(super) fn put_conf_block(cluster: &mut Cluster, block: Option<&Block>) {
-    let text = &cluster.conf.main.text;
-    let put = match block {
-        Some(block) => block::put_last(text, block),
-        None => block::remove(text),
-    };
-    if let Ok(text) = put {
-        cluster.conf.main.text = text;
-    }
-}
-
 pub(super) fn configured(seen: &mut NodeObserved, configure: &Configure, major: Major) {
     let Some(cluster) = seen.cluster_mut() else { return };
-    put_conf_block(cluster, configure.block.as_ref());
+    if let Ok(text) = configure.applied_to(&cluster.conf.main.text) {
+        cluster.conf.main.text = text;
+    }
     cluster.conf.replaced = None;
     if let Some((auto, reset)) = cluster.conf.auto.as_mut().zip(configure.reset.as_ref()) {
         auto.text = conf::without(&auto.text, |name| reset.names.contains(name));

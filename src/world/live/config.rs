@@ -33,18 +33,14 @@ impl Site<'_> {
         configure: &Configure,
         progress: &(dyn Fn(Progress) + Sync),
     ) -> Result<(), Failure> {
-        let with_block = |text: &str| match &configure.block {
-            Some(block) => block::put_last(text, block),
-            None => block::remove(text),
-        };
         let is_as_planned = |text: &str| {
             let is_before = configure.before.as_ref().is_none_or(|before| Digest::of(text) == *before);
             // It may only have to be put in force: the steps that would have changed it between were left out.
-            is_before || with_block(text).is_ok_and(|new| new == text)
+            is_before || configure.applied_to(text).is_ok_and(|new| new == text)
         };
         let text = self.text_before(CONF, is_as_planned).await?;
         self.forget_what_has_proved_itself().await?;
-        let new = with_block(&text).map_err(|error| self.failure(format!("`{CONF}`, {error}")))?;
+        let new = configure.applied_to(&text).map_err(|error| self.failure(format!("`{CONF}`, {error}")))?;
         if new != text {
             self.try_out(&new, configure).await?;
             self.keep_configuration(&new, configure.reset.as_ref()).await?;
