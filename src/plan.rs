@@ -374,6 +374,12 @@ pub struct Reset {
 }
 
 impl Reset {
+    /// Returns postgresql.auto.conf as the step leaves it.
+    #[must_use]
+    pub fn applied_to(&self, auto: &str) -> String {
+        conf::without(auto, |name| self.names.contains(name))
+    }
+
     /// Returns the digest of what a text of postgresql.auto.conf sets: ALTER SYSTEM writes the whole file anew, without
     /// the comments and repetitions that somebody may have put there.
     #[must_use]

@@ -172,28 +172,7 @@ impl StepReport {
             title: words::title(step),
             impact: step.impact,
             reason: words::reason(&step.reason),
-            differences: match &step.reason {
-                Reason::Differs(differences) => differences.clone(),
-                Reason::NothingYet
-                | Reason::NoData
-                | Reason::Unfinished(_)
-                | Reason::OtherCluster(_)
-                | Reason::Asked
-                | Reason::BeyondWal { .. }
-                | Reason::Stopped
-                | Reason::JustMade
-                | Reason::NoStandbyFiles
-                | Reason::NotInForce
-                | Reason::RulesMissing
-                | Reason::Missing
-                | Reason::KnownAfterStart
-                | Reason::ForRoleChange
-                | Reason::Verification
-                | Reason::FeedsNobody
-                | Reason::Replaced
-                | Reason::StandbyLeaves(_)
-                | Reason::TooOpen(_) => Vec::new(),
-            },
+            differences: if let Reason::Differs(differences) = &step.reason { differences.clone() } else { Vec::new() },
             guards: words::guards(&step.action),
             diff: step.diff.iter().map(DiffReport::of).collect(),
         }

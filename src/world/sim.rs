@@ -20,7 +20,6 @@ use crate::observed::Program;
 use crate::observed::Reading;
 use crate::observed::comes_up_as;
 use crate::pg::block;
-use crate::pg::conf;
 use crate::pg::version::Major;
 use crate::plan::Action;
 use crate::plan::Effect;
@@ -310,7 +309,7 @@ fn half(node: &NodeName, action: &Action, which: usize, truth: &mut Observed) {
                 if let Some((auto, reset)) =
                     cluster.conf.auto.as_mut().zip(configure.reset.as_ref()).filter(|_| which == 1)
                 {
-                    auto.text = conf::without(&auto.text, |name| reset.names.contains(name));
+                    auto.text = reset.applied_to(&auto.text);
                 }
             }
             if let Some(sql) = seen.sql_mut() {

@@ -6,7 +6,6 @@ use crate::observed::Reading;
 use crate::observed::comes_up_as;
 use crate::pg::block;
 use crate::pg::block::Block;
-use crate::pg::conf;
 use crate::pg::conf::Origin;
 use crate::pg::version::StandbyMode;
 use crate::plan::Configure;
@@ -54,8 +53,7 @@ impl At<'_> {
         };
         let values = cluster.conf.read().map_err(|problem| Refusal::BadConf { node: self.name(), problem })?.values;
         let auto = cluster.conf.auto.as_ref().map_or("", |auto| auto.text.as_str());
-        let is_reset =
-            configure.reset.as_ref().is_none_or(|reset| conf::without(auto, |name| reset.names.contains(name)) == auto);
+        let is_reset = configure.reset.as_ref().is_none_or(|reset| reset.applied_to(auto) == auto);
         let in_file =
             has_block && is_reset && drift::file_holds(self.topology, self.node, &configure.settings, &values);
         if !in_file {

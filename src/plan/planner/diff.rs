@@ -2,7 +2,6 @@
 
 use crate::observed::NodeObserved;
 use crate::pg::block;
-use crate::pg::conf;
 use crate::pg::passfile;
 use crate::pg::secret::HIDDEN;
 use crate::pg::secret::Secret;
@@ -70,7 +69,7 @@ pub(super) fn diff_of(topology: &Topology, seen: &NodeObserved, action: &Action)
             let auto = auto.map(|(auto, reset)| FileDiff {
                 file: "postgresql.auto.conf".into(),
                 before: redact::conf_text(&auto.text, topology),
-                after: redact::conf_text(&conf::without(&auto.text, |name| reset.names.contains(name)), topology),
+                after: redact::conf_text(&reset.applied_to(&auto.text), topology),
             });
             main.into_iter().chain(auto).collect()
         }

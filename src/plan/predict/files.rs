@@ -6,7 +6,6 @@ use crate::observed::Cluster;
 use crate::observed::Markers;
 use crate::observed::NodeObserved;
 use crate::observed::Setting;
-use crate::pg::conf;
 use crate::pg::guc;
 use crate::pg::guc::Context;
 use crate::pg::version::Major;
@@ -28,7 +27,7 @@ pub(super) fn configured(seen: &mut NodeObserved, configure: &Configure, major: 
     }
     cluster.conf.replaced = None;
     if let Some((auto, reset)) = cluster.conf.auto.as_mut().zip(configure.reset.as_ref()) {
-        auto.text = conf::without(&auto.text, |name| reset.names.contains(name));
+        auto.text = reset.applied_to(&auto.text);
     }
     let values = file_values(cluster);
     let is_primary = seen.accepts_writes();

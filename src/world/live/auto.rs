@@ -1,10 +1,10 @@
 //! postgresql.auto.conf: entries that would win over pgpair's block are reset.
 
-use crate::pg::conf;
 use crate::plan::Reset;
 use crate::world::Failure;
 use crate::world::files;
 use crate::world::live::Site;
+use crate::world::live::objects::quote_name;
 use crate::world::live::server::Life;
 
 pub(super) const AUTO: &str = "postgresql.auto.conf";
@@ -12,8 +12,7 @@ pub(super) const AUTO: &str = "postgresql.auto.conf";
 impl Site<'_> {
     /// Takes entries out of postgresql.auto.conf: by the server where one runs, which may be writing the file itself.
     pub(super) async fn reset_auto(&self, reset: &Reset) -> Result<(), Failure> {
-        let without = |text: &str| conf::without(text, |name| reset.names.contains(name));
-        let is_as_planned = |text: &str| Reset::digest(text) == reset.before || without(text) == text;
+        let is_as_planned = |text: &str| Reset::digest(text) == reset.before || reset.applied_to(text) == text;
         let text = self.text_before(AUTO, is_as_planned).await?;
         if let Life::Running(_) = self.life().await? {
             let session = self.session().await?;
@@ -29,7 +28,7 @@ impl Site<'_> {
         // The server is stopped, or leaves the file to others.
         let path = self.file(AUTO);
         let now = self.on_files(move || files::read_text(path)).await?.unwrap_or(text);
-        let changed = without(&now);
+        let changed = reset.applied_to(&now);
         if changed == now {
             return Ok(());
         }
@@ -44,8 +43,7 @@ fn may_edit_instead(code: Option<&str>) -> bool {
 
 /// A name as an SQL identifier; the two words of an extension's parameter are two.
 fn quoted(name: &str) -> String {
-    let word = |word: &str| format!("\"{}\"", word.replace('"', "\"\""));
-    name.split('.').map(word).collect::<Vec<_>>().join(".")
+    name.split('.').map(quote_name).collect::<Vec<_>>().join(".")
 }
 
 #[cfg(test)]

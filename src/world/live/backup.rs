@@ -15,9 +15,8 @@ use crate::plan::Reset;
 use crate::world::files;
 use crate::world::files::FileError;
 use crate::world::files::PRIVATE;
-
-/// How the name of a backup ends.
-pub(super) const SUFFIX: &str = ".pgpair.bak";
+use crate::world::observe::place::BACKUP_SUFFIX;
+use crate::world::observe::place::kept_for;
 
 /// A file whose old text is kept while a new one is on probation.
 #[derive(Clone, Debug)]
@@ -32,7 +31,7 @@ impl Kept {
     pub(super) fn file(path: impl Into<PathBuf>) -> Self {
         let path = path.into();
         let mut backup = path.clone().into_os_string();
-        backup.push(SUFFIX);
+        backup.push(BACKUP_SUFFIX);
         Self { path, backup: backup.into(), digest: Digest::of }
     }
 
@@ -61,8 +60,7 @@ impl Kept {
     pub(super) fn old(&self) -> Result<Option<String>, FileError> {
         let Some(kept) = files::read_text(&self.backup)? else { return Ok(None) };
         let now = (self.digest)(&self.now()?);
-        let old = kept.split_once('\n').filter(|(successors, _)| successors.split(' ').any(|digest| digest == now.0));
-        Ok(old.map(|(_, old)| old.to_owned()))
+        Ok(kept_for(&kept, &now).map(str::to_owned))
     }
 
     /// Puts the old text back, as `change` makes it, and returns what was put back. The backup is gone afterwards, used

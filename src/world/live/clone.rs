@@ -19,9 +19,9 @@ use crate::world::Failure;
 use crate::world::Progress;
 use crate::world::files;
 use crate::world::live::Site;
-use crate::world::live::backup;
 use crate::world::live::create::read_control;
 use crate::world::live::server::START_LOG;
+use crate::world::observe::place::BACKUP_SUFFIX;
 use crate::world::process::Command;
 use crate::world::process::Output;
 
@@ -211,7 +211,7 @@ impl Site<'_> {
                 files::remove(Path::new(&new).join(name))?;
             }
             files::remove_matching(&new, |name| {
-                name.ends_with(backup::SUFFIX) || name.ends_with(".pgpair-trial") || files::is_temp(name)
+                name.ends_with(BACKUP_SUFFIX) || name.ends_with(".pgpair-trial") || files::is_temp(name)
             })?;
             files::set_mode(&new, 0o700)
         })

@@ -65,8 +65,7 @@ impl Site<'_> {
     /// Lets the server read the new file, and sees that it took what is new in it: of a value that it does not like it
     /// keeps the old one, and no start would come up on it.
     async fn take_by_reload(&self, configure: &Configure) -> Result<(), Failure> {
-        self.reload(&self.session().await?).await?;
-        let session = self.session().await?;
+        let session = self.reload(&self.session().await?).await?;
         // The others say the same where they only wait for a restart.
         let ask = "SELECT format('%s, line %s: %s: %s', f.sourcefile, f.sourceline, f.name, f.error) \
                    FROM pg_file_settings f JOIN pg_settings s ON lower(s.name) = lower(f.name) \

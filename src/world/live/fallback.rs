@@ -48,9 +48,9 @@ impl Site<'_> {
     }
 
     pub(super) async fn keep_auto_conf(&self, reset: &Reset) -> Result<(), Failure> {
-        let (auto, names) = (self.old_auto_conf(), reset.names.clone());
+        let (auto, reset) = (self.old_auto_conf(), reset.clone());
         self.on_files(move || {
-            let new = conf::without(&auto.now()?, |name| names.contains(name));
+            let new = reset.applied_to(&auto.now()?);
             auto.keep(&new)
         })
         .await

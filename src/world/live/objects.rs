@@ -117,7 +117,7 @@ impl Site<'_> {
 }
 
 /// Quotes an identifier.
-fn quote_name(name: &str) -> String {
+pub(super) fn quote_name(name: &str) -> String {
     format!("\"{}\"", name.replace('"', "\"\""))
 }
 

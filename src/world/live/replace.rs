@@ -40,6 +40,11 @@ impl Site<'_> {
         let (old, replaces) = (self.old_dir(), clone.replaces.is_some());
         let (own, others) = (data_dir.clone(), outside.clone());
         let rooms = self.on_files(move || {
+            // What a removal would give is walked through file by file: only where it is needed.
+            let as_it_is = rooms(&needs, &[])?;
+            if as_it_is.iter().all(Room::is_enough) {
+                return Ok(as_it_is);
+            }
             let mut gains = vec![(own.clone(), files::size_of_tree(&old))];
             if replaces {
                 gains.push((own.clone(), files::size_of_tree(&own)));
@@ -52,7 +57,7 @@ impl Site<'_> {
             rooms(&needs, &gains)
         });
         let rooms = rooms.await?;
-        if rooms.iter().all(|room| room.free >= room.needed) {
+        if rooms.iter().all(Room::is_enough) {
             return Ok(clone.replaces.as_ref());
         }
         if let Some(room) = rooms.iter().find(|room| room.free.saturating_add(room.gained) < room.needed) {
@@ -102,6 +107,13 @@ struct Room {
     free: u64,
     needed: u64,
     gained: u64,
+}
+
+impl Room {
+    /// Whether the copy fits beside the old one.
+    fn is_enough(&self) -> bool {
+        self.free >= self.needed
+    }
 }
 
 /// Returns the file systems that folders to be made are on. What lies on one needs its room together.

@@ -11,7 +11,6 @@ use rustix::process::Pid;
 use rustix::process::PidfdFlags;
 use rustix::process::Signal;
 
-use crate::topology::Role;
 use crate::world::Failure;
 use crate::world::Progress;
 use crate::world::live::Site;
@@ -28,13 +27,7 @@ impl Site<'_> {
     /// Restarts the running server, after a checkpoint, so that it is away for a short time only.
     pub(super) async fn restart(&self, progress: &(dyn Fn(Progress) + Sync)) -> Result<(), Failure> {
         let session = self.session().await?;
-        let ask = "SELECT pg_is_in_recovery()";
-        let row = session
-            .client()
-            .query_one(ask, &[])
-            .await
-            .map_err(|error| self.bad_sql("its role can't be read", error))?;
-        let role = if row.get(0) { Role::Standby } else { Role::Primary };
+        let role = self.runs_as(&session).await?;
         // Before the server is down, not after.
         let would_be = self.role_by_files().await?;
         if would_be != role {
@@ -100,8 +93,8 @@ impl Site<'_> {
         }
     }
 
-    /// Lets the server read its configuration again, and waits until it has.
-    pub(super) async fn reload(&self, session: &Session) -> Result<(), Failure> {
+    /// Lets the server read its configuration again, and waits until it has. Returns a session that began after it.
+    pub(super) async fn reload(&self, session: &Session) -> Result<Session, Failure> {
         let until = Instant::now() + self.live.timeout;
         let unread = |error| self.bad_sql("its configuration can't be read again", error);
         let ask = "SELECT extract(epoch FROM pg_conf_load_time())::float8";
@@ -109,9 +102,10 @@ impl Site<'_> {
         session.client().query_one("SELECT pg_reload_conf()", &[]).await.map_err(unread)?;
         loop {
             // A session reads the configuration only between its own commands: a new one tells what the server has.
-            let now: f64 = self.session().await?.client().query_one(ask, &[]).await.map_err(unread)?.get(0);
+            let fresh = self.session().await?;
+            let now: f64 = fresh.client().query_one(ask, &[]).await.map_err(unread)?.get(0);
             if now > before {
-                return Ok(());
+                return Ok(fresh);
             }
             if Instant::now() >= until {
                 let ask = "SELECT coalesce(sourcefile || ', line ' || sourceline || ': ', '') || error \

@@ -177,6 +177,13 @@ impl Site<'_> {
         self.role_and_state().await.map(|(role, _)| role)
     }
 
+    /// Returns what a running server says that it is.
+    pub(super) async fn runs_as(&self, session: &Session) -> Result<Role, Failure> {
+        let row = session.client().query_one("SELECT pg_is_in_recovery()", &[]).await;
+        let row = row.map_err(|error| self.bad_sql("its role can't be read", error))?;
+        Ok(if row.get(0) { Role::Standby } else { Role::Primary })
+    }
+
     async fn role_and_state(&self) -> Result<(Role, ControlState), Failure> {
         let data_dir = self.node.data_dir.clone();
         let found = self.on_files(move || {

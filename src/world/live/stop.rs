@@ -21,12 +21,10 @@ impl Site<'_> {
         if self.role_by_files().await? == Role::Primary {
             return Err(refused("it has no standby files, and only a standby is stopped"));
         }
-        if let Ok(session) = self.session().await {
-            let ask = "SELECT pg_is_in_recovery()";
-            let row = session.client().query_one(ask, &[]).await;
-            if !row.map_err(|error| self.bad_sql("its role can't be read", error))?.get::<_, bool>(0) {
-                return Err(refused("its server accepts writes, and only a standby is stopped"));
-            }
+        if let Ok(session) = self.session().await
+            && self.runs_as(&session).await? == Role::Primary
+        {
+            return Err(refused("its server accepts writes, and only a standby is stopped"));
         }
         self.stop(progress).await
     }

@@ -13,6 +13,10 @@ use std::net::ToSocketAddrs as _;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::PathBuf;
 
+use futures_util::stream;
+use futures_util::stream::StreamExt as _;
+use futures_util::stream::TryStreamExt as _;
+
 use crate::pg::guc;
 use crate::plan::Configure;
 use crate::world::Failure;
@@ -49,6 +53,9 @@ const LOOKED_AT: [&str; 20] = [
     "reserved_connections",
     "min_wal_size",
 ];
+
+/// How many of them are read at once: each takes a process of its own.
+const AT_ONCE: usize = 4;
 
 /// What a server would not start on.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -294,12 +301,11 @@ impl Site<'_> {
     }
 
     async fn judge(&self, trial: &str, configure: &Configure) -> Result<(), Failure> {
-        let mut values = BTreeMap::new();
         // Names that the major does not have are no parameters of its candidate.
         let major = self.binaries.major;
-        for name in LOOKED_AT.into_iter().filter(|name| guc::known(major, name).is_ok()) {
-            values.insert(name, self.read_by_postgres(trial, name, configure).await?);
-        }
+        let names = LOOKED_AT.into_iter().filter(|name| guc::known(major, name).is_ok());
+        let reads = names.map(async |name| Ok((name, self.read_by_postgres(trial, name, configure).await?)));
+        let values = stream::iter(reads).buffered(AT_ONCE).try_collect().await?;
         let (data_dir, bin_dir) = (self.node.data_dir.clone(), self.binaries.bin_dir.clone());
         let (control, libdir) = self.on_files(move || Ok((read_control(&data_dir)?, libdir_of(&bin_dir)))).await?;
         let candidate = Candidate {

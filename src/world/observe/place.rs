@@ -50,9 +50,8 @@ const DEEPEST: usize = 10;
 /// How often pg_control is read before its checksum is believed to be wrong: the server may be writing it.
 const CONTROL_READS: usize = 5;
 
-/// The postgresql.conf that was replaced, until a server was seen to run on the new one. Its first line has the digests
-/// of those that took its place.
-const CONF_BACKUP: &str = "postgresql.conf.pgpair.bak";
+/// How the name of a backup ends: a file that was replaced, until the one in its place has proved itself.
+pub const BACKUP_SUFFIX: &str = ".pgpair.bak";
 
 /// What the directory itself does not say.
 #[derive(Clone, Debug)]
@@ -98,11 +97,12 @@ pub fn look(expected: &Expected) -> Found {
     Found { place, system_identifier, changed }
 }
 
-/// Returns what a backup keeps, unless the file that replaced it was replaced itself.
-fn replaced_by<'a>(backup: &'a str, successor: &str) -> Option<&'a str> {
+/// Returns what a backup keeps, unless the file that replaced it was replaced itself. Its first line has the digests of
+/// those that took its place.
+#[must_use]
+pub fn kept_for<'a>(backup: &'a str, now: &Digest) -> Option<&'a str> {
     let (successors, text) = backup.split_once('\n')?;
-    let successor = Digest::of(successor).0;
-    successors.split(' ').any(|digest| digest == successor).then_some(text)
+    successors.split(' ').any(|digest| digest == now.0).then_some(text)
 }
 
 /// Returns the path of a configuration file of the node.
@@ -260,8 +260,8 @@ impl Look<'_> {
         let main = self.with_includes(&path, file, 0)?;
         let path = self.dir.join("postgresql.auto.conf");
         let auto = read_text(&path)?.map(|file| self.with_includes(&path, file, 0)).transpose()?;
-        let replaced = read_text(&self.conf_path(CONF_BACKUP))?;
-        let replaced = replaced.and_then(|file| replaced_by(&file.text, &main.text).map(str::to_owned));
+        let replaced = read_text(&self.conf_path(&format!("postgresql.conf{BACKUP_SUFFIX}")))?;
+        let replaced = replaced.and_then(|file| kept_for(&file.text, &Digest::of(&main.text)).map(str::to_owned));
         Ok(ConfFiles { main, auto, replaced })
     }
 

@@ -32,17 +32,25 @@ pub fn controller(wanted: &Wanted) -> Controller {
     if let Some(Service::Commands { .. }) = &wanted.service {
         return Controller::Commands;
     }
-    let owner = wanted.pid.and_then(|pid| owning_unit(pid).filter(|unit| Unit::ask(unit).is_ok_and(|it| it.runs(pid))));
-    let unit = match (owner, &wanted.service) {
-        (Some(owner), Some(Service::Unit(named))) if owner != full_name(named) => {
+    let owner = wanted.pid.and_then(|pid| {
+        let unit = owning_unit(pid)?;
+        let asked = Unit::ask(&unit).ok().filter(|it| it.runs(pid))?;
+        Some((unit, asked))
+    });
+    let (unit, asked) = match (owner, &wanted.service) {
+        (Some((owner, _)), Some(Service::Unit(named))) if owner != full_name(named) => {
             let why = format!("the server belongs to another unit than `service: {named}` says");
             return Controller::Unit { unit: owner, permission: Permission::Refused(why) };
         }
-        (Some(owner), _) => owner,
-        (None, Some(Service::Unit(named))) => full_name(named),
+        (Some((owner, asked)), _) => (owner, Ok(asked)),
+        (None, Some(Service::Unit(named))) => {
+            let unit = full_name(named);
+            let asked = Unit::ask(&unit);
+            (unit, asked)
+        }
         (None, Some(Service::Commands { .. }) | None) => return without_unit(wanted),
     };
-    let permission = permission(&unit, wanted);
+    let permission = permission(&unit, asked, wanted);
     Controller::Unit { unit, permission }
 }
 
@@ -123,9 +131,9 @@ impl Unit {
     }
 }
 
-/// Whether we may start and stop a unit.
-fn permission(unit: &str, wanted: &Wanted) -> Permission {
-    match Unit::ask(unit) {
+/// Whether we may start and stop a unit, by what systemd says of it.
+fn permission(unit: &str, asked: Result<Unit, String>, wanted: &Wanted) -> Permission {
+    match asked {
         Ok(found) if !found.is_loaded => return Permission::Refused("systemd has no such unit".into()),
         // It would be started a second time by the unit, or not be stopped by it.
         Ok(found) if wanted.pid.is_some_and(|pid| process::program_of(pid).is_some() && !found.runs(pid)) => {
