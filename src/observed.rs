@@ -16,6 +16,7 @@ use crate::pg::guc::Context;
 use crate::pg::lsn::Lsn;
 use crate::pg::lsn::Timeline;
 use crate::pg::version::Major;
+use crate::topology::Node;
 use crate::topology::NodeName;
 use crate::topology::Role;
 
@@ -512,6 +513,27 @@ pub struct Sender {
     pub flushed: Option<Lsn>,
     pub replayed: Option<Lsn>,
     pub sync_state: String,
+}
+
+impl Receiver {
+    /// Whether it is connected to the address of this node.
+    #[must_use]
+    pub fn is_from(&self, node: &Node) -> bool {
+        self.host.as_ref() == Some(&node.host) && self.port == Some(node.port)
+    }
+
+    #[must_use]
+    pub fn streams(&self) -> bool {
+        self.status == "streaming"
+    }
+}
+
+impl Sender {
+    /// Whether it feeds this node, by the name that standbys connect with.
+    #[must_use]
+    pub fn is_of(&self, node: &NodeName) -> bool {
+        self.application_name == node.as_str()
+    }
 }
 
 /// What a data directory would come up as, from its files alone.

@@ -271,7 +271,7 @@ impl NodeReport {
         let sender = upstream
             .as_ref()
             .and_then(|upstream| observed.node(upstream).sql())
-            .and_then(|sql| sql.senders.iter().find(|sender| sender.application_name == node.name.as_str()));
+            .and_then(|sql| sql.senders.iter().find(|sender| sender.is_of(&node.name)));
         Self {
             node: node.name.clone(),
             role: node.role,

@@ -139,6 +139,17 @@ impl Topology {
         node.os_user.as_deref().or(self.postgresql.os_user.as_deref())
     }
 
+    /// The standbys that stream from `node`.
+    pub fn followers<'a>(&'a self, node: &'a Node) -> impl Iterator<Item = &'a Node> {
+        self.standbys().filter(|standby| self.upstream(standby).name == node.name)
+    }
+
+    /// A parameter of `node`, where the topology gives it.
+    #[must_use]
+    pub fn parameter<'a>(&'a self, node: &'a Node, name: &str) -> Option<&'a str> {
+        node.parameters.get(name).or_else(|| self.parameters.get(name)).map(String::as_str)
+    }
+
     /// The parameters of `node`: its own over the common ones.
     #[must_use]
     pub fn parameters_of(&self, node: &Node) -> IndexMap<String, String> {

@@ -71,7 +71,7 @@ pub fn keeps_everyone(topology: &Topology, observed: &Observed, node: &Node, tex
     if let (Some(shut), None) = (own(topology, node, seen, text), own(topology, node, seen, now)) {
         return Err(shut.refusal(node, "pgpair".into()));
     }
-    for standby in followers(topology, node) {
+    for standby in topology.followers(node) {
         let judge = |text: &str| follower(topology, observed, node, standby, text);
         if let (Some(shut), None) = (judge(text), judge(now)) {
             return Err(shut.refusal(node, format!("the standby {}", standby.name)));
@@ -97,17 +97,13 @@ pub fn lets_pgpair_in(topology: &Topology, node: &Node, seen: &NodeObserved, blo
 pub fn rules_come_first(topology: &Topology, observed: &Observed, node: &Node, text: &str) -> bool {
     let now = observed.node(&node.name).cluster().map_or("", |cluster| cluster.hba.as_str());
     let mut decided_otherwise = false;
-    for standby in followers(topology, node).filter(|standby| observed.node(&standby.name).cluster().is_some()) {
+    for standby in topology.followers(node).filter(|standby| observed.node(&standby.name).cluster().is_some()) {
         if follower(topology, observed, node, standby, text).is_some() {
             return false;
         }
         decided_otherwise |= methods(topology, standby, text) != methods(topology, standby, now);
     }
     decided_otherwise
-}
-
-fn followers<'a>(topology: &'a Topology, node: &'a Node) -> impl Iterator<Item = &'a Node> {
-    topology.standbys().filter(|standby| topology.upstream(standby).name == node.name)
 }
 
 /// Says why pgpair's own connection to a node would not be let in.
@@ -177,14 +173,11 @@ fn follower(topology: &Topology, observed: &Observed, upstream: &Node, standby: 
 fn unseen(topology: &Topology, observed: &Observed, upstream: &Node, standby: &Node, text: &str) -> Option<Shut> {
     let server = observed.node(&upstream.name);
     observed.node(&standby.name).place.unknown()?;
-    let streams = server
-        .sql()
-        .is_some_and(|sql| sql.senders.iter().any(|sender| sender.application_name == standby.name.as_str()));
-    let now = server.cluster().map_or("", |cluster| cluster.hba.as_str());
-    let before = methods(topology, standby, now);
-    if !streams {
+    if !server.sql().is_some_and(|sql| sql.senders.iter().any(|sender| sender.is_of(&standby.name))) {
         return None;
     }
+    let now = server.cluster().map_or("", |cluster| cluster.hba.as_str());
+    let before = methods(topology, standby, now);
     let connection = replication(topology, false, None);
     judge(text, &connection, |rule| {
         let is_known = rule.method == "trust" || before.contains(&(rule.kind.clone(), rule.method.clone()));
@@ -213,7 +206,7 @@ fn origins(topology: &Topology, server: &NodeObserved, standby: &Node) -> Vec<Op
         return vec![None];
     }
     let senders = server.sql().map(|sql| sql.senders.as_slice()).unwrap_or_default();
-    let seen = senders.iter().filter(|sender| sender.application_name == standby.name.as_str());
+    let seen = senders.iter().filter(|sender| sender.is_of(&standby.name));
     let seen = seen.filter_map(|sender| sender.client_addr.clone()).filter(|address| address.parse::<IpAddr>().is_ok());
     std::iter::once(desired::origin(&standby.host).to_owned()).chain(seen).map(Some).collect()
 }
@@ -326,11 +319,9 @@ mod tests {
     use super::*;
     use crate::observed::Identity;
     use crate::observed::Reading;
-
     use crate::report::samples::made;
     use crate::report::samples::name;
     use crate::topology;
-
     use crate::world::sim::nothing;
 
     const SCRAM: &str = "auth: scram-sha-256, password: { env: SECRET }";

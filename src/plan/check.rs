@@ -95,6 +95,11 @@ struct At<'a> {
 }
 
 impl<'a> At<'a> {
+    /// Another node in the same world.
+    fn of(&self, node: &NodeName) -> Self {
+        Self { node: &self.topology.nodes[node], seen: self.observed.node(node), ..*self }
+    }
+
     fn name(&self) -> NodeName {
         self.node.name.clone()
     }

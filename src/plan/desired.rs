@@ -216,7 +216,7 @@ pub fn origin(host: &str) -> &str {
 #[must_use]
 pub fn listens_on(topology: &Topology, node: &Node, seen: &NodeObserved) -> Option<String> {
     let name = "listen_addresses";
-    let given = topology.parameters_of(node).get(name).cloned();
+    let given = topology.parameter(node, name).map(str::to_owned);
     let block = seen.cluster().and_then(|cluster| block::find(&cluster.conf.main.text).ok().flatten());
     let derived = block.is_some_and(|found| conf::set_by(&found.block).contains_key(name));
     given.or_else(|| derived.then(|| listen_addresses(&node.host)))
@@ -343,9 +343,10 @@ pub fn hba_block(topology: &Topology, node: &Node) -> Block {
 /// Returns the rules that `node` must have for the standbys that stream from it today, and the user's.
 #[must_use]
 pub fn needed_rules(topology: &Topology, node: &Node) -> Vec<String> {
-    let fed = topology.standbys().filter(|standby| topology.upstream(standby).name == node.name);
-    let mut lines: Vec<String> =
-        addresses(topology, fed).iter().map(|address| rule(topology, "replication", address)).collect();
+    let mut lines: Vec<String> = addresses(topology, topology.followers(node))
+        .iter()
+        .map(|address| rule(topology, "replication", address))
+        .collect();
     lines.extend(user_rules(topology));
     lines
 }
@@ -460,6 +461,17 @@ pub fn tablespaces(node: &Node, source: &Node, of_source: &Cluster) -> Result<BT
         mapped.insert(folder.clone(), here.clone());
     }
     Ok(mapped)
+}
+
+/// Nodes of a cluster up to which each standby has the slots of its future followers from the beginning: more would
+/// soon be more than `max_replication_slots`, and the role change makes them as well.
+const MOST_READY_SLOTS: usize = 8;
+
+/// Returns the slots of those that would follow a standby once it is the primary, where they are there beforehand.
+pub fn ready_slots(topology: &Topology, standby: &Node) -> impl Iterator<Item = String> {
+    let are_made = topology.replication.slots && topology.nodes.len() <= MOST_READY_SLOTS;
+    let others = topology.nodes.values().filter(move |other| are_made && other.name != standby.name);
+    others.map(Node::slot_name)
 }
 
 /// Returns the replication role as the topology asks for it.

@@ -77,8 +77,8 @@ fn has_block_of(node: &Node, text: &str) -> bool {
 #[must_use]
 pub fn is_delayed(topology: &Topology, node: &Node) -> bool {
     let name = "recovery_min_apply_delay";
-    let delay = topology.parameters_of(node).get(name).cloned();
-    delay.is_some_and(|delay| !guc::same(topology.postgresql.version, name, &delay, "0"))
+    let delay = topology.parameter(node, name);
+    delay.is_some_and(|delay| !guc::same(topology.postgresql.version, name, delay, "0"))
 }
 
 /// Whether a running standby of 10 or 11 goes by the recovery.conf that is there.
@@ -91,8 +91,7 @@ pub fn has_read_recovery_conf(topology: &Topology, standby: &Node, seen: &NodeOb
     let slot = topology.replication.slots.then(|| standby.slot_name());
     seen.sql().is_none_or(|sql| {
         let receives_as_told = sql.receiver.as_ref().is_some_and(|receiver| {
-            receiver.host.as_ref() == Some(&upstream.host)
-                && receiver.port == Some(upstream.port)
+            receiver.is_from(upstream)
                 && receiver.user.as_ref() == Some(&topology.replication.user)
                 && (slot.is_none() || receiver.slot == slot)
         });
@@ -104,7 +103,7 @@ pub fn has_read_recovery_conf(topology: &Topology, standby: &Node, seen: &NodeOb
 #[must_use]
 pub fn restores_from_archive(topology: &Topology, standby: &Node, seen: &NodeObserved) -> bool {
     let name = "restore_command";
-    let given = topology.parameters_of(standby).get(name).cloned();
+    let given = topology.parameter(standby, name).map(str::to_owned);
     let running = seen.sql().and_then(|sql| sql.settings.get(name)).map(|setting| setting.value.clone());
     let in_files = seen.cluster().and_then(|cluster| cluster.conf.read().ok()?.values.remove(name));
     let recovery_conf = seen.cluster().and_then(|cluster| cluster.markers.recovery_conf.as_deref()).unwrap_or_default();

@@ -11,7 +11,6 @@ use serde::Serialize;
 use crate::observed::Cluster;
 use crate::observed::NodeObserved;
 use crate::observed::Observed;
-use crate::observed::Passfile;
 use crate::plan::Action;
 use crate::plan::FileDiff;
 use crate::plan::Impact;
@@ -184,11 +183,6 @@ impl<'a> Draft<'a> {
         let wanted = text(&format!("streams from {upstream}"));
         self.add(Item { subject: "replication".into(), now: Some(now), wanted, ..of(step) });
     }
-
-    /// The passfile is compared with the topology's secret, which a cron job need not have.
-    fn is_compared(&self, node: &NodeName) -> bool {
-        self.cluster(node).is_some_and(|cluster| cluster.passfile != Passfile::NotCompared)
-    }
 }
 
 fn text(words: &str) -> Option<String> {
@@ -210,6 +204,7 @@ fn bare(class: Class, node: Option<NodeName>, subject: &str, why: Why) -> Item {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::observed::Passfile;
     use crate::observed::Reading;
     use crate::observed::Verifier;
     use crate::pg::block;

@@ -44,8 +44,6 @@ mod synchronous;
 
 pub use synchronous::waits_again;
 
-pub(in crate::plan) use objects::MOST_READY_SLOTS;
-
 /// Returns the steps that turn `observed` into what `topology` asks for.
 #[must_use]
 pub fn plan(topology: &Topology, observed: &Observed) -> Plan {

@@ -5,6 +5,7 @@
 //! itself, is the operator's choice and stays.
 
 use crate::observed::Observed;
+use crate::pg::guc;
 use crate::plan::Action;
 use crate::plan::Configure;
 use crate::plan::Effect;
@@ -36,17 +37,19 @@ pub fn names(topology: &Topology) -> Option<String> {
 #[must_use]
 pub fn is_candidate(topology: &Topology, node: &Node) -> bool {
     let wanted = topology.replication.synchronous.as_ref();
-    wanted.is_some_and(|wanted| candidates(topology, wanted).any(|candidate| candidate.name == node.name))
+    wanted.is_some_and(|wanted| can_confirm(topology, wanted, node))
 }
 
-/// The standbys that can confirm commits: named, streaming from the primary itself, and not late by intention.
 fn candidates<'a>(topology: &'a Topology, wanted: &'a Synchronous) -> impl Iterator<Item = &'a Node> {
-    let primary = &topology.primary().name;
-    topology.standbys().filter(move |standby| {
-        (wanted.standbys.is_empty() || wanted.standbys.contains(&standby.name))
-            && topology.upstream(standby).name == *primary
-            && !drift::is_delayed(topology, standby)
-    })
+    topology.standbys().filter(|standby| can_confirm(topology, wanted, standby))
+}
+
+/// Whether a node can confirm commits: a standby, named, streaming from the primary itself, and not late by intention.
+fn can_confirm(topology: &Topology, wanted: &Synchronous, node: &Node) -> bool {
+    node.role == Role::Standby
+        && (wanted.standbys.is_empty() || wanted.standbys.contains(&node.name))
+        && topology.upstream(node).role == Role::Primary
+        && !drift::is_delayed(topology, node)
 }
 
 /// Whether as many standbys stream as commits will wait for, `without` not counted.
@@ -61,6 +64,14 @@ pub fn enough_stream(topology: &Topology, observed: &Observed, without: Option<&
             })
     });
     usize::try_from(wanted.num).is_ok_and(|num| streams.count() >= num)
+}
+
+/// Whether the running primary may be told to wait for these: it does already, or enough of them stream.
+#[must_use]
+pub fn may_wait_for(topology: &Topology, observed: &Observed, names: &str) -> bool {
+    let now = in_force(topology, observed);
+    now.is_some_and(|now| guc::same(topology.postgresql.version, NAMES, names, now))
+        || enough_stream(topology, observed, None)
 }
 
 /// Returns what the running primary has in force.

@@ -166,7 +166,7 @@ fn judge_standby(
     let upstream = topology.upstream(&topology.nodes[node]);
     match &report.receiver {
         None => find("not_streaming", Health::Unhealthy, format!("{node} does not stream: it has no walreceiver")),
-        Some(receiver) if receiver.status != "streaming" => {
+        Some(receiver) if !receiver.streams() => {
             let message = format!("{node} does not stream: its walreceiver is {}", receiver.status);
             find("not_streaming", Health::Unhealthy, message);
         }

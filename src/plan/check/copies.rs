@@ -4,6 +4,7 @@ use crate::observed::Cluster;
 use crate::observed::Content;
 use crate::observed::DataDir;
 use crate::observed::Reading;
+use crate::observed::Receiver;
 use crate::observed::comes_up_as;
 use crate::pg::block;
 use crate::pg::block::Block;
@@ -23,7 +24,6 @@ use crate::plan::pair;
 use crate::topology::Role;
 
 impl At<'_> {
-    /// A data directory can be made here: the disk is there, nothing is kept aside, the folder can be written.
     /// The configuration is in the data directory, where a creation or a clone makes it.
     pub(super) fn has_files_inside(&self) -> Result<(), Refusal> {
         match &self.node.config_dir {
@@ -34,6 +34,7 @@ impl At<'_> {
         }
     }
 
+    /// A data directory can be made here: the disk is there, nothing is kept aside, the folder can be written.
     pub(super) fn can_make_data_dir(&self) -> Result<(), Refusal> {
         self.has_files_inside()?;
         self.may_control()?;
@@ -91,7 +92,7 @@ impl At<'_> {
     }
 
     pub(super) fn clone_from(&self, clone: &CloneFrom) -> Verdict {
-        let source = At { node: &self.topology.nodes[&clone.source], seen: self.observed.node(&clone.source), ..*self };
+        let source = self.of(&clone.source);
         let identity = &source.cluster()?.identity;
         if let DataDir::Cluster(cluster) = &self.place()?.data_dir {
             let is_standby = comes_up_as(&cluster.markers, cluster.major) == Role::Standby;
@@ -122,7 +123,7 @@ impl At<'_> {
         let upstream = self.topology.upstream(self.node);
         if self.topology.replication.slots && upstream.name != clone.source {
             // What the source has when the copy ends, the upstream must still have when the copy asks for more.
-            At { node: upstream, seen: self.observed.node(&upstream.name), ..*self }.keeps_wal_for(self.node)?;
+            self.of(&upstream.name).keeps_wal_for(self.node)?;
         }
         if let Configuration::OfSource { conf, hba, .. } = &clone.configuration {
             self.comes_up_on(conf, source.cluster()?)?;
@@ -170,8 +171,7 @@ impl At<'_> {
         if pair::is_fresh_clone(cluster) {
             return Err(Refusal::FreshClone { node: self.name() });
         }
-        let primary =
-            At { node: self.topology.primary(), seen: self.observed.node(&self.topology.primary().name), ..*self };
+        let primary = self.of(&self.topology.primary().name);
         primary.writes()?;
         if pair::is_further(self.seen, primary.seen) {
             let found = "is on a newer timeline than the primary: another server was promoted".into();
@@ -198,7 +198,7 @@ impl At<'_> {
         if !place.old && !place.outside.values().any(|outside| outside.old) {
             return Ok(true);
         }
-        let streams = self.sql()?.receiver.as_ref().is_some_and(|receiver| receiver.status == "streaming");
+        let streams = self.sql()?.receiver.as_ref().is_some_and(Receiver::streams);
         if streams { Ok(false) } else { Err(self.not_ready("does not stream yet")) }
     }
 }
@@ -216,7 +216,6 @@ mod tests {
     use crate::report::samples::made;
     use crate::report::samples::name;
     use crate::topology;
-
     use crate::topology::Topology;
     use crate::world::sim::nothing;
 

@@ -38,7 +38,7 @@ impl At<'_> {
         self.has_slots_left(target, slot, cluster, sql)?;
         let most = number(sql, "max_wal_senders");
         // Its own, if it still runs, ends before the copy begins.
-        let busy = sql.senders.iter().filter(|sender| sender.application_name != target.name.as_str()).count();
+        let busy = sql.senders.iter().filter(|sender| !sender.is_of(&target.name)).count();
         if let Some(most) = most.filter(|most| busy + SENDERS_OF_A_CLONE > *most) {
             let why = format!(
                 "has {busy} of {most} walsenders busy (max_wal_senders), and a clone takes {SENDERS_OF_A_CLONE}"
@@ -120,7 +120,7 @@ impl At<'_> {
     /// A standby as source: what it has is what the primary has, and the backup can be recovered from.
     fn feeds_as_standby(&self, sql: &Sql) -> Result<(), Refusal> {
         let name = &self.node.name;
-        if sql.receiver.as_ref().is_none_or(|receiver| receiver.status != "streaming") {
+        if sql.receiver.as_ref().is_none_or(|receiver| !receiver.streams()) {
             let remedy =
                 self.or_from_the_primary(&format!("see why {name} does not stream (its log, `pgpair status`)"));
             return Err(self.not_a_source("is a standby and does not stream", remedy));
@@ -165,7 +165,6 @@ mod tests {
     use crate::report::samples::made;
     use crate::report::samples::name;
     use crate::topology;
-
     use crate::topology::Topology;
     use crate::world::sim::nothing;
 

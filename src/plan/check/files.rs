@@ -120,11 +120,7 @@ impl At<'_> {
     /// Commits are told to wait for standbys once enough of them stream.
     fn enough_confirm(&self, configure: &Configure) -> Result<(), Refusal> {
         let wanted = configure.settings.get(synchronous::NAMES).filter(|names| !names.is_empty());
-        let now = synchronous::in_force(self.topology, self.observed);
-        let is_set = |wanted: &String| {
-            now.is_some_and(|now| desired::value_holds(self.topology, self.node, synchronous::NAMES, wanted, now))
-        };
-        if wanted.is_none_or(is_set) || synchronous::enough_stream(self.topology, self.observed, None) {
+        if wanted.is_none_or(|names| synchronous::may_wait_for(self.topology, self.observed, names)) {
             return Ok(());
         }
         Err(self.not_ready("has too few synchronous standbys that stream: commits would hang"))

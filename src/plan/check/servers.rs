@@ -51,7 +51,7 @@ impl At<'_> {
                 self.basebackup()?;
                 self.can_make_data_dir()?;
                 self.may_be_thrown_away(cluster)?;
-                let source = At { node: &self.topology.nodes[source], seen: self.observed.node(source), ..*self };
+                let source = self.of(source);
                 source.has_files_inside()?;
                 source.feeds(self.node, slot.as_deref())?;
             }
@@ -136,7 +136,7 @@ impl At<'_> {
 
     pub(super) fn streaming(&self, upstream: &NodeName) -> Verdict {
         let sql = self.sql()?;
-        let source = At { node: &self.topology.nodes[upstream], seen: self.observed.node(upstream), ..*self };
+        let source = self.of(upstream);
         let (own, from) = (self.cluster()?, source.cluster()?);
         if own.identity != from.identity {
             return Err(self.not_ready(&format!("is of another cluster than {upstream}")));
@@ -153,10 +153,9 @@ impl At<'_> {
             }
         };
         let receives = sql.receiver.as_ref().is_some_and(|receiver| {
-            receiver.status == "streaming"
+            receiver.streams()
                 && by_its_slot(receiver.slot.as_deref())
-                && receiver.host.as_ref() == Some(&source.node.host)
-                && receiver.port == Some(source.node.port)
+                && receiver.is_from(source.node)
                 && receiver.timeline == from.timeline
         });
         // Why it can't is looked for where it doesn't.
@@ -180,7 +179,7 @@ impl At<'_> {
         let elsewhere = self.observed.nodes.iter().filter(|(name, _)| *name != upstream);
         let mut slots = elsewhere.filter_map(|(_, seen)| seen.cluster()?.slots.get(&slot));
         // Its former connection has ended, as its upstream has noticed: until then the slot of that is in use.
-        let own_senders = from.senders.iter().filter(|sender| sender.application_name == self.node.name.as_str());
+        let own_senders = from.senders.iter().filter(|sender| sender.is_of(&self.node.name));
         let has_left = !slots.any(|slot| slot.active) && own_senders.count() <= 1;
         // What the upstream's parameters are now has arrived as well: then fewer of them are enough here.
         let replayed = own.floors == source.cluster()?.floors;

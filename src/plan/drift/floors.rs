@@ -76,26 +76,28 @@ impl Floors {
     /// Returns a parameter that a step would leave lower than this.
     #[must_use]
     pub fn undercut_by(&self, configure: &Configure, cluster: &Cluster) -> Option<(&'static str, i32)> {
-        self.first(|name| value_after(configure, cluster, name), |value, least| value < least)
+        self.first(values_after(configure, cluster)?, |value, least| value < least)
     }
 
     /// Returns a parameter that a step would leave higher than this.
     #[must_use]
     pub fn exceeded_by(&self, configure: &Configure, cluster: &Cluster) -> Option<(&'static str, i32)> {
-        self.first(|name| value_after(configure, cluster, name), |value, least| value > least)
+        self.first(values_after(configure, cluster)?, |value, least| value > least)
     }
 }
 
-/// What a server has of a parameter once it has started with the files that a step leaves: a restart also puts in force
-/// what somebody else has written there.
-fn value_after(configure: &Configure, cluster: &Cluster, name: &str) -> Option<i32> {
+/// What a server has of each parameter once it has started with the files that a step leaves: a restart also puts in
+/// force what somebody else has written there. Absent where the files can't be read.
+fn values_after<'a>(configure: &'a Configure, cluster: &'a Cluster) -> Option<impl Fn(&str) -> Option<i32> + 'a> {
     let elsewhere = cluster.conf.read().ok()?.elsewhere;
-    let is_reset = configure.reset.as_ref().is_some_and(|reset| reset.names.contains(name));
-    let auto = elsewhere.get(name).filter(|placed| placed.origin == Origin::Auto && !is_reset);
-    let in_block = configure.block.as_ref().and_then(|block| conf::set_by(block).remove(name));
-    let value = auto.map(|placed| placed.value.clone()).or(in_block);
-    let value = value.or_else(|| elsewhere.get(name).map(|placed| placed.value.clone()));
-    guc::integer(cluster.major, name, value.as_deref().or(guc::boot(cluster.major, name))?)
+    let in_block = configure.block.as_ref().map(conf::set_by).unwrap_or_default();
+    Some(move |name: &str| {
+        let is_reset = configure.reset.as_ref().is_some_and(|reset| reset.names.contains(name));
+        let placed = elsewhere.get(name);
+        let auto = placed.filter(|placed| placed.origin == Origin::Auto && !is_reset);
+        let value = auto.map(|placed| &placed.value).or(in_block.get(name)).or(placed.map(|placed| &placed.value));
+        guc::integer(cluster.major, name, value.map(String::as_str).or(guc::boot(cluster.major, name))?)
+    })
 }
 
 /// Returns a parameter that the files of a standby give less of than its primary last ran with: it would not come up.

@@ -43,11 +43,11 @@ impl Draft<'_> {
     }
 
     pub(super) fn passfile(&mut self, step: &Step, newer: bool) {
-        let Some(cluster) = self.cluster(&step.node).filter(|_| self.is_compared(&step.node)) else { return };
+        let Some(cluster) = self.cluster(&step.node) else { return };
         let now = match cluster.passfile {
             Passfile::Absent => "absent",
             Passfile::Wrong => "another mode, other lines or another password",
-            // Right now, and wrong after a step before.
+            // Right now, and wrong after a step before; or not compared, as a cron job need not have the secret.
             Passfile::Right | Passfile::NotCompared => return,
         };
         let wanted = text("0600, with the lines that the topology asks for");

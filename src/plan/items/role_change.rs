@@ -14,7 +14,6 @@ use crate::plan::items::Item;
 use crate::plan::items::Why;
 use crate::plan::items::bare;
 use crate::plan::items::text;
-use crate::plan::planner::MOST_READY_SLOTS;
 use crate::topology::Node;
 use crate::topology::NodeName;
 use crate::topology::Role;
@@ -46,10 +45,8 @@ impl Draft<'_> {
 
     /// A standby that becomes the primary keeps WAL for those that will follow it.
     fn candidate(&mut self, node: &Node) {
-        let has_slots = self.topology.replication.slots && self.topology.nodes.len() <= MOST_READY_SLOTS;
-        let Some(cluster) = self.cluster(&node.name).filter(|_| has_slots) else { return };
-        let others = self.topology.nodes.values().filter(|other| other.name != node.name);
-        for name in others.map(Node::slot_name).filter(|name| !cluster.slots.contains_key(name)) {
+        let Some(cluster) = self.cluster(&node.name) else { return };
+        for name in desired::ready_slots(self.topology, node).filter(|name| !cluster.slots.contains_key(name)) {
             self.not_ready(&node.name, &format!("slot {name}"), text("there"));
         }
     }

@@ -11,10 +11,6 @@ use crate::plan::planner::Draft;
 use crate::topology::Node;
 use crate::topology::Role;
 
-/// Nodes of a cluster up to which each standby has the slots of its future followers from the beginning: more would
-/// soon be more than `max_replication_slots`, and the role change makes them as well.
-pub(in crate::plan) const MOST_READY_SLOTS: usize = 8;
-
 impl<'a> Draft<'a> {
     pub(super) fn replication_role(&mut self, primary: &Node) {
         let Some(cluster) = self.world.node(&primary.name).cluster() else { return };
@@ -44,10 +40,9 @@ impl<'a> Draft<'a> {
             let reason = if was_stopped { Reason::KnownAfterStart } else { Reason::Missing };
             self.step(node, Action::Slot { name: follower.slot_name(), reserve: true }, Impact::None, reason);
         }
-        if for_role_change && self.topology.nodes.len() <= MOST_READY_SLOTS {
+        if for_role_change {
             let fed = self.fed_slots(node);
-            let others = self.topology.nodes.values().filter(|other| other.name != node.name);
-            for name in others.map(Node::slot_name).filter(|name| !fed.contains(name)) {
+            for name in desired::ready_slots(self.topology, node).filter(|name| !fed.contains(name)) {
                 self.step(node, Action::Slot { name, reserve: false }, Impact::None, Reason::ForRoleChange);
             }
         }

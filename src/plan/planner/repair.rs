@@ -71,8 +71,7 @@ impl<'a> Draft<'a> {
             return self.halt(Refusal::FreshClone { node: standby.name.clone() });
         }
         if seen.server.known().is_some() {
-            let slot = (self.topology.replication.slots && source.name == upstream.name).then(|| standby.slot_name());
-            let purpose = StopFor::Clone { source: source.name.clone(), slot };
+            let purpose = StopFor::Clone { source: source.name.clone(), slot: self.slot_for_clone(standby) };
             // What allows the clone allows this: a restart would be of no use.
             self.step(standby, Action::Stop(purpose), Impact::Destroy, reason.clone());
         }

@@ -141,8 +141,6 @@ impl<'a> Draft<'a> {
             let why = format!("{} is to be cloned from {}, which is left alone itself", standby.name, source.name);
             return self.block(standby, Refusal::NotReady { why });
         }
-        // The slot on the upstream keeps the WAL that the clone will ask for, if that is where it is cloned from.
-        let slot = (self.topology.replication.slots && source.name == upstream.name).then(|| standby.slot_name());
         let tablespaces = match self.world.node(&source.name).cluster() {
             Some(cluster) => desired::tablespaces(standby, source, cluster),
             None => Ok(BTreeMap::new()),
@@ -163,7 +161,7 @@ impl<'a> Draft<'a> {
             host: source.host.clone(),
             port: source.port,
             user: self.topology.replication.user.clone(),
-            slot,
+            slot: self.slot_for_clone(standby),
             configuration,
             recovery_conf: desired::recovery_conf(self.topology, standby, existing.as_deref()),
             replaces,
@@ -171,6 +169,12 @@ impl<'a> Draft<'a> {
             tablespaces,
         };
         self.step(standby, Action::Clone(clone), impact, reason);
+    }
+
+    /// The slot on the upstream keeps the WAL that the clone will ask for, if that is where it is cloned from.
+    pub(super) fn slot_for_clone(&self, standby: &'a Node) -> Option<String> {
+        let is_from_upstream = self.source_of(standby).name == self.topology.upstream(standby).name;
+        (self.topology.replication.slots && is_from_upstream).then(|| standby.slot_name())
     }
 
     /// The configuration of a first clone: the source's, with what the topology asks of this node.

@@ -16,7 +16,6 @@ use crate::plan::Effect;
 use crate::plan::Impact;
 use crate::plan::Reason;
 use crate::plan::Step;
-use crate::plan::desired;
 use crate::plan::planner::Draft;
 use crate::plan::planner::configuration::text_digest;
 use crate::plan::planner::diff::diff_of;
@@ -31,9 +30,7 @@ impl Draft<'_> {
     /// Returns the names that a node is to wait for at this point of the plan; absent: as it is.
     pub(super) fn synchronous_names(&self, node: &Node) -> Option<String> {
         let wanted = synchronous::names(self.topology).filter(|_| node.role == Role::Primary)?;
-        let now = synchronous::in_force(self.topology, &self.world);
-        let is_set = now.is_some_and(|now| desired::value_holds(self.topology, node, NAMES, &wanted, now));
-        (is_set || synchronous::enough_stream(self.topology, &self.world, None)).then_some(wanted)
+        synchronous::may_wait_for(self.topology, &self.world, &wanted).then_some(wanted)
     }
 
     /// Lets the primary wait for nobody while a step takes away a standby that commits need.
@@ -100,9 +97,10 @@ fn names_alone(topology: &Topology, observed: &Observed, names: String) -> Optio
 /// Returns the span of the steps in which commits wait for nobody though the topology asks for it.
 pub(super) fn asynchronous(steps: &[Step]) -> Option<Asynchronous> {
     let from = steps.iter().position(|step| matches!(step.reason, Reason::StandbyLeaves(_)))?;
-    let names_of =
-        |step: &Step| step.action.as_configure().and_then(|configure| configure.settings.get(NAMES)).cloned();
-    let sets = |step: &Step| names_of(step).is_some_and(|names| !names.is_empty());
+    let sets = |step: &Step| {
+        let names = step.action.as_configure().and_then(|configure| configure.settings.get(NAMES));
+        names.is_some_and(|names| !names.is_empty())
+    };
     let last_pause = steps.iter().rposition(|step| matches!(step.reason, Reason::StandbyLeaves(_))).unwrap_or(from);
     let to = steps[last_pause..].iter().position(sets).map(|offset| last_pause + offset + 1);
     Some(Asynchronous { from: from + 1, to })
@@ -115,7 +113,6 @@ mod tests {
     use crate::plan::allow;
     use crate::plan::allow::Allowance;
     use crate::plan::planner::plan;
-
     use crate::report::samples::made;
     use crate::report::samples::name;
     use crate::report::samples::nothing;

@@ -34,11 +34,8 @@ pub(super) fn cut_streams(observed: &mut Observed, node: &Node) {
             }
         }
         let Some(sql) = seen.sql_mut() else { continue };
-        sql.senders.retain(|sender| !is_own && sender.application_name != node.name.as_str());
-        let reads_from_it = sql
-            .receiver
-            .as_ref()
-            .is_some_and(|receiver| receiver.host.as_ref() == Some(&node.host) && receiver.port == Some(node.port));
+        sql.senders.retain(|sender| !is_own && !sender.is_of(&node.name));
+        let reads_from_it = sql.receiver.as_ref().is_some_and(|receiver| receiver.is_from(node));
         if is_own || reads_from_it {
             sql.receiver = None;
         }
@@ -155,12 +152,12 @@ pub(super) fn streams(observed: &mut Observed, node: &Node, upstream: &Node) {
             slot.active = false;
         }
         if let Some(sql) = seen.sql_mut() {
-            sql.senders.retain(|sender| sender.application_name != node.name.as_str());
+            sql.senders.retain(|sender| !sender.is_of(&node.name));
         }
     }
     let Some(sql) = observed.node_mut(&upstream.name).sql_mut() else { return };
     let timeline = sql.timeline;
-    sql.senders.retain(|sender| sender.application_name != node.name.as_str());
+    sql.senders.retain(|sender| !sender.is_of(&node.name));
     sql.senders.push(Sender {
         application_name: node.name.as_str().to_owned(),
         client_addr: None,
