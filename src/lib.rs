@@ -23,6 +23,7 @@ pub mod pg {
     pub mod scram;
     pub mod secret;
     pub mod version;
+    pub mod wal;
 }
 
 // Floor 1: desired and observed, plain data.

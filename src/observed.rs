@@ -13,6 +13,7 @@ use serde::Serialize;
 use crate::pg::conf::ConfFiles;
 use crate::pg::control::ControlState;
 use crate::pg::guc::Context;
+use crate::pg::history::Branch;
 use crate::pg::lsn::Lsn;
 use crate::pg::lsn::Timeline;
 use crate::pg::version::Major;
@@ -93,7 +94,8 @@ impl Observed {
         let mut facts = self.clone();
         for seen in facts.nodes.values_mut() {
             if let Some(cluster) = seen.cluster_mut() {
-                cluster.checkpoint = Lsn(0);
+                (cluster.checkpoint, cluster.end) = (Lsn(0), None);
+                cluster.branches.clear();
                 cluster.wal = None;
             }
             let Some(server) = seen.server.known_mut() else { continue };
@@ -326,8 +328,13 @@ pub struct Cluster {
     /// The primary's values of the parameters that a standby must have at least as high; of a standby those that it
     /// has replayed.
     pub floors: BTreeMap<String, u32>,
+    /// Where its own WAL ends, as its pg_control proves it: of a cleanly stopped primary behind the shutdown checkpoint, of
+    /// a cleanly stopped standby behind all that it has replayed. Absent of any other.
+    pub end: Option<Lsn>,
     /// The highest history file in pg_wal.
     pub newest_history: Option<Timeline>,
+    /// The timelines that one came through, oldest first, and where it left each.
+    pub branches: Vec<Branch>,
     /// The WAL in pg_wal; absent where there is none.
     pub wal: Option<WalFiles>,
     /// Why the server would not start on it.

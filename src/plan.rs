@@ -3,6 +3,7 @@
 //! Plain data. `planner` makes it, `check` judges every step of it three times over (when planning, before and
 //! after the step), `report` shows it and `apply` carries it out. Nothing here looks at the world.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::collections::BTreeSet;
 use std::fmt;
@@ -15,8 +16,10 @@ use crate::pg::block::Block;
 use crate::pg::block::Malformed;
 use crate::pg::conf;
 use crate::pg::lsn::Lsn;
+use crate::pg::lsn::Timeline;
 use crate::topology::NodeName;
 use crate::topology::Role;
+use crate::topology::Topology;
 
 pub mod access;
 pub mod allow;
@@ -47,6 +50,8 @@ pub struct Plan {
     pub steps: Vec<Step>,
     /// What can't be done, and why. A refusal that is not about one node alone halts the plan.
     pub blocked: Vec<Blocked>,
+    /// Whom the primary moves from and to, where that is in the plan. The steps before it are for the roles as they are.
+    pub role_change: Option<RoleChange>,
     /// The steps, by their numbers from 1, between which commits wait for no standby though the topology asks for it.
     pub asynchronous: Option<Asynchronous>,
     /// SHA-256 of the topology that was planned for.
@@ -86,6 +91,13 @@ impl Plan {
     }
 }
 
+/// The primary moves from one node to another.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct RoleChange {
+    pub from: NodeName,
+    pub to: NodeName,
+}
+
 /// A span of steps in which commits are not synchronous.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 pub struct Asynchronous {
@@ -115,6 +127,16 @@ pub struct Step {
     pub diff: Vec<FileDiff>,
     /// The step that this one only makes way for: without it there is no use for this one either.
     pub only_for: Option<String>,
+    /// The primary by whose roles the step is judged: one before a role change. Absent: the topology's.
+    pub primary: Option<NodeName>,
+}
+
+impl Step {
+    /// The topology that the step is judged by.
+    #[must_use]
+    pub fn topology<'t>(&self, topology: &'t Topology) -> Cow<'t, Topology> {
+        self.primary.as_ref().map_or(Cow::Borrowed(topology), |primary| Cow::Owned(topology.with_primary(primary)))
+    }
 }
 
 /// A file before and after, secrets hidden.
@@ -138,6 +160,8 @@ pub enum Impact {
     Restart,
     /// A primary restarts, or a stopped one that has data is started.
     Outage,
+    /// The primary moves, and nothing is lost; a restart that goes with it.
+    Switchover,
     /// A data directory with data is replaced.
     Destroy,
 }
@@ -149,6 +173,7 @@ impl fmt::Display for Impact {
             Self::Reload => "reload",
             Self::Restart => "restart",
             Self::Outage => "outage",
+            Self::Switchover => "switchover",
             Self::Destroy => "destroy",
         })
     }
@@ -200,6 +225,14 @@ pub enum Reason {
     Replaced,
     /// A synchronous standby will be away for a while, and commits must not wait for it.
     StandbyLeaves(NodeName),
+    /// The topology names another node as the primary than the one that it is.
+    PrimaryMoves(RoleChange),
+    /// A role change was begun, and is taken back.
+    TakenBack,
+    /// No node accepts writes: a role change was left half-way.
+    NoPrimary,
+    /// Another node was promoted in its place.
+    Superseded(NodeName),
 }
 
 /// How it was seen that a standby can't go on with what its upstream has.
@@ -232,6 +265,14 @@ pub enum Action {
     Passfile { entries: Vec<PassfileEntry> },
     /// Goal: the data directory has mode 0700. Only where PostgreSQL would refuse the one that it has.
     Mode,
+    /// Goal: whatever starts on the data directory of this primary comes up as a standby of the next one. The settings
+    /// are in its block by then, and nothing else would promote it (10, 11: all of it is in recovery.conf).
+    Fence(Fence),
+    /// Goal: by its files the node is a primary again, on its own timeline. What a fence has left in the block stays.
+    Unfence,
+    /// Goal: the node is promoted, from the timeline `parent`, after every other writer has ended and all that it wrote
+    /// was here. The old primary, if it runs, is stopped for it.
+    Promote(Promote),
     /// Goal: no server runs on the data directory of this standby. A crash leaves it stopped, and it is started again.
     Stop(StopFor),
     /// Goal: the server runs in this role and answers.
@@ -340,6 +381,22 @@ pub enum StopFor {
     Clone { source: NodeName, slot: Option<String> },
     /// It starts again with other files.
     Restart,
+}
+
+/// See [`Action::Fence`].
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Fence {
+    /// The whole recovery.conf (10, 11); absent: standby.signal.
+    pub recovery_conf: Option<String>,
+}
+
+/// See [`Action::Promote`].
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Promote {
+    /// The old primary; absent where there is none any more: every node is in recovery, or the promotion is under way.
+    pub from: Option<NodeName>,
+    /// The timeline that is left.
+    pub parent: Timeline,
 }
 
 /// See [`Action::StandbyFiles`].
@@ -452,6 +509,9 @@ impl Action {
             Self::Hba { .. } => "hba",
             Self::Passfile { .. } => "passfile",
             Self::Mode => "mode",
+            Self::Fence(_) => "fence",
+            Self::Unfence => "unfence",
+            Self::Promote(_) => "promote",
             Self::Stop(_) => "stop",
             Self::Start { .. } => "start",
             Self::ReplicationRole(_) => "replication_role",

@@ -133,6 +133,34 @@ impl Topology {
         standby.upstream.as_ref().map_or_else(|| self.primary(), |name| &self.nodes[name])
     }
 
+    /// The same cluster with this node in the primary's role, and the primary that the topology names as a standby.
+    ///
+    /// A standby whose `upstream` would lead in a circle then follows the primary.
+    #[must_use]
+    pub fn with_primary(&self, name: &NodeName) -> Self {
+        let mut topology = self.clone();
+        let named = self.primary().name.clone();
+        for (node, role) in [(&named, Role::Standby), (name, Role::Primary)] {
+            topology.nodes[node].role = role;
+        }
+        if !topology.leads_to_primary(&named) {
+            topology.nodes[&named].upstream = None;
+        }
+        topology
+    }
+
+    /// Whether the upstreams of a node end at the primary.
+    fn leads_to_primary(&self, node: &NodeName) -> bool {
+        let mut node = &self.nodes[node];
+        for _ in 0..self.nodes.len() {
+            if node.role == Role::Primary {
+                return true;
+            }
+            node = self.upstream(node);
+        }
+        false
+    }
+
     /// The operating-system user that owns the server of `node`, where the topology says so.
     #[must_use]
     pub fn os_user<'a>(&'a self, node: &'a Node) -> Option<&'a str> {

@@ -597,7 +597,7 @@ fn apply(
     let mut refused = None;
     for (number, step) in selection.chosen.iter().enumerate() {
         before_step(number);
-        if let Some(allowance) = allow::needed(step) {
+        if let Some(allowance) = allow::needed(&plan, step) {
             assert!(allowed.contains(&allowance), "{story}: {} without its allowance", step.id);
         }
         match check(&step.node, &step.action, topology, &block_on(sim.observe())) {

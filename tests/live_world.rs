@@ -173,6 +173,7 @@ impl Pair {
             reason: Reason::Missing,
             diff: Vec::new(),
             only_for: None,
+            primary: None,
         };
         let seen = Mutex::new(Vec::new());
         let result = self.live.perform(&step, &|progress| seen.lock().expect("unpoisoned").push(progress)).await;
@@ -649,6 +650,7 @@ async fn nothing_is_done_to_a_node_that_is_not_locked() {
         reason: Reason::Replaced,
         diff: Vec::new(),
         only_for: None,
+        primary: None,
     };
     let refused = unlocked.perform(&step, &|_| {}).await.expect_err("no lock");
     assert!(refused.message.contains("is not locked"), "{refused}");

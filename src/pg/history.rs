@@ -6,6 +6,8 @@
 //!
 //! One line an ancestor, oldest first. What follows the LSN is for people, and neither the server nor pgpair reads it.
 
+use serde::Serialize;
+
 use crate::pg::lsn::Lsn;
 use crate::pg::lsn::Timeline;
 
@@ -17,7 +19,7 @@ pub struct History {
 }
 
 /// An ancestor, as far as it belongs to the history.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 pub struct Branch {
     pub timeline: Timeline,
     /// Where the next timeline begins.

@@ -67,6 +67,20 @@ pub fn history_file_timeline(name: &str) -> Option<Timeline> {
         .flatten()
 }
 
+/// Returns the name of the file that describes a timeline, such as `00000002.history`.
+#[must_use]
+pub fn history_file_name(timeline: Timeline) -> String {
+    format!("{:08X}.history", timeline.0)
+}
+
+/// Returns the name of the WAL file of a timeline that holds this position, in segments of this many bytes.
+#[must_use]
+pub fn wal_file_name(timeline: Timeline, lsn: Lsn, segment_size: u32) -> String {
+    let segment = lsn.0 / u64::from(segment_size);
+    let in_a_half = (1_u64 << 32) / u64::from(segment_size);
+    format!("{:08X}{:08X}{:08X}", timeline.0, segment / in_a_half, segment % in_a_half)
+}
+
 /// Returns where the WAL begins that a file such as `000000010000000A000000FE` holds, in segments of this many bytes.
 #[must_use]
 pub fn wal_file_start(name: &str, segment_size: u32) -> Option<Lsn> {

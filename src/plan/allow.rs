@@ -19,12 +19,14 @@ use crate::topology::Topology;
 pub enum Allowance {
     Restart,
     Outage,
+    /// To this node.
+    Switchover(NodeName),
     Destroy(NodeName),
 }
 
 /// A text that is no allowance.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("`{0}` is no allowance: restart, outage, or destroy=NODE")]
+#[error("`{0}` is no allowance: restart, outage, switchover=NODE, or destroy=NODE")]
 pub struct UnknownAllowance(pub String);
 
 impl FromStr for Allowance {
@@ -34,6 +36,7 @@ impl FromStr for Allowance {
         match text.split_once('=') {
             None if text == "restart" => Ok(Self::Restart),
             None if text == "outage" => Ok(Self::Outage),
+            Some(("switchover", node)) if !node.is_empty() => Ok(Self::Switchover(NodeName::new(node))),
             Some(("destroy", node)) if !node.is_empty() => Ok(Self::Destroy(NodeName::new(node))),
             None | Some(_) => Err(UnknownAllowance(text.to_owned())),
         }
@@ -45,18 +48,23 @@ impl std::fmt::Display for Allowance {
         match self {
             Self::Restart => f.write_str("restart"),
             Self::Outage => f.write_str("outage"),
+            Self::Switchover(node) => write!(f, "switchover={node}"),
             Self::Destroy(node) => write!(f, "destroy={node}"),
         }
     }
 }
 
-/// Returns the allowance that a step needs, if any.
+/// Returns the allowance that a step of this plan needs, if any.
 #[must_use]
-pub fn needed(step: &Step) -> Option<Allowance> {
+pub fn needed(plan: &Plan, step: &Step) -> Option<Allowance> {
     match step.impact {
         Impact::None | Impact::Reload => None,
         Impact::Restart => Some(Allowance::Restart),
         Impact::Outage => Some(Allowance::Outage),
+        // With the promotion go the restarts of those that follow.
+        Impact::Switchover => {
+            Some(Allowance::Switchover(plan.role_change.as_ref().map_or(&step.node, |change| &change.to).clone()))
+        }
         Impact::Destroy => Some(Allowance::Destroy(step.node.clone())),
     }
 }
@@ -85,7 +93,7 @@ pub fn select<'a>(
     if plan.is_halted() {
         return selection;
     }
-    let missing = |step: &Step| needed(step).filter(|allowance| !allowed.contains(allowance));
+    let missing = |step: &Step| needed(plan, step).filter(|allowance| !allowed.contains(allowance));
     for step in &plan.steps {
         let in_vain =
             plan.steps.iter().any(|other| step.only_for.as_ref() == Some(&other.id) && missing(other).is_some());
@@ -119,7 +127,7 @@ pub fn select<'a>(
 #[must_use]
 pub fn all_needed(plan: &Plan) -> Vec<Allowance> {
     let mut all = Vec::new();
-    for allowance in plan.steps.iter().filter_map(needed) {
+    for allowance in plan.steps.iter().filter_map(|step| needed(plan, step)) {
         if !all.contains(&allowance) {
             all.push(allowance);
         }
@@ -131,7 +139,7 @@ pub fn all_needed(plan: &Plan) -> Vec<Allowance> {
 #[must_use]
 pub fn yes_is_enough(allowance: &Allowance) -> bool {
     match allowance {
-        Allowance::Restart | Allowance::Outage => true,
+        Allowance::Restart | Allowance::Outage | Allowance::Switchover(_) => true,
         Allowance::Destroy(_) => false,
     }
 }

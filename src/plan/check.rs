@@ -26,6 +26,7 @@ mod copies;
 mod feeds;
 mod files;
 mod objects;
+mod roles;
 mod servers;
 
 /// The answer.
@@ -51,6 +52,9 @@ pub fn check(node: &NodeName, action: &Action, topology: &Topology, observed: &O
         Action::Hba { block, before } => at.hba(block, before),
         Action::Passfile { .. } => at.passfile(),
         Action::Mode => at.mode(),
+        Action::Fence(_) => at.fence(),
+        Action::Unfence => at.unfence(),
+        Action::Promote(promote) => at.promote(promote),
         Action::Stop(purpose) => at.stop(purpose),
         Action::Start { role } => at.start(*role),
         Action::ReplicationRole(wanted) => at.replication_role(wanted),

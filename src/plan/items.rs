@@ -139,6 +139,9 @@ impl<'a> Draft<'a> {
                         self.add(Item { subject: "server".into(), ..item });
                     }
                 }
+                Action::Fence(_) | Action::Unfence | Action::Promote(_) => {
+                    self.push(step, "role", if newer { Class::Pending } else { Class::Drift });
+                }
                 // A standby is stopped for a step that has an item of its own.
                 Action::Stop(StopFor::Clone { .. } | StopFor::Restart) => {}
                 Action::Streaming { upstream } => self.streaming(step, upstream),

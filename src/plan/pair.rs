@@ -224,8 +224,12 @@ fn others_are_safe(
     others.into_iter().try_for_each(|(name, seen)| is_safe(name, seen, cluster))
 }
 
-/// A node is safe where it was seen that it can't accept writes of this cluster.
-fn is_safe(name: &NodeName, seen: &NodeObserved, primary: &Cluster) -> Result<(), Refusal> {
+/// Whether it was seen that a node can't accept writes of this cluster.
+///
+/// # Errors
+///
+/// Why it may (protocol, section 1).
+pub fn is_safe(name: &NodeName, seen: &NodeObserved, primary: &Cluster) -> Result<(), Refusal> {
     let moved = |found: &str| Err(Refusal::RolesMoved { node: name.clone(), found: found.to_owned() });
     let place = match &seen.place {
         Reading::Known(place) => place,

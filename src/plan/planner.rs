@@ -69,6 +69,7 @@ pub fn plan_with(topology: &Topology, observed: &Observed, request: &Request) ->
     draft.whole_cluster();
     Plan {
         cluster: topology.cluster.clone(),
+        role_change: None,
         asynchronous: synchronous::asynchronous(&draft.steps),
         steps: draft.steps,
         blocked: draft.blocked,
@@ -201,7 +202,16 @@ impl<'a> Draft<'a> {
                 let id = self.fresh_id(&node.name, &action);
                 let diff = diff::diff_of(self.topology, self.world.node(&node.name), &action);
                 predict(&node.name, &action, self.topology, &mut self.world);
-                self.steps.push(Step { id, node: node.name.clone(), action, impact, reason, diff, only_for: None });
+                self.steps.push(Step {
+                    id,
+                    node: node.name.clone(),
+                    action,
+                    impact,
+                    reason,
+                    diff,
+                    only_for: None,
+                    primary: None,
+                });
             }
         }
     }
@@ -292,6 +302,9 @@ fn step_id(node: &NodeName, action: &Action) -> String {
         | Action::Hba { .. }
         | Action::Passfile { .. }
         | Action::Mode
+        | Action::Fence(_)
+        | Action::Unfence
+        | Action::Promote(_)
         | Action::Stop(_)
         | Action::Start { .. }
         | Action::ReplicationRole(_)

@@ -15,6 +15,7 @@ use crate::topology::Topology;
 mod copies;
 mod files;
 mod objects;
+mod roles;
 mod servers;
 
 /// Changes `observed` into what it will be once the action is done on the node.
@@ -59,6 +60,13 @@ pub fn predict(node: &NodeName, action: &Action, topology: &Topology, observed: 
                 cluster.wrong_access = None;
             }
         }
+        Action::Fence(fence) => {
+            if let Some(cluster) = observed.node_mut(node).cluster_mut() {
+                files::mark(&mut cluster.markers, fence.recovery_conf.as_ref());
+            }
+        }
+        Action::Unfence => roles::unfenced(observed, spec),
+        Action::Promote(promote) => roles::promoted(observed, topology, spec, promote),
         Action::Stop(_) => servers::stopped(observed, spec),
         Action::Start { .. } => {
             servers::started(observed.node_mut(node), spec, topology);

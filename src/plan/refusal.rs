@@ -65,6 +65,20 @@ pub enum Refusal {
     BadConf { node: NodeName, problem: String },
     /// A stopped node without standby files that wrote on its own: whether it can follow is not known.
     FormerPrimary { node: NodeName },
+    /// It has not all of the WAL that another node has, so commits would be lost.
+    Behind { candidate: NodeName, other: NodeName, missing: u64 },
+    /// Where the old primary's WAL ends can't be told, so commits may be lost.
+    NoProof { old: NodeName, candidate: NodeName },
+    /// A standby that is not to be promoted as it is.
+    NotPromotable { node: NodeName, why: String, remedy: String },
+    /// An old primary that wrote after another was promoted; how many bytes, where that is known.
+    Diverged { node: NodeName, by: NodeName, past: Option<u64> },
+    /// A check before a switchover failed; its id.
+    Unready { check: &'static str, node: NodeName, why: String, remedy: String },
+    /// The old primary is stopped, and is started as what it is before the primary moves.
+    StartsFirst { from: NodeName, to: NodeName },
+    /// The node follows a server that the topology does not have.
+    Follows { node: NodeName, server: String },
     /// Commits wait for a standby that the step would take away.
     CommitsWouldHang { primary: NodeName, standby: NodeName },
     /// The node runs, and a clone of it would fail or not become a standby.
@@ -110,6 +124,13 @@ impl Refusal {
             Self::Shadowed { .. } => "shadowed",
             Self::BadConf { .. } => "bad_configuration",
             Self::FormerPrimary { .. } => "former_primary",
+            Self::Behind { .. } => "behind",
+            Self::NoProof { .. } => "no_proof",
+            Self::NotPromotable { .. } => "not_promotable",
+            Self::Diverged { .. } => "diverged",
+            Self::Unready { check, .. } => check,
+            Self::StartsFirst { .. } => "starts_first",
+            Self::Follows { .. } => "follows_a_foreign_server",
             Self::CommitsWouldHang { .. } => "commits_would_hang",
             Self::NotASource { .. } => "not_a_source",
             Self::FreshClone { .. } => "fresh_clone",
@@ -187,6 +208,30 @@ impl Refusal {
             Self::FormerPrimary { node } => format!(
                 "{node} is stopped without standby files and may have written on its own: whether it can follow the primary is not known"
             ),
+            Self::Behind { candidate, other, missing } => {
+                format!("{candidate} lacks {missing} bytes of WAL that {other} has: commits would be lost")
+            }
+            Self::NoProof { old, candidate } => {
+                format!(
+                    "{old} did not end with a clean shutdown: whether {candidate} has all that it wrote is not known"
+                )
+            }
+            Self::NotPromotable { node, why, .. } => format!("{node} can't be promoted: it {why}"),
+            Self::Diverged { node, by, past: Some(bytes) } => {
+                format!("{node} has {bytes} bytes of WAL from after {by} was promoted, and can't follow it")
+            }
+            Self::Diverged { node, by, past: None } => {
+                format!("whether {node} wrote after {by} was promoted is not known, so it is not let to follow it")
+            }
+            Self::Unready { node, why, .. } => format!("{node} {why}"),
+            Self::StartsFirst { from, to } => {
+                format!(
+                    "{from} is stopped: it is started as the primary first, and {to} takes its role in the next run"
+                )
+            }
+            Self::Follows { node, server } => {
+                format!("{node} is in recovery and follows {server}, which the topology does not have")
+            }
             Self::CommitsWouldHang { primary, standby } => {
                 format!("commits on {primary} wait for {standby}, and would hang while it is away")
             }
@@ -252,6 +297,16 @@ impl Refusal {
             Self::FormerPrimary { node } => format!(
                 "if what only {node} has may be lost, `pgpair rebuild {node}` clones it anew"
             ),
+            Self::Behind { other, .. } => format!("let {other} be the primary in the topology, or start it, and plan again"),
+            Self::NoProof { old, .. } => format!("let {old} be the primary in the topology, so that it is started, and plan again"),
+            Self::NotPromotable { remedy, .. } | Self::Unready { remedy, .. } => format!("{remedy}, and plan again"),
+            Self::Diverged { node, .. } => {
+                format!("`pgpair rebuild {node}` clones it anew; keep a copy of its data directory if you need what it wrote")
+            }
+            Self::StartsFirst { .. } => "apply this plan, and once more for the role change".into(),
+            Self::Follows { node, .. } => {
+                format!("find out whose standby {node} is; if it is to be this cluster's, stop it and correct its primary_conninfo")
+            }
             Self::CommitsWouldHang { .. } => "see that other synchronous standbys stream, and plan again".into(),
             Self::FreshClone { .. } => "`pgpair apply` starts it".into(),
             Self::NotReady { .. } => "plan again".into(),

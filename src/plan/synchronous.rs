@@ -101,6 +101,9 @@ pub fn ends_stream(node: &Node, action: &Action) -> bool {
         Action::CreatePrimary(_)
         | Action::Mode
         | Action::StandbyFiles(_)
+        | Action::Fence(_)
+        | Action::Unfence
+        | Action::Promote(_)
         | Action::Hba { .. }
         | Action::Passfile { .. }
         | Action::Start { .. }

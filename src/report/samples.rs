@@ -112,7 +112,7 @@ pub(crate) fn healthy(topology: &Topology) -> Observed {
 }
 
 pub(crate) fn step(id: &str, node: &str, action: Action, impact: Impact, reason: Reason) -> Step {
-    Step { id: id.into(), node: name(node), action, impact, reason, diff: Vec::new(), only_for: None }
+    Step { id: id.into(), node: name(node), action, impact, reason, diff: Vec::new(), only_for: None, primary: None }
 }
 
 pub(crate) fn plan_of(steps: Vec<Step>) -> Plan {
@@ -120,6 +120,7 @@ pub(crate) fn plan_of(steps: Vec<Step>) -> Plan {
         cluster: "orders".into(),
         steps,
         blocked: Vec::new(),
+        role_change: None,
         asynchronous: None,
         topology_digest: "t".into(),
         observation_digest: "o".into(),

@@ -132,7 +132,7 @@ fn symbol_style(symbol: Symbol) -> Style {
     match symbol {
         Symbol::Create => GREEN,
         Symbol::Change => YELLOW,
-        Symbol::Remove | Symbol::Rebuild => RED,
+        Symbol::Remove | Symbol::Rebuild | Symbol::Role => RED,
         Symbol::Wait => DIM,
     }
 }
@@ -141,7 +141,7 @@ fn impact_style(impact: Impact) -> Style {
     match impact {
         Impact::None | Impact::Reload => DIM,
         Impact::Restart => YELLOW,
-        Impact::Outage | Impact::Destroy => RED.effects(Effects::BOLD),
+        Impact::Outage | Impact::Switchover | Impact::Destroy => RED.effects(Effects::BOLD),
     }
 }
 

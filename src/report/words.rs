@@ -5,8 +5,10 @@ use crate::plan::Cause;
 use crate::plan::Difference;
 use crate::plan::Effect;
 use crate::plan::LostWal;
+use crate::plan::Promote;
 use crate::plan::Reason;
 use crate::plan::Replaced;
+use crate::plan::RoleChange;
 use crate::plan::SetBy;
 use crate::plan::Step;
 use crate::plan::StopFor;
@@ -21,6 +23,8 @@ pub enum Symbol {
     Change,
     Remove,
     Rebuild,
+    /// Moves the primary.
+    Role,
     /// Changes nothing: waits and looks.
     Wait,
 }
@@ -33,6 +37,7 @@ impl Symbol {
             Self::Change => "~",
             Self::Remove => "-",
             Self::Rebuild => "-/+",
+            Self::Role => "!",
             Self::Wait => ".",
         }
     }
@@ -56,6 +61,7 @@ pub fn symbol(step: &Step) -> Symbol {
                 Symbol::Create
             }
         }
+        Action::Fence(_) | Action::Unfence | Action::Promote(_) => Symbol::Role,
         Action::DropSlot { .. } | Action::RemoveOld => Symbol::Remove,
         Action::Streaming { .. } => Symbol::Wait,
     }
@@ -84,6 +90,12 @@ pub fn title(step: &Step) -> String {
                 "standby.signal".into()
             }
         }
+        Action::Fence(fence) => {
+            format!("fence: {}", if fence.recovery_conf.is_some() { "recovery.conf" } else { "standby.signal" })
+        }
+        Action::Unfence => "take the fence away".into(),
+        Action::Promote(Promote { from: Some(from), .. }) => format!("stop {from}, and promote once all of it is here"),
+        Action::Promote(Promote { from: None, .. }) => "promote".into(),
         Action::Configure(configure) if step.reason == Reason::NotInForce => match configure.effect {
             Effect::AtStart | Effect::Reload => "reload".into(),
             Effect::Restart => "restart".into(),
@@ -119,6 +131,9 @@ pub fn goal(step: &Step) -> String {
         Action::CreatePrimary(_) => format!("{node} has a new cluster"),
         Action::Clone(clone) => format!("{node} is a copy of {}", clone.source),
         Action::StandbyFiles(_) => format!("{node} has its standby files"),
+        Action::Fence(_) => format!("{node} comes up as a standby whoever starts it"),
+        Action::Unfence => format!("{node} is a primary by its files"),
+        Action::Promote(_) => format!("{node} is promoted"),
         Action::Configure(_) => format!("{node} has its configuration in force"),
         Action::Hba { .. } => format!("{node} has its pg_hba.conf in force"),
         Action::Passfile { .. } => format!("{node} has its passfile"),
@@ -162,6 +177,10 @@ pub fn reason(reason: &Reason) -> String {
         Reason::FeedsNobody => "it feeds nobody and would hold back WAL".into(),
         Reason::StandbyLeaves(standby) => format!("commits must not wait for {standby} while it is away"),
         Reason::Replaced => "it was kept until the new standby streamed".into(),
+        Reason::PrimaryMoves(RoleChange { from, to }) => format!("the primary moves from {from} to {to}"),
+        Reason::TakenBack => "a role change was begun, and is taken back".into(),
+        Reason::NoPrimary => "no node accepts writes: a role change was left half-way".into(),
+        Reason::Superseded(by) => format!("{by} was promoted in its place"),
     }
 }
 
@@ -200,6 +219,16 @@ pub fn guards(action: &Action) -> Vec<String> {
             Some(Replaced::Unfinished) => &["the source answers", "what is replaced is still unfinished"],
         },
         Action::StandbyFiles(_) => &["the server is stopped"],
+        Action::Fence(_) => &["its settings as a standby are in place"],
+        Action::Unfence => &["no other node accepts writes, or could"],
+        Action::Promote(Promote { from: Some(_), .. }) => &[
+            "the old primary is fenced",
+            "no other node accepts writes, or could",
+            "all of the old primary's WAL is here",
+        ],
+        Action::Promote(Promote { from: None, .. }) => {
+            &["no other node accepts writes, or could", "no other node has more WAL"]
+        }
         Action::Configure(_) | Action::Hba { .. } => &["nobody edited the file since"],
         Action::Passfile { .. } => &[],
         Action::Mode => &["it belongs to the servers' OS user"],

@@ -185,6 +185,7 @@ impl World for Live {
             Action::Hba { block, before } => site.hba(block, before).await,
             Action::Passfile { entries } => site.passfile(entries).await,
             Action::Mode => site.mode().await,
+            Action::Fence(_) | Action::Unfence | Action::Promote(_) => Err(site.failure("not made yet")),
             Action::Stop(_) => site.stop_standby(progress).await,
             Action::Start { role } => site.start(*role, progress).await,
             Action::ReplicationRole(role) => site.replication_role(role).await,

@@ -258,6 +258,13 @@ fn harm(node: &NodeName, action: &Action, truth: &Observed) -> Option<String> {
                 (is_member && is_further).then(|| "what only this node has is lost".to_owned())
             }
         }
+        Action::Promote(promote) => {
+            let lost = promote.from.as_ref().and_then(|from| {
+                let end = truth.node(from).cluster()?.end?;
+                (truth.node(from).server.is_absent() && end > truth.node(node).sql()?.lsn).then_some(from)
+            });
+            lost.map(|from| format!("commits of {from} are lost"))
+        }
         Action::Stop(_) => {
             truth.node(node).accepts_writes().then(|| "a server that accepts writes is stopped".to_owned())
         }
@@ -268,6 +275,8 @@ fn harm(node: &NodeName, action: &Action, truth: &Observed) -> Option<String> {
             (is_copy && !is_marked).then(|| "a standby's directory is started without its standby files".to_owned())
         }
         Action::StandbyFiles(_)
+        | Action::Fence(_)
+        | Action::Unfence
         | Action::Configure(_)
         | Action::Hba { .. }
         | Action::Passfile { .. }
@@ -345,6 +354,9 @@ fn half(node: &NodeName, action: &Action, which: usize, truth: &mut Observed) {
         }
         // Done by one rename or one transaction, or by waiting.
         Action::Mode
+        | Action::Fence(_)
+        | Action::Unfence
+        | Action::Promote(_)
         | Action::Stop(_)
         | Action::StandbyFiles(_)
         | Action::Passfile { .. }

@@ -91,6 +91,7 @@ impl At<'_> {
                 if !self.is_marked(cluster) {
                     return Err(self.not_ready("has no standby files"));
                 }
+                self.can_follow(cluster)?;
                 if let Some((name, floor)) = drift::below_floor(cluster) {
                     return Err(self.not_ready(&format!(
                         "would not come up: {name} is less in its files than {floor}, with which its primary last ran"

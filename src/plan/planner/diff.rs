@@ -7,8 +7,10 @@ use crate::pg::secret::HIDDEN;
 use crate::pg::secret::Secret;
 use crate::plan::Action;
 use crate::plan::Configuration;
+use crate::plan::Fence;
 use crate::plan::FileDiff;
 use crate::plan::PassfileEntry;
+use crate::plan::StandbyFiles;
 use crate::plan::desired;
 use crate::plan::redact;
 use crate::topology::Topology;
@@ -54,9 +56,9 @@ pub(super) fn diff_of(topology: &Topology, seen: &NodeObserved, action: &Action)
             files.push(standby_files(None, clone.recovery_conf.as_ref()));
             files
         }
-        Action::StandbyFiles(files) => {
+        Action::StandbyFiles(StandbyFiles { recovery_conf }) | Action::Fence(Fence { recovery_conf }) => {
             let before = cluster.and_then(|cluster| cluster.markers.recovery_conf.as_ref());
-            vec![standby_files(before, files.recovery_conf.as_ref())]
+            vec![standby_files(before, recovery_conf.as_ref())]
         }
         Action::Configure(configure) => {
             let before = cluster.map_or("", |cluster| cluster.conf.main.text.as_str());
@@ -80,6 +82,8 @@ pub(super) fn diff_of(topology: &Topology, seen: &NodeObserved, action: &Action)
         }
         Action::Passfile { entries } => passfile_lines(entries).into_iter().collect(),
         Action::Mode
+        | Action::Unfence
+        | Action::Promote(_)
         | Action::Stop(_)
         | Action::Start { .. }
         | Action::ReplicationRole(_)

@@ -71,6 +71,7 @@ pub fn waits_again(topology: &Topology, observed: &Observed) -> Option<Step> {
         impact: Impact::Reload,
         reason: Reason::Differs(vec![difference]),
         only_for: None,
+        primary: None,
     })
 }
 

@@ -33,8 +33,13 @@ use crate::pg::conf::ConfFiles;
 use crate::pg::conf::ConfValues;
 use crate::pg::control::BadControl;
 use crate::pg::control::Control;
+use crate::pg::control::ControlState;
 use crate::pg::control::SIZE;
+use crate::pg::history;
+use crate::pg::history::Branch;
 use crate::pg::lsn::Lsn;
+use crate::pg::lsn::Timeline;
+use crate::pg::lsn::history_file_name;
 use crate::pg::lsn::history_file_timeline;
 use crate::pg::lsn::wal_file_start;
 use crate::pg::version::Major;
@@ -43,6 +48,7 @@ use crate::plan::desired::PASSFILE;
 use crate::world::outside;
 use crate::world::probe::mounts;
 use crate::world::probe::same_file;
+use crate::world::probe::wal::end_of_shutdown;
 
 /// How deep configuration files may include each other (`CONF_FILE_MAX_DEPTH`).
 const DEEPEST: usize = 10;
@@ -212,6 +218,7 @@ impl Look<'_> {
         self.changed.hba = hba.changed;
         self.follows_no_other_files(&conf)?;
         let wal = names_in(&self.dir.join("pg_wal"))?;
+        let newest_history = wal.iter().filter_map(|name| history_file_timeline(name)).max();
         let (waldir, tablespaces) = self.links()?;
         Ok(Cluster {
             major,
@@ -222,7 +229,9 @@ impl Look<'_> {
             checksums: control.checksums,
             wal_log_hints: control.wal_log_hints,
             floors: control.floors.clone(),
-            newest_history: wal.iter().filter_map(|name| history_file_timeline(name)).max(),
+            end: self.end(control)?,
+            newest_history,
+            branches: newest_history.map_or(Ok(Vec::new()), |timeline| self.branches(timeline))?,
             wal: wal_files(&self.dir.join("pg_wal"), &wal, control.wal_segment_size),
             wrong_access: self.wrong_access(major, metadata),
             markers: self.markers()?,
@@ -234,6 +243,26 @@ impl Look<'_> {
             waldir,
             tablespaces,
         })
+    }
+
+    /// Where the WAL of a cleanly stopped server ends.
+    fn end(&self, control: &Control) -> Result<Option<Lsn>, String> {
+        match control.state {
+            ControlState::ShutDown => end_of_shutdown(&self.dir.join("pg_wal"), control),
+            ControlState::ShutDownInRecovery => Ok(Some(control.min_recovery_point)),
+            ControlState::StartingUp
+            | ControlState::ShuttingDown
+            | ControlState::InCrashRecovery
+            | ControlState::InArchiveRecovery
+            | ControlState::InProduction => Ok(None),
+        }
+    }
+
+    /// What the newest history file says. One that the server would refuse says nothing: it is being written.
+    fn branches(&self, timeline: Timeline) -> Result<Vec<Branch>, String> {
+        let path = self.dir.join("pg_wal").join(history_file_name(timeline));
+        let text = read_text(&path)?.map(|file| file.text).unwrap_or_default();
+        Ok(history::parse(&text).map(|history| history.branches).unwrap_or_default())
     }
 
     /// Where pg_wal leads, and each tablespace, in the topology's words where it has a path for that.
