@@ -186,7 +186,7 @@ impl<W: World> Run<'_, W> {
             Some(seen) => seen,
             None => self.look().await,
         };
-        match check(&step.node, &step.action, self.topology, &seen) {
+        match check(&step.node, &step.action, &step.topology(self.topology), &seen) {
             Check::Satisfied => {
                 (self.emit)(Event::StepSkipped { step: step.id.clone(), node: step.node.clone() });
                 return Ok((Reached::Already, seen));
@@ -228,7 +228,7 @@ impl<W: World> Run<'_, W> {
         let mut interrupt = self.limits.interrupt.clone();
         loop {
             let seen = self.look().await;
-            let verdict = check(&step.node, &step.action, self.topology, &seen);
+            let verdict = check(&step.node, &step.action, &step.topology(self.topology), &seen);
             if verdict == Check::Satisfied {
                 return Ok(seen);
             }

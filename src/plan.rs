@@ -131,6 +131,29 @@ pub struct Step {
     pub primary: Option<NodeName>,
 }
 
+/// The topologies that the steps of a plan are judged by: as it is to be and, before a role change, with the roles as
+/// they are.
+#[derive(Debug)]
+pub struct Roles<'t> {
+    wanted: &'t Topology,
+    as_they_are: Option<Topology>,
+}
+
+impl<'t> Roles<'t> {
+    /// A plan changes the primary once, so that there is one other topology at most.
+    #[must_use]
+    pub fn of<'s>(wanted: &'t Topology, steps: impl IntoIterator<Item = &'s Step>) -> Self {
+        let before = steps.into_iter().find(|step| step.primary.is_some());
+        Self { wanted, as_they_are: before.map(|step| step.topology(wanted).into_owned()) }
+    }
+
+    /// The one for this step.
+    #[must_use]
+    pub fn for_step(&self, step: &Step) -> &Topology {
+        self.as_they_are.as_ref().filter(|_| step.primary.is_some()).unwrap_or(self.wanted)
+    }
+}
+
 impl Step {
     /// The topology that the step is judged by.
     #[must_use]

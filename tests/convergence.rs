@@ -600,7 +600,7 @@ fn apply(
         if let Some(allowance) = allow::needed(&plan, step) {
             assert!(allowed.contains(&allowance), "{story}: {} without its allowance", step.id);
         }
-        match check(&step.node, &step.action, topology, &block_on(sim.observe())) {
+        match check(&step.node, &step.action, &step.topology(topology), &block_on(sim.observe())) {
             Check::Satisfied => continue,
             Check::Blocked(refusal) => {
                 refused = Some(format!("the guard of {} refuses what was planned: {}", step.id, refusal.reason()));
@@ -611,7 +611,7 @@ fn apply(
         if block_on(sim.perform(step, &|_| {})).is_err() {
             break;
         }
-        let after = check(&step.node, &step.action, topology, &block_on(sim.observe()));
+        let after = check(&step.node, &step.action, &step.topology(topology), &block_on(sim.observe()));
         assert_eq!(after, Check::Satisfied, "{story}: {} was performed and its goal is not reached", step.id);
     }
     assert_eq!(sim.violations(), Vec::<String>::new(), "{story}");
@@ -622,7 +622,8 @@ fn apply(
 
 fn everything() -> BTreeSet<Allowance> {
     let nodes = ["a", "b", "c"].map(|node| Allowance::Destroy(name(node)));
-    [Allowance::Restart, Allowance::Outage].into_iter().chain(nodes).collect()
+    let switch = ["a", "b", "c"].map(|node| Allowance::Switchover(name(node)));
+    [Allowance::Restart, Allowance::Outage].into_iter().chain(nodes).chain(switch).collect()
 }
 
 /// Runs on until nothing is left to do; returns what the last plan says.

@@ -4,9 +4,11 @@ use std::collections::BTreeSet;
 use std::str::FromStr;
 
 use crate::observed::Observed;
+use crate::plan::Action;
 use crate::plan::Impact;
 use crate::plan::Plan;
 use crate::plan::Refusal;
+use crate::plan::Roles;
 use crate::plan::Step;
 use crate::plan::check::Check;
 use crate::plan::check::check;
@@ -93,6 +95,8 @@ pub fn select<'a>(
     if plan.is_halted() {
         return selection;
     }
+    let roles = Roles::of(topology, &plan.steps);
+    let mut is_promoted = plan.role_change.is_none();
     let missing = |step: &Step| needed(plan, step).filter(|allowance| !allowed.contains(allowance));
     for step in &plan.steps {
         let in_vain =
@@ -101,8 +105,10 @@ pub fn select<'a>(
             Some(format!("needs --allow {allowance}"))
         } else if in_vain {
             Some("the step that it makes way for is left out".to_owned())
+        } else if !is_promoted && step.primary.is_none() && step.only_for.is_none() && !is_promotion(step) {
+            Some("the role change is left out".to_owned())
         } else {
-            match check(&step.node, &step.action, topology, &world) {
+            match check(&step.node, &step.action, roles.for_step(step), &world) {
                 // Nobody edited it: it is not what the steps before, of which one is left out, would have made of it.
                 Check::Blocked(Refusal::FileChanged { file, .. }) => {
                     Some(format!("{file} is to change once more after a step that is left out"))
@@ -115,12 +121,17 @@ pub fn select<'a>(
         match why {
             Some(why) => selection.left_out.push((step, why)),
             None => {
-                predict(&step.node, &step.action, topology, &mut world);
+                predict(&step.node, &step.action, roles.for_step(step), &mut world);
+                is_promoted |= is_promotion(step);
                 selection.chosen.push(step);
             }
         }
     }
     selection
+}
+
+fn is_promotion(step: &Step) -> bool {
+    matches!(step.action, Action::Promote(_))
 }
 
 /// Returns every allowance that the steps of a plan need, in the order of the steps.

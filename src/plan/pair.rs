@@ -23,6 +23,8 @@ use crate::topology::NodeName;
 use crate::topology::Role;
 use crate::topology::Topology;
 
+mod elsewhere;
+
 /// Where the writer is, and whether the node that the topology names may be it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum PairState {
@@ -30,8 +32,22 @@ pub enum PairState {
     NothingYet,
     /// The primary runs in its place and accepts writes.
     PrimaryRuns,
+    /// The primary runs, accepts writes and carries a fence.
+    Armed,
     /// The primary is stopped, would come up as a primary, and no other node can be one.
     PrimaryStopped,
+    /// The primary is stopped and fenced, wrote last as a primary, and no other node can be one.
+    Fenced,
+    /// Another node accepts writes, armed or not.
+    Elsewhere { primary: NodeName },
+    /// Another node was the primary and has ended cleanly, or is ending fenced; the topology's has all of its WAL, or will.
+    Ended { from: NodeName, is_fenced: bool },
+    /// Another node was the primary or is about to be one, and its role can't be taken over as it is.
+    LeftElsewhere { primary: NodeName, is_fenced: bool },
+    /// The primary is a running standby with a promote file.
+    Pending,
+    /// Every node is in recovery, and the topology's primary has all that any of them has.
+    Headless,
     /// The writer is in doubt, or not where the topology says: nothing is changed.
     Doubtful(Refusal),
     /// The primary can't be worked on: neither it nor what depends on it.
@@ -46,6 +62,12 @@ pub fn classify(topology: &Topology, observed: &Observed) -> PairState {
     }
     let primary = topology.primary();
     let seen = observed.node(&primary.name);
+    let is_right = |cluster: &Cluster| wrong_cluster(topology, primary, cluster).is_none();
+    if seen.cluster().is_some_and(is_right)
+        && let Some(state) = elsewhere::classify(topology, observed)
+    {
+        return state;
+    }
     match &seen.place {
         Reading::Unknown(why) => {
             PairState::Doubtful(Refusal::OutOfReach { node: primary.name.clone(), why: why.clone() })
@@ -146,6 +168,7 @@ fn with_primary_data(topology: &Topology, observed: &Observed, cluster: &Cluster
         }
         Reading::Known(server) => match &server.sql {
             Reading::Known(sql) if sql.in_recovery => moved("is in recovery"),
+            Reading::Known(_) if comes_up_as(&cluster.markers, cluster.major) == Role::Standby => PairState::Armed,
             Reading::Known(_) => PairState::PrimaryRuns,
             Reading::Unknown(why) => {
                 PairState::Doubtful(Refusal::NoAnswer { node: primary.name.clone(), why: why.clone() })
@@ -337,6 +360,8 @@ pub enum StandbyState {
     OtherCluster(Identity),
     /// A copy of this cluster without the files that make it a standby, stopped.
     WithoutStandbyFiles,
+    /// A stopped primary without a fence; another node was promoted since.
+    Superseded,
     /// A stopped standby of this cluster.
     Stopped,
     /// A running standby of this cluster.
@@ -385,6 +410,8 @@ pub fn classify_standby(topology: &Topology, observed: &Observed, standby: &Node
                 StandbyState::Stopped
             } else if needs_standby_files(cluster) {
                 StandbyState::WithoutStandbyFiles
+            } else if is_further(observed.node(&topology.primary().name), seen) {
+                StandbyState::Superseded
             } else {
                 StandbyState::Unusable(Refusal::FormerPrimary { node })
             }

@@ -20,6 +20,7 @@ use crate::plan::Plan;
 use crate::plan::Reason;
 use crate::plan::Refusal;
 use crate::plan::Request;
+use crate::plan::RoleChange;
 use crate::plan::Step;
 use crate::plan::check::Check;
 use crate::plan::check::can_start;
@@ -39,6 +40,7 @@ mod configuration;
 mod diff;
 mod objects;
 mod repair;
+mod role_change;
 mod standby;
 mod synchronous;
 
@@ -53,29 +55,74 @@ pub fn plan(topology: &Topology, observed: &Observed) -> Plan {
 /// The same, with what a command asks for besides.
 #[must_use]
 pub fn plan_with(topology: &Topology, observed: &Observed, request: &Request) -> Plan {
-    let mut draft = Draft {
-        topology,
-        observed,
-        request,
-        followers: followers(topology),
-        raised: BTreeSet::new(),
-        untold: BTreeSet::new(),
-        world: observed.clone(),
-        steps: Vec::new(),
-        ids: BTreeMap::new(),
-        blocked: Vec::new(),
-        stuck: BTreeSet::new(),
+    let made = match pair::classify(topology, observed) {
+        PairState::Elsewhere { primary } => with_role_change(topology, observed, request, &primary, true),
+        PairState::LeftElsewhere { primary, is_fenced } => {
+            with_role_change(topology, observed, request, &primary, is_fenced)
+        }
+        state => {
+            let mut draft = Draft::new(topology, observed, request);
+            draft.whole_cluster(state);
+            draft.into_made()
+        }
     };
-    draft.whole_cluster();
     Plan {
         cluster: topology.cluster.clone(),
-        role_change: None,
-        asynchronous: synchronous::asynchronous(&draft.steps),
-        steps: draft.steps,
-        blocked: draft.blocked,
+        role_change: made.role_change,
+        asynchronous: synchronous::asynchronous(topology, &made.steps),
+        steps: made.steps,
+        blocked: made.blocked,
         topology_digest: digest(topology),
         observation_digest: digest(&observed.without_measures()),
     }
+}
+
+/// Plans for the roles as they are, and then for the change of the primary from the node that it is on; `at_once`: in the
+/// same plan.
+fn with_role_change(
+    topology: &Topology,
+    observed: &Observed,
+    request: &Request,
+    primary: &NodeName,
+    at_once: bool,
+) -> Made {
+    let as_they_are = topology.with_primary(primary);
+    let mut draft = Draft::new(&as_they_are, observed, request);
+    let state = pair::classify(&as_they_are, observed);
+    // What is fenced already is not to be fenced anew.
+    draft.whole_cluster(if state == PairState::Armed { PairState::PrimaryRuns } else { state });
+    let is_ready = |draft: &Draft| !draft.is_halted() && !draft.is_stuck(&as_they_are.nodes[primary]);
+    if is_ready(&draft) && at_once {
+        draft.make_ready(&as_they_are.nodes[&topology.primary().name], topology);
+    }
+    let goes_on = is_ready(&draft) && !draft.is_stuck(topology.primary());
+    let mut first = draft.into_made();
+    for step in &mut first.steps {
+        step.primary = Some(primary.clone());
+    }
+    if !goes_on {
+        return first;
+    }
+    let rest = Request::default();
+    let mut draft = Draft::going_on(topology, observed, &rest, first);
+    let from = &topology.nodes[primary];
+    if at_once {
+        draft.move_primary(from, Impact::Switchover);
+    } else {
+        draft.role_change_later(from);
+    }
+    if draft.role_change.is_some() {
+        let begun = draft.steps.len();
+        draft.before_standbys(topology.primary());
+        draft.standbys(topology.primary());
+        for step in &mut draft.steps[begun..] {
+            // They go with the change, and need no allowance of their own.
+            if matches!(step.impact, Impact::Restart | Impact::Outage) {
+                step.impact = Impact::Switchover;
+            }
+        }
+    }
+    draft.into_made()
 }
 
 fn digest(value: &impl serde::Serialize) -> String {
@@ -102,28 +149,95 @@ struct Draft<'a> {
     blocked: Vec<Blocked>,
     /// Nodes that no further step is made for.
     stuck: BTreeSet<NodeName>,
+    role_change: Option<RoleChange>,
+}
+
+/// What a draft has come to; another goes on from there with other roles.
+struct Made {
+    world: Observed,
+    steps: Vec<Step>,
+    ids: BTreeMap<String, usize>,
+    blocked: Vec<Blocked>,
+    stuck: BTreeSet<NodeName>,
+    role_change: Option<RoleChange>,
 }
 
 impl<'a> Draft<'a> {
-    fn whole_cluster(&mut self) {
+    fn new(topology: &'a Topology, observed: &'a Observed, request: &'a Request) -> Self {
+        let made = Made {
+            world: observed.clone(),
+            steps: Vec::new(),
+            ids: BTreeMap::new(),
+            blocked: Vec::new(),
+            stuck: BTreeSet::new(),
+            role_change: None,
+        };
+        Self::going_on(topology, observed, request, made)
+    }
+
+    fn going_on(topology: &'a Topology, observed: &'a Observed, request: &'a Request, made: Made) -> Self {
+        let Made { world, steps, ids, blocked, stuck, role_change } = made;
+        let (raised, untold) = (BTreeSet::new(), BTreeSet::new());
+        let followers = followers(topology);
+        Self { topology, observed, request, followers, raised, untold, world, steps, ids, blocked, stuck, role_change }
+    }
+
+    fn into_made(self) -> Made {
+        let Self { world, steps, ids, blocked, stuck, role_change, .. } = self;
+        Made { world, steps, ids, blocked, stuck, role_change }
+    }
+
+    fn whole_cluster(&mut self, state: PairState) {
         if let Some(what) = not_supported(self.topology) {
             return self.halt(Refusal::NotSupported { what });
         }
         let primary = self.topology.primary();
-        match pair::classify(self.topology, self.observed) {
+        match state {
             PairState::NothingYet => self.create(primary),
-            PairState::PrimaryRuns => {
-                self.mode(primary);
-                // What a standby needs of the primary is there before the standby asks for it.
-                self.replication_role(primary);
-                self.slots(primary);
-                self.rules_first();
-                self.raise_standbys();
+            PairState::PrimaryRuns => self.before_standbys(primary),
+            PairState::Armed => {
+                self.step(primary, Action::Unfence, Impact::None, Reason::TakenBack);
+                self.before_standbys(primary);
             }
-            PairState::PrimaryStopped => self.revive(primary),
+            PairState::PrimaryStopped => {
+                let impact = self.impact_of_start(primary);
+                self.revive(primary, impact, Reason::Stopped);
+            }
+            PairState::Fenced => {
+                self.step(primary, Action::Unfence, Impact::None, Reason::TakenBack);
+                // It only ends an outage.
+                self.revive(primary, Impact::None, Reason::TakenBack);
+            }
+            PairState::Ended { from, is_fenced } => {
+                // One that was only stopped is no role change that somebody has begun.
+                let impact = if is_fenced { Impact::None } else { Impact::Switchover };
+                self.move_primary(&self.topology.nodes[&from], impact);
+                self.before_standbys(primary);
+            }
+            PairState::Pending | PairState::Headless => {
+                self.promote(primary);
+                self.before_standbys(primary);
+            }
+            // Planned for the roles as they are first, which these are not.
+            PairState::Elsewhere { primary } | PairState::LeftElsewhere { primary, .. } => {
+                return self.halt(Refusal::RolesMoved { node: primary, found: "is the primary".into() });
+            }
             PairState::Doubtful(refusal) => return self.halt(refusal),
             PairState::PrimaryUnusable(refusal) => return self.block(primary, refusal),
         }
+        self.standbys(primary);
+    }
+
+    /// What a standby needs of the running primary is there before the standby asks for it.
+    fn before_standbys(&mut self, primary: &'a Node) {
+        self.mode(primary);
+        self.replication_role(primary);
+        self.slots(primary);
+        self.rules_first();
+        self.raise_standbys();
+    }
+
+    fn standbys(&mut self, primary: &'a Node) {
         self.files(primary, Impact::None);
         self.replication_role(primary);
         self.slots(primary);
@@ -179,6 +293,10 @@ impl<'a> Draft<'a> {
         if node.role == Role::Primary {
             self.stuck.extend(self.topology.nodes.keys().cloned());
         }
+    }
+
+    fn is_halted(&self) -> bool {
+        self.blocked.iter().any(|blocked| blocked.node.is_none())
     }
 
     fn is_stuck(&self, node: &Node) -> bool {
@@ -247,20 +365,23 @@ impl<'a> Draft<'a> {
         }
     }
 
+    fn impact_of_start(&self, primary: &Node) -> Impact {
+        match self.world.node(&primary.name).cluster() {
+            Some(cluster) if !cluster.markers.postmaster_opts && drift::owns_conf(primary, cluster) => Impact::None,
+            Some(_) | None => Impact::Outage,
+        }
+    }
+
     /// Starts a primary that has data, configured first.
-    fn revive(&mut self, primary: &Node) {
+    fn revive(&mut self, primary: &Node, impact: Impact, reason: Reason) {
         self.mode(primary);
         self.only_if_startable(primary);
         // A copy that would come up as a second primary gets its standby files before anything is started.
         for standby in self.topology.standbys() {
             self.complete_copy(standby);
         }
-        let impact = match self.world.node(&primary.name).cluster() {
-            Some(cluster) if !cluster.markers.postmaster_opts && drift::owns_conf(primary, cluster) => Impact::None,
-            Some(_) | None => Impact::Outage,
-        };
         self.files(primary, impact);
-        self.step(primary, Action::Start { role: Role::Primary }, impact, Reason::Stopped);
+        self.step(primary, Action::Start { role: Role::Primary }, impact, reason);
     }
 }
 

@@ -181,7 +181,9 @@ impl World for Sim {
         match crash.map(|crash| crash.moment) {
             Some(Moment::Before) => {}
             Some(Moment::Half(which)) => half(&step.node, &step.action, which, &mut state.truth),
-            Some(Moment::After) | None => predict(&step.node, &step.action, &self.topology, &mut state.truth),
+            Some(Moment::After) | None => {
+                predict(&step.node, &step.action, &step.topology(&self.topology), &mut state.truth);
+            }
         }
         state.performed += 1;
         let worse =

@@ -34,6 +34,7 @@ impl<'a> Draft<'a> {
         let has_data = match state {
             StandbyState::Stopped | StandbyState::Runs | StandbyState::WithoutStandbyFiles => true,
             // Whoever asks for a rebuild knows that it does not answer, or that it may have written on its own.
+            StandbyState::Superseded => return self.request.rebuilds(&standby.name).then_some(Reason::Asked),
             StandbyState::Unusable(Refusal::NoAnswer { .. } | Refusal::FormerPrimary { .. }) => {
                 return self.request.rebuilds(&standby.name).then_some(Reason::Asked);
             }

@@ -83,6 +83,13 @@ impl<'a> Draft<'a> {
                     return Files::Later;
                 }
             }
+            StandbyState::Superseded => {
+                self.mode(standby);
+                self.only_if_startable(standby);
+                let by = self.topology.primary().name.clone();
+                self.fence(standby, &Reason::Superseded(by));
+                self.files(standby, Impact::None);
+            }
             StandbyState::Runs => return self.prepare_running(standby),
             StandbyState::Unusable(refusal) => self.block(standby, refusal),
             StandbyState::Doubtful(refusal) => self.halt(refusal),

@@ -36,7 +36,7 @@ impl Draft<'_> {
     /// Lets the primary wait for nobody while a step takes away a standby that commits need.
     pub(super) fn make_way(&mut self, standby: &Node, for_step: &str) {
         let primary = self.topology.primary();
-        let Some(action) = names_alone(self.topology, &self.world, String::new()) else { return };
+        let Some(action) = names_alone(self.topology, &self.world, primary, String::new()) else { return };
         let before = self.steps.len();
         self.step(primary, action, Impact::Reload, Reason::StandbyLeaves(standby.name.clone()));
         if let Some(step) = self.steps.get_mut(before) {
@@ -55,7 +55,7 @@ pub fn waits_again(topology: &Topology, observed: &Observed) -> Option<Step> {
         return None;
     }
     let primary = topology.primary();
-    let action = names_alone(topology, observed, names.clone())?;
+    let action = names_alone(topology, observed, primary, names.clone())?;
     let difference = Difference {
         name: NAMES.to_owned(),
         now: Some(String::new()),
@@ -75,11 +75,10 @@ pub fn waits_again(topology: &Topology, observed: &Observed) -> Option<Step> {
     })
 }
 
-/// The primary's block as it is, but for the names of its synchronous standbys.
-fn names_alone(topology: &Topology, observed: &Observed, names: String) -> Option<Action> {
-    let primary = topology.primary();
-    let cluster = observed.node(&primary.name).cluster()?;
-    let (text, node) = (&cluster.conf.main.text, primary.name.as_str());
+/// A node's block as it is, but for the names of its synchronous standbys.
+pub(super) fn names_alone(topology: &Topology, observed: &Observed, node: &Node, names: String) -> Option<Action> {
+    let cluster = observed.node(&node.name).cluster()?;
+    let (text, node) = (&cluster.conf.main.text, node.name.as_str());
     let found = block::find(text).ok().flatten().map(|found| found.block).filter(|block| block.node == node);
     let mut block =
         found.unwrap_or_else(|| Block { cluster: topology.cluster.clone(), node: node.into(), lines: Vec::new() });
@@ -96,13 +95,17 @@ fn names_alone(topology: &Topology, observed: &Observed, names: String) -> Optio
 }
 
 /// Returns the span of the steps in which commits wait for nobody though the topology asks for it.
-pub(super) fn asynchronous(steps: &[Step]) -> Option<Asynchronous> {
-    let from = steps.iter().position(|step| matches!(step.reason, Reason::StandbyLeaves(_)))?;
+pub(super) fn asynchronous(topology: &Topology, steps: &[Step]) -> Option<Asynchronous> {
+    // A new primary has nobody yet who could confirm.
+    let promotes =
+        |step: &Step| matches!(step.action, Action::Promote(_)) && topology.replication.synchronous.is_some();
+    let begins = |step: &Step| promotes(step) || matches!(step.reason, Reason::StandbyLeaves(_));
+    let from = steps.iter().position(begins)?;
     let sets = |step: &Step| {
         let names = step.action.as_configure().and_then(|configure| configure.settings.get(NAMES));
         names.is_some_and(|names| !names.is_empty())
     };
-    let last_pause = steps.iter().rposition(|step| matches!(step.reason, Reason::StandbyLeaves(_))).unwrap_or(from);
+    let last_pause = steps.iter().rposition(begins).unwrap_or(from);
     let to = steps[last_pause..].iter().position(sets).map(|offset| last_pause + offset + 1);
     Some(Asynchronous { from: from + 1, to })
 }

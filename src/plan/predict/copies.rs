@@ -102,6 +102,7 @@ pub(super) fn cloned(observed: &mut Observed, node: &Node, clone: &CloneFrom) {
         // pg_control is copied as it is while the source runs.
         state: ControlState::InProduction,
         slots: BTreeMap::new(),
+        end: None,
         wal: None,
         wrong_access: None,
         replication_role: Reading::Unknown("the server is stopped".into()),

@@ -1,0 +1,179 @@
+//! The rows of the joint state where the topology's primary is not the one that accepts writes, or would.
+//!
+//! Who accepts writes is found first; where nobody does, who would if it were started; and where nobody would, a role
+//! change was left half-way (protocol, sections 2 and 8).
+
+use crate::observed::Cluster;
+use crate::observed::NodeObserved;
+use crate::observed::Observed;
+use crate::observed::Reading;
+use crate::observed::Sql;
+use crate::observed::comes_up_as;
+use crate::pg::conninfo::Conninfo;
+use crate::pg::control::ControlState;
+use crate::pg::lsn::Lsn;
+use crate::plan::Refusal;
+use crate::plan::desired;
+use crate::plan::pair::PairState;
+use crate::plan::pair::is_safe;
+use crate::plan::pair::needs_standby_files;
+use crate::topology::Node;
+use crate::topology::NodeName;
+use crate::topology::Role;
+use crate::topology::Topology;
+
+/// Classifies the nodes where the topology's primary does not accept writes; `None` where it would, or where what is
+/// there says nothing of a role change.
+pub(super) fn classify(topology: &Topology, observed: &Observed) -> Option<PairState> {
+    let primary = topology.primary();
+    let seen = observed.node(&primary.name);
+    let own = seen.cluster()?;
+    if seen.accepts_writes() {
+        return None;
+    }
+    let is_other = |name: &&NodeName| **name != primary.name;
+    let of_cluster = |name: &&NodeName| observed.node(name).cluster().is_some_and(|it| it.identity == own.identity);
+    let others: Vec<&NodeName> = topology.nodes.keys().filter(is_other).filter(of_cluster).collect();
+    let find = |is: fn(&NodeObserved) -> bool| others.iter().copied().filter(move |name| is(observed.node(name)));
+
+    if let Some(writer) = find(NodeObserved::accepts_writes).next() {
+        return Some(PairState::Elsewhere { primary: writer.clone() });
+    }
+    if is_pending(seen) {
+        return Some(PairState::Pending);
+    }
+    if let Some(pending) = find(is_pending).next() {
+        return Some(PairState::LeftElsewhere { primary: pending.clone(), is_fenced: false });
+    }
+    if is_stopped_primary(seen) {
+        return None;
+    }
+    if is_fenced_primary(seen) {
+        return fenced(observed, &others, own, seen);
+    }
+    let candidate = seen.sql().filter(|sql| sql.in_recovery);
+    let mut stopped = find(is_stopped_primary).chain(find(is_fenced_primary));
+    if let Some(from) = stopped.next() {
+        if let Some(second) = stopped.next() {
+            return Some(PairState::Doubtful(Refusal::FormerPrimary { node: second.clone() }));
+        }
+        return Some(left_by(observed, &others, from, own, candidate));
+    }
+    candidate.map(|sql| {
+        headless(topology, observed, &others, sql).map_or_else(PairState::Doubtful, |()| PairState::Headless)
+    })
+}
+
+/// A running standby that acts on its promote file at the next signal.
+fn is_pending(seen: &NodeObserved) -> bool {
+    seen.cluster().is_some_and(|own| own.markers.promote) && seen.sql().is_some_and(|sql| sql.in_recovery)
+}
+
+/// Stopped, and started it would accept writes.
+fn is_stopped_primary(seen: &NodeObserved) -> bool {
+    let comes_up = |own: &Cluster| comes_up_as(&own.markers, own.major) == Role::Primary;
+    let would_write = |own: &Cluster| comes_up(own) && !own.markers.recovery_signal && !needs_standby_files(own);
+    seen.server.is_absent() && seen.cluster().is_some_and(would_write)
+}
+
+/// Stopped, or on its way there, with a fence: by its pg_control it was a primary.
+fn is_fenced_primary(seen: &NodeObserved) -> bool {
+    let was_primary = |own: &Cluster| own.markers.postmaster_opts && !needs_standby_files(own);
+    let is_fenced =
+        |own: &Cluster| comes_up_as(&own.markers, own.major) == Role::Standby && !own.markers.recovery_signal;
+    seen.sql().is_none()
+        && seen.server.unknown().is_none()
+        && seen.cluster().is_some_and(|own| was_primary(own) && is_fenced(own))
+}
+
+/// The topology's primary is stopped and fenced: the fence goes, and it is started, once nobody else can be one.
+fn fenced(observed: &Observed, others: &[&NodeName], own: &Cluster, seen: &NodeObserved) -> Option<PairState> {
+    // While it is on its way down, it does not answer.
+    seen.server.is_absent().then(|| {
+        let safe = others.iter().try_for_each(|name| is_safe(name, observed.node(name), own));
+        safe.map_or_else(PairState::Doubtful, |()| PairState::Fenced)
+    })
+}
+
+/// Another node was the primary and is stopped: its role is taken over where all of its WAL is here.
+fn left_by(
+    observed: &Observed,
+    others: &[&NodeName],
+    from: &NodeName,
+    own: &Cluster,
+    candidate: Option<&Sql>,
+) -> PairState {
+    let old = observed.node(from);
+    let is_fenced = is_fenced_primary(old);
+    let stays = PairState::LeftElsewhere { primary: from.clone(), is_fenced };
+    let Some(sql) = candidate else { return stays };
+    let third = others.iter().filter(|name| **name != from);
+    let is_alone = third.into_iter().try_for_each(|name| is_safe(name, observed.node(name), own)).is_ok();
+    let Some(cluster) = old.cluster().filter(|_| is_alone) else { return stays };
+    let is_ending =
+        !old.server.is_absent() && [ControlState::ShuttingDown, ControlState::ShutDown].contains(&cluster.state);
+    let has_all = old.server.is_absent() && cluster.end.is_some_and(|end| end <= sql.lsn);
+    let is_newer = cluster.newest_history.is_some_and(|newest| newest > sql.timeline);
+    if (has_all || is_ending && is_fenced) && !is_newer {
+        PairState::Ended { from: from.clone(), is_fenced }
+    } else {
+        stays
+    }
+}
+
+/// Every node is in recovery: the topology's primary is promoted if it follows one of these nodes and has all that any of
+/// them has.
+fn headless(topology: &Topology, observed: &Observed, others: &[&NodeName], sql: &Sql) -> Result<(), Refusal> {
+    let primary = topology.primary();
+    follows_a_node(topology, observed, sql)?;
+    for (name, seen) in observed.nodes.iter().filter(|(name, _)| **name != primary.name) {
+        if let Some(why) = seen.place.unknown().or_else(|| seen.server.unknown()) {
+            return Err(Refusal::OutOfReach { node: name.clone(), why: why.to_owned() });
+        }
+    }
+    let (node, found) = (primary.name.clone(), "is in recovery".to_owned());
+    if others.is_empty() {
+        return Err(Refusal::RolesMoved { node, found });
+    }
+    for name in others {
+        let (seen, candidate) = (observed.node(name), primary.name.clone());
+        match position(seen) {
+            Some(there) if there <= sql.lsn => {}
+            Some(there) => {
+                let missing = there.0 - sql.lsn.0;
+                return Err(Refusal::Behind { candidate, other: (*name).clone(), missing });
+            }
+            None => return Err(Refusal::NoProof { old: (*name).clone(), candidate }),
+        }
+    }
+    Ok(())
+}
+
+/// How far a node in recovery has come, and a stopped one had.
+fn position(seen: &NodeObserved) -> Option<Lsn> {
+    match &seen.server {
+        Reading::Absent => seen.cluster()?.end,
+        Reading::Known(_) | Reading::Unknown(_) => Some(seen.sql()?.lsn),
+    }
+}
+
+/// Never promote inside someone else's cluster: its walreceiver, or with none its conninfo, leads to one of the nodes.
+fn follows_a_node(topology: &Topology, observed: &Observed, sql: &Sql) -> Result<(), Refusal> {
+    let primary = topology.primary();
+    let receiver = sql.receiver.as_ref().and_then(|receiver| Some((receiver.host.clone()?, receiver.port?)));
+    let told = || {
+        let text = desired::present_conninfo(observed.node(&primary.name).cluster()?)?;
+        let conninfo = Conninfo::parse(&text).ok()?;
+        let host = conninfo.get("hostaddr").or_else(|| conninfo.get("host"))?.to_owned();
+        Some((host, conninfo.get("port").unwrap_or("5432").parse().ok()?))
+    };
+    let node = primary.name.clone();
+    let Some((host, port)) = receiver.or_else(told) else {
+        return Err(Refusal::RolesMoved { node, found: "is in recovery and follows nobody".into() });
+    };
+    let is_there = |other: &&Node| other.host == host && other.port == port && other.name != primary.name;
+    match topology.nodes.values().find(is_there) {
+        Some(_) => Ok(()),
+        None => Err(Refusal::Follows { node, server: format!("{host}:{port}") }),
+    }
+}

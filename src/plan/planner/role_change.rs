@@ -1,0 +1,150 @@
+//! The primary moves: what it needs beforehand, the fence of the old one, the promotion with its proof.
+//!
+//! A plan with a role change has three parts: everything for the roles as they are; the change itself; and everything
+//! for the roles as the topology wants them, which lets the others follow. The first part is judged by the roles as
+//! they are, and holds also where the change is not allowed.
+
+use crate::observed::Reading;
+use crate::pg::guc;
+use crate::pg::guc::Context;
+use crate::pg::hba;
+use crate::pg::lsn::Timeline;
+use crate::pg::version::StandbyMode;
+use crate::plan::Action;
+use crate::plan::Blocked;
+use crate::plan::Configure;
+use crate::plan::Digest;
+use crate::plan::Effect;
+use crate::plan::Fence;
+use crate::plan::Impact;
+use crate::plan::Promote;
+use crate::plan::Reason;
+use crate::plan::Refusal;
+use crate::plan::Reset;
+use crate::plan::RoleChange;
+use crate::plan::desired;
+use crate::plan::drift;
+use crate::plan::drift::Floors;
+use crate::plan::planner::Draft;
+use crate::plan::planner::configuration::text_digest;
+use crate::plan::planner::step_id;
+use crate::plan::planner::synchronous::names_alone;
+use crate::plan::synchronous::NAMES;
+use crate::topology::Node;
+use crate::topology::Topology;
+
+impl<'a> Draft<'a> {
+    /// What the change needs and is there already on nodes that pgpair has made: on the candidate slots and rules for
+    /// those that will follow it and no commits that wait, on the old primary the way to its password.
+    pub(super) fn make_ready(&mut self, candidate: &'a Node, wanted: &Topology) {
+        let primary = self.topology.primary();
+        let change = RoleChange { from: primary.name.clone(), to: candidate.name.clone() };
+        let reason = Reason::PrimaryMoves(change);
+        if wanted.replication.slots {
+            for follower in wanted.followers(&wanted.nodes[&candidate.name]) {
+                let slot = Action::Slot { name: follower.slot_name(), reserve: false };
+                self.step(candidate, slot, Impact::None, reason.clone());
+            }
+        }
+        let Some(cluster) = self.world.node(&candidate.name).cluster() else { return };
+        let block = desired::hba_block(wanted, candidate);
+        let rules = hba::parse(&cluster.hba).unwrap_or_default();
+        let holds = |line: &String| hba::parse(line).unwrap_or_default().iter().all(|rule| hba::holds(&rules, rule));
+        if !block.lines.iter().all(holds) {
+            let before = Digest::of(&cluster.hba);
+            self.step(candidate, Action::Hba { block, before }, Impact::Reload, reason.clone());
+        }
+        let waits = self.world.node(&candidate.name).sql().and_then(|sql| sql.settings.get(NAMES));
+        if waits.is_some_and(|names| !names.value.is_empty())
+            && let Some(action) = names_alone(self.topology, &self.world, candidate, String::new())
+        {
+            self.step(candidate, action, Impact::Reload, reason);
+        }
+    }
+
+    /// Fences the old primary, and promotes the topology's. The old one was seen running, or to have ended.
+    pub(super) fn move_primary(&mut self, from: &'a Node, impact: Impact) {
+        let primary = self.topology.primary();
+        let change = RoleChange { from: from.name.clone(), to: primary.name.clone() };
+        let Some(parent) = self.timeline_of(from) else { return };
+        let promote = Action::Promote(Promote { from: Some(from.name.clone()), parent });
+        let reason = Reason::PrimaryMoves(change.clone());
+        let begun = self.steps.len();
+        self.fence(from, &reason);
+        for step in &mut self.steps[begun..] {
+            step.only_for = Some(step_id(&primary.name, &promote));
+        }
+        if !self.is_stuck(from) && !self.is_stuck(primary) {
+            self.step(primary, promote, impact, reason);
+            self.role_change = Some(change);
+        }
+    }
+
+    /// The timeline that a node writes, or wrote when it was stopped.
+    fn timeline_of(&self, node: &Node) -> Option<Timeline> {
+        let seen = self.world.node(&node.name);
+        let of_files =
+            seen.cluster().map(|own| own.newest_history.map_or(own.timeline, |newest| newest.max(own.timeline)));
+        seen.sql().map(|sql| sql.timeline).or(of_files)
+    }
+
+    /// Sees a promotion through that is under way, or that nothing but the promotion lacks of.
+    pub(super) fn promote(&mut self, primary: &Node) {
+        let Some(parent) = self.timeline_of(primary) else { return };
+        self.step(primary, Action::Promote(Promote { from: None, parent }), Impact::None, Reason::NoPrimary);
+    }
+
+    /// Lets whatever starts on the node's data directory come up as a standby of the topology's primary.
+    pub(super) fn fence(&mut self, node: &'a Node, reason: &Reason) {
+        self.settings_of_standby(node, reason);
+        let existing = self.world.node(&node.name).cluster().and_then(|own| own.markers.recovery_conf.clone());
+        let recovery_conf = desired::recovery_conf(self.topology, node, existing.as_deref());
+        self.step(node, Action::Fence(Fence { recovery_conf }), Impact::None, reason.clone());
+        // It names the passfile by now, if it needs one.
+        self.passfile(node);
+    }
+
+    /// The block of a primary gets what it will go by as a standby. What only a restart puts in force is not among it:
+    /// its next start is that. Its commits go on waiting for whom they wait for.
+    fn settings_of_standby(&mut self, node: &Node, reason: &Reason) {
+        let major = self.topology.postgresql.version;
+        let seen = self.world.node(&node.name);
+        let Some(cluster) = seen.cluster().filter(|_| !self.is_stuck(node)) else { return };
+        if major.dialect().standby_mode == StandbyMode::RecoveryConf {
+            return;
+        }
+        let is_running = !matches!(seen.server, Reading::Absent);
+        let kept = seen.sql().and_then(|sql| sql.settings.get(NAMES)).map(|names| (NAMES, names.value.clone()));
+        let kept = kept.filter(|(_, names)| !names.is_empty()).into_iter().collect();
+        let changes = match drift::configuration(self.topology, node, cluster, seen.sql(), &Floors::default(), kept) {
+            Ok(changes) => changes,
+            Err(refusal) => return self.block(node, refusal),
+        };
+        let is_late = |name: &str| guc::context(major, name) == Some(Context::Postmaster);
+        // On 12 the connection itself is late.
+        let by_reload = |effect| !is_running || !major.dialect().conninfo_reloads || effect == Effect::Reload;
+        let Some(mut change) = changes.into_iter().find(|change| by_reload(change.effect)) else { return };
+        let auto = cluster.conf.auto.as_ref().map_or("", |auto| auto.text.as_str());
+        let reset = (!change.reset.is_empty()).then(|| Reset { names: change.reset, before: Reset::digest(auto) });
+        if is_running {
+            change.settings.retain(|name, _| !is_late(name));
+        }
+        let action = Action::Configure(Configure {
+            block: change.block,
+            before: text_digest(cluster),
+            reset,
+            effect: if is_running { Effect::Reload } else { Effect::AtStart },
+            settings: change.settings,
+            restored: change.restored,
+        });
+        let impact = if is_running { Impact::Reload } else { Impact::None };
+        self.step(node, action, impact, reason.clone());
+    }
+
+    /// The topology's primary takes the role in the next run.
+    pub(super) fn role_change_later(&mut self, from: &Node) {
+        let primary = self.topology.primary();
+        let refusal = Refusal::StartsFirst { from: from.name.clone(), to: primary.name.clone() };
+        self.blocked.push(Blocked { node: Some(primary.name.clone()), refusal });
+    }
+}
