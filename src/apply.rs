@@ -8,6 +8,7 @@ use std::time::Instant;
 
 use tokio::sync::watch;
 
+use crate::event::Change;
 use crate::event::Event;
 use crate::observed::Observed;
 use crate::plan::Action;
@@ -26,6 +27,8 @@ use crate::world::Failure;
 use crate::world::Progress;
 use crate::world::World;
 
+mod role_change;
+
 /// The first pause between two looks; each is twice as long as the one before.
 const FIRST_PAUSE: Duration = Duration::from_millis(20);
 /// The longest pause between two looks.
@@ -41,6 +44,8 @@ pub struct Outcome {
     /// Steps whose goal was reached already.
     pub skipped: usize,
     pub ended: Ended,
+    /// What became of a role change; absent where there was none, or nothing of it was begun.
+    pub role_change: Option<Change>,
 }
 
 /// Why an apply did nothing more.
@@ -97,10 +102,14 @@ pub async fn apply<W: World>(
         });
     }
     let run = Run { world, topology, limits, emit };
-    let mut outcome = Outcome { done: 0, skipped: 0, ended: Ended::Complete };
+    let mut outcome = Outcome { done: 0, skipped: 0, ended: Ended::Complete, role_change: None };
     match run.all(selection, &mut outcome).await {
-        Ok(()) => {}
+        Ok(()) => {
+            let changes = selection.chosen.iter().any(|step| step.action.as_promote().is_some());
+            outcome.role_change = changes.then_some(Change::Done);
+        }
         Err(ended) => {
+            outcome.role_change = run.end_role_change(selection).await;
             run.waits_again(selection).await;
             outcome.ended = ended;
         }
@@ -408,7 +417,7 @@ mod tests {
     async fn steps_are_done_in_order_and_what_holds_already_is_skipped() {
         let fake = Fake::new(healthy(&pair()), Does::Obeys);
         let (outcome, events) = run(&fake, &[slot("pgpair_b"), slot("x"), slot("x")], quiet()).await;
-        assert_eq!(outcome, Outcome { done: 1, skipped: 2, ended: Ended::Complete });
+        assert_eq!(outcome, Outcome { done: 1, skipped: 2, ended: Ended::Complete, role_change: None });
         insta::assert_snapshot!(kinds(&events).join("\n"), @r"
         apply_started
         step_skipped
@@ -424,7 +433,7 @@ mod tests {
     async fn a_goal_that_shows_itself_late_is_waited_for() {
         let fake = Fake { hidden_for: Mutex::new(4), ..Fake::new(healthy(&pair()), Does::Obeys) };
         let (outcome, events) = run(&fake, &[slot("x")], quiet()).await;
-        assert_eq!(outcome, Outcome { done: 1, skipped: 0, ended: Ended::Complete });
+        assert_eq!(outcome, Outcome { done: 1, skipped: 0, ended: Ended::Complete, role_change: None });
         assert!(kinds(&events).contains(&"step_waiting".to_owned()));
     }
 
@@ -480,7 +489,10 @@ mod tests {
         let (signal, interrupt) = watch::channel(false);
         let fake = Fake { signal: Some(signal), ..Fake::new(healthy(&pair()), Does::Obeys) };
         let (outcome, _) = run(&fake, &[slot("x"), slot("y")], interrupt).await;
-        assert_eq!(outcome, Outcome { done: 1, skipped: 0, ended: Ended::Interrupted { step: "a.slot.y".into() } });
+        assert_eq!(
+            outcome,
+            Outcome { done: 1, skipped: 0, ended: Ended::Interrupted { step: "a.slot.y".into() }, role_change: None }
+        );
     }
 
     #[tokio::test]

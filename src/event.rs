@@ -9,6 +9,20 @@ use serde::Serialize;
 use crate::plan::Impact;
 use crate::topology::NodeName;
 
+/// What became of a role change in a run that came to its first step.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Change {
+    /// The primary has moved.
+    Done,
+    /// The promotion was asked for, and not seen yet.
+    Pending,
+    /// The old primary has its role again, or never lost it.
+    Undone,
+    /// Neither the old nor the new primary was seen to be one.
+    Open,
+}
+
 /// Something that happened, in the order in which it happened.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 #[serde(tag = "event", rename_all = "snake_case")]
@@ -65,6 +79,11 @@ pub enum Event {
         message: String,
         output: Vec<String>,
         remedy: Option<String>,
+    },
+    /// A role change can't be finished: the old primary gets its role back.
+    TakenBack {
+        from: NodeName,
+        to: NodeName,
     },
     ApplyFinished {
         outcome: &'static str,

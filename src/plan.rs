@@ -521,6 +521,12 @@ impl Action {
         if let Self::Configure(configure) = self { Some(configure) } else { None }
     }
 
+    /// Returns the promotion, where that is what the action does.
+    #[must_use]
+    pub fn as_promote(&self) -> Option<&Promote> {
+        if let Self::Promote(promote) = self { Some(promote) } else { None }
+    }
+
     /// The action's name, as it stands in JSON and in `pgpair explain`.
     #[must_use]
     pub fn name(&self) -> &'static str {

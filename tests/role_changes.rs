@@ -3,10 +3,10 @@
 use pgpair::observed::Observed;
 use pgpair::plan::Plan;
 use pgpair::plan::planner::plan;
+use pgpair::plan::predict::predict;
 use pgpair::topology;
 use pgpair::topology::NodeName;
 use pgpair::topology::Topology;
-use pgpair::plan::predict::predict;
 use pgpair::world::sim::nothing;
 
 fn pair(version: u32) -> Topology {
@@ -27,7 +27,10 @@ fn made(topology: &Topology, mut world: Observed) -> Observed {
 }
 
 fn shown(plan: &Plan) -> Vec<String> {
-    plan.steps.iter().map(|step| format!("{}{} {}", step.primary.as_ref().map_or("", |_| "("), step.id, step.impact)).collect()
+    plan.steps
+        .iter()
+        .map(|step| format!("{}{} {}", step.primary.as_ref().map_or("", |_| "("), step.id, step.impact))
+        .collect()
 }
 
 #[test]

@@ -25,6 +25,7 @@ use crate::apply::Limits;
 use crate::apply::Outcome;
 use crate::error::Error;
 use crate::error::Exit;
+use crate::event::Change;
 use crate::observed::Identity;
 use crate::observed::Observed;
 use crate::plan::Action;
@@ -131,6 +132,7 @@ impl Job<'_> {
             errors: Vec::new(),
             created: None,
             event_log: None,
+            role_change: None,
         }
     }
 
@@ -142,7 +144,14 @@ impl Job<'_> {
         shown: PlanReport,
     ) -> Result<Exit, Error> {
         let allowed = self.allowed(world, plan).await?;
-        let selection = allow::select(plan, self.topology, observed, &allowed);
+        let as_they_are = without_role_change(self.topology, observed, plan, self.request, &allowed);
+        let (topology, chosen) =
+            as_they_are.as_ref().map_or((self.topology, plan), |(topology, plan)| (topology, plan));
+        let mut selection = allow::select(chosen, topology, observed, &allowed);
+        if as_they_are.is_some() {
+            let changes = allow::select(plan, self.topology, observed, &allowed).left_out;
+            selection.left_out.extend(changes.into_iter().filter(|(step, _)| step.primary.is_none()));
+        }
         if selection.chosen.is_empty() {
             let mut report = self.report(ApplyStatus::Blocked, shown);
             report.steps = left_out(&selection);
@@ -155,7 +164,7 @@ impl Job<'_> {
         let reporter = Reporter::new(self.ui, log);
         let limits = Limits { timeout: self.arguments.timeouts.timeout, interrupt: self.interrupt.clone() };
         let emit = |event| reporter.take(&event);
-        let outcome = apply::apply(world, self.topology, &selection, &limits, &emit).await;
+        let outcome = apply::apply(world, topology, &selection, &limits, &emit).await;
         // Also after a failure or an interrupt: where things stand is what must be said now.
         let seen = world.observe().await;
         let rest = planner::plan(self.topology, &seen);
@@ -166,6 +175,7 @@ impl Job<'_> {
             steps: reporter.into_results(),
             remaining: Some(rest.steps.iter().map(|step| step.id.clone()).collect()),
             errors: error_of(&outcome.ended).into_iter().collect(),
+            role_change: outcome.role_change,
             created: cluster.and_then(|cluster| match cluster.identity {
                 Identity::Known(identifier) => Some(identifier.to_string()),
                 Identity::CreatedOn(_) => None,
@@ -205,6 +215,23 @@ impl Job<'_> {
     }
 }
 
+/// Returns what is to be done where a role change is not allowed: everything else for the roles as they are, which also
+/// takes a change back that was begun. `None`: it is allowed, or there is none.
+fn without_role_change(
+    topology: &Topology,
+    observed: &Observed,
+    plan: &Plan,
+    request: &Request,
+    allowed: &BTreeSet<Allowance>,
+) -> Option<(Topology, Plan)> {
+    let change = plan.role_change.as_ref()?;
+    let promotion = plan.steps.iter().find(|step| step.action.as_promote().is_some())?;
+    allow::needed(plan, promotion).filter(|needed| !allowed.contains(needed))?;
+    let topology = topology.with_primary(&change.from);
+    let plan = planner::plan_with(&topology, observed, request);
+    Some((topology, plan))
+}
+
 /// Returns the nodes that two plans differ on; where only facts differ that no step shows, all of them.
 fn changed(topology: &Topology, one: &Plan, other: &Plan) -> Vec<NodeName> {
     let of = |plan: &Plan, node: &NodeName| {
@@ -231,6 +258,11 @@ fn left_out(selection: &Selection<'_>) -> Vec<StepResult> {
 /// How the apply ends: by what stopped it, else by what a look afterwards still finds to do.
 fn verdict(outcome: &Outcome, rest: &Plan) -> (Exit, ApplyStatus) {
     match &outcome.ended {
+        Ended::Failed { .. }
+            if matches!(outcome.role_change, Some(Change::Done | Change::Pending | Change::Undone)) =>
+        {
+            (Exit::Incomplete, ApplyStatus::Incomplete)
+        }
         Ended::Failed { .. } => (Exit::Failed, ApplyStatus::Failed),
         Ended::Refused { .. } if outcome.done == 0 => (Exit::Refused, ApplyStatus::Blocked),
         Ended::Refused { .. } => (Exit::Incomplete, ApplyStatus::Incomplete),
@@ -403,7 +435,9 @@ mod tests {
         let refusal = crate::plan::Refusal::NotReady { why: "a is stopped".into() };
         let refused = Ended::Refused { step: "s".into(), refusal };
         let failed = Ended::Failed { step: "s".into(), failure: crate::world::Failure::new("no") };
-        let exit = |done, ended: &Ended, rest| verdict(&Outcome { done, skipped: 0, ended: ended.clone() }, rest).0;
+        let exit = |done, ended: &Ended, rest| {
+            verdict(&Outcome { done, skipped: 0, ended: ended.clone(), role_change: None }, rest).0
+        };
         assert_eq!(exit(2, &Ended::Complete, &clean), Exit::Success);
         assert_eq!(exit(2, &Ended::Complete, &left), Exit::Incomplete);
         assert_eq!(exit(0, &Ended::Complete, &left), Exit::Refused);

@@ -148,6 +148,7 @@ fn result_of(event: &Event) -> Option<StepResult> {
         | Event::StepBytes { .. }
         | Event::StepWaiting { .. }
         | Event::StepNote { .. }
+        | Event::TakenBack { .. }
         | Event::ApplyFinished { .. } => None,
     }
 }
@@ -211,6 +212,7 @@ impl State {
                     say(format!("  help: {remedy}"));
                 }
             }
+            Event::TakenBack { from, to } => say(format!("{to} can't take the role: {from} gets it back")),
             Event::ApplyFinished { .. } => self.running = None,
         }
     }

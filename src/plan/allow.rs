@@ -4,7 +4,6 @@ use std::collections::BTreeSet;
 use std::str::FromStr;
 
 use crate::observed::Observed;
-use crate::plan::Action;
 use crate::plan::Impact;
 use crate::plan::Plan;
 use crate::plan::Refusal;
@@ -131,7 +130,7 @@ pub fn select<'a>(
 }
 
 fn is_promotion(step: &Step) -> bool {
-    matches!(step.action, Action::Promote(_))
+    step.action.as_promote().is_some()
 }
 
 /// Returns every allowance that the steps of a plan need, in the order of the steps.

@@ -3,6 +3,7 @@
 use serde::Serialize;
 use serde_json::Value;
 
+use crate::event::Change;
 use crate::report::PlanReport;
 use crate::report::drift::DriftReport;
 use crate::report::status::StatusReport;
@@ -56,6 +57,8 @@ pub struct ApplyReport {
     /// The system identifier of the cluster that was created.
     pub created: Option<String>,
     pub event_log: Option<String>,
+    /// What became of a change of the primary's role; absent where there was none.
+    pub role_change: Option<Change>,
 }
 
 /// How an apply ended.

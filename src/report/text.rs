@@ -7,6 +7,7 @@ use anstyle::AnsiColor;
 use anstyle::Effects;
 use anstyle::Style;
 
+use crate::event::Change;
 use crate::plan::Impact;
 use crate::plan::Status;
 use crate::report::BlockedReport;
@@ -283,6 +284,7 @@ pub fn apply(report: &ApplyReport) -> String {
     for error in &report.errors {
         lines.push(format!("  {}", visible(&error.message)));
     }
+    lines.extend(report.role_change.and_then(role_change).map(|told| format!("  {told}")));
     let blocked = &report.plan.summary.blocked;
     if !blocked.is_empty() {
         lines.push(format!("  left alone: {}", list(blocked)));
@@ -298,6 +300,18 @@ pub fn apply(report: &ApplyReport) -> String {
         lines.push(format!("Still to do: {}: {them}. Apply again goes on from here.", count(remaining.len(), "step")));
     }
     lines.join("\n") + "\n"
+}
+
+/// What became of a role change that did not end as planned.
+fn role_change(change: Change) -> Option<&'static str> {
+    match change {
+        Change::Done => None,
+        Change::Pending => {
+            Some("the promotion was asked for and not seen yet; there is no way back: apply again sees it through")
+        }
+        Change::Undone => Some("the role change was taken back; with this topology the next apply tries it again"),
+        Change::Open => Some("neither node was seen to have the primary's role: apply again goes on from here"),
+    }
 }
 
 /// Renders topologies that are valid, a line each.
