@@ -44,7 +44,9 @@ mod config;
 mod control;
 mod create;
 mod fallback;
+mod fence;
 mod objects;
+mod promote;
 mod replace;
 mod restart;
 mod server;
@@ -185,7 +187,9 @@ impl World for Live {
             Action::Hba { block, before } => site.hba(block, before).await,
             Action::Passfile { entries } => site.passfile(entries).await,
             Action::Mode => site.mode().await,
-            Action::Fence(_) | Action::Unfence | Action::Promote(_) => Err(site.failure("not made yet")),
+            Action::Fence(fence) => site.fence(fence, progress).await,
+            Action::Unfence => site.unfence().await,
+            Action::Promote(promote) => site.promote(promote, progress).await,
             Action::Stop(_) => site.stop_standby(progress).await,
             Action::Start { role } => site.start(*role, progress).await,
             Action::ReplicationRole(role) => site.replication_role(role).await,
