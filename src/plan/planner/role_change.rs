@@ -74,8 +74,13 @@ impl<'a> Draft<'a> {
         for step in &mut self.steps[begun..] {
             step.only_for = Some(step_id(&primary.name, &promote));
         }
-        if !self.is_stuck(from) && !self.is_stuck(primary) {
+        if !self.is_stuck(from) {
             self.step(primary, promote, impact, reason);
+        }
+        if self.is_stuck(from) || self.is_stuck(primary) {
+            // A fence without the promotion is of no use.
+            self.steps.truncate(begun);
+        } else {
             self.role_change = Some(change);
         }
     }
