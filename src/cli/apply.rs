@@ -145,19 +145,8 @@ impl Job<'_> {
 
     /// Whether the command is for a role change that is needed and not in the plan.
     fn lacks_role_change(&self, observed: &Observed, plan: &Plan) -> bool {
-        let is_elsewhere = match pair::classify(self.topology, observed) {
-            PairState::Elsewhere { .. } | PairState::LeftElsewhere { .. } => true,
-            PairState::NothingYet
-            | PairState::PrimaryRuns
-            | PairState::Armed
-            | PairState::PrimaryStopped
-            | PairState::Fenced
-            | PairState::Ended { .. }
-            | PairState::Pending
-            | PairState::Headless
-            | PairState::Doubtful(_)
-            | PairState::PrimaryUnusable(_) => false,
-        };
+        let state = pair::classify(self.topology, observed);
+        let is_elsewhere = matches!(state, PairState::Elsewhere { .. } | PairState::LeftElsewhere { .. });
         self.errand.roles.is_some() && plan.role_change.is_none() && is_elsewhere
     }
 

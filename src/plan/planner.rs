@@ -60,7 +60,17 @@ pub fn plan_with(topology: &Topology, observed: &Observed, request: &Request) ->
         PairState::LeftElsewhere { primary, is_fenced } => {
             with_role_change(topology, observed, request, &primary, is_fenced)
         }
-        state => {
+        state @ (PairState::NothingYet
+        | PairState::PrimaryRuns
+        | PairState::Armed
+        | PairState::PrimaryStopped
+        | PairState::Fenced
+        | PairState::Ended { .. }
+        | PairState::AllStandbys { .. }
+        | PairState::Pending
+        | PairState::Headless
+        | PairState::Doubtful(_)
+        | PairState::PrimaryUnusable(_)) => {
             let mut draft = Draft::new(topology, observed, request);
             draft.whole_cluster(state);
             draft.into_made()
@@ -115,7 +125,8 @@ fn with_role_change(
         let begun = draft.steps.len();
         draft.before_standbys(topology.primary());
         draft.standbys(topology.primary());
-        for step in &mut draft.steps[begun..] {
+        // A halted plan has no steps.
+        for step in draft.steps.iter_mut().skip(begun) {
             // They go with the change, and need no allowance of their own.
             if matches!(step.impact, Impact::Restart | Impact::Outage) {
                 step.impact = Impact::Switchover;
@@ -212,6 +223,11 @@ impl<'a> Draft<'a> {
                 // One that was only stopped is no role change that somebody has begun.
                 let impact = if is_fenced { Impact::None } else { Impact::Switchover };
                 self.move_primary(&self.topology.nodes[&from], impact);
+                self.before_standbys(primary);
+            }
+            PairState::AllStandbys { upstream } => {
+                self.start_to_promote(primary, &upstream);
+                self.promote(primary);
                 self.before_standbys(primary);
             }
             PairState::Pending | PairState::Headless => {
@@ -379,6 +395,7 @@ impl<'a> Draft<'a> {
         // A copy that would come up as a second primary gets its standby files before anything is started.
         for standby in self.topology.standbys() {
             self.complete_copy(standby);
+            self.fence_superseded(standby);
         }
         self.files(primary, impact);
         self.step(primary, Action::Start { role: Role::Primary }, impact, reason);

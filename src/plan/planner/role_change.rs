@@ -22,15 +22,23 @@ use crate::plan::Reason;
 use crate::plan::Refusal;
 use crate::plan::Reset;
 use crate::plan::RoleChange;
+use crate::plan::Step;
+use crate::plan::check::Check;
+use crate::plan::check::check;
 use crate::plan::desired;
 use crate::plan::drift;
 use crate::plan::drift::Floors;
+use crate::plan::pair;
+use crate::plan::pair::StandbyState;
 use crate::plan::planner::Draft;
 use crate::plan::planner::configuration::text_digest;
 use crate::plan::planner::step_id;
 use crate::plan::planner::synchronous::names_alone;
+use crate::plan::predict::predict;
 use crate::plan::synchronous::NAMES;
 use crate::topology::Node;
+use crate::topology::NodeName;
+use crate::topology::Role;
 use crate::topology::Topology;
 
 impl<'a> Draft<'a> {
@@ -71,14 +79,14 @@ impl<'a> Draft<'a> {
         let reason = Reason::PrimaryMoves(change.clone());
         let begun = self.steps.len();
         self.fence(from, &reason);
-        for step in &mut self.steps[begun..] {
+        for step in self.steps.iter_mut().skip(begun) {
             step.only_for = Some(step_id(&primary.name, &promote));
         }
         if !self.is_stuck(from) {
             self.step(primary, promote, impact, reason);
         }
         if self.is_stuck(from) || self.is_stuck(primary) {
-            // A fence without the promotion is of no use.
+            // A fence without a promotion is of no use.
             self.steps.truncate(begun);
         } else {
             self.role_change = Some(change);
@@ -97,6 +105,38 @@ impl<'a> Draft<'a> {
     pub(super) fn promote(&mut self, primary: &Node) {
         let Some(parent) = self.timeline_of(primary) else { return };
         self.step(primary, Action::Promote(Promote { from: None, parent }), Impact::None, Reason::NoPrimary);
+    }
+
+    /// Starts what is to be promoted as the standby that it is by its files. It only ends an outage.
+    pub(super) fn start_to_promote(&mut self, primary: &Node, upstream: &NodeName) {
+        let as_it_is = self.topology.with_primary(upstream);
+        let (id, action) = (primary.name.clone(), Action::Start { role: Role::Standby });
+        match check(&id, &action, &as_it_is, &self.world) {
+            Check::Satisfied => {}
+            Check::Blocked(refusal) => self.block(primary, refusal),
+            Check::Ready => {
+                predict(&id, &action, &as_it_is, &mut self.world);
+                let step = self.fresh_id(&id, &action);
+                self.steps.push(Step {
+                    id: step,
+                    node: id,
+                    action,
+                    impact: Impact::None,
+                    reason: Reason::NoPrimary,
+                    diff: Vec::new(),
+                    only_for: None,
+                    primary: Some(upstream.clone()),
+                });
+            }
+        }
+    }
+
+    /// A stopped primary in whose place another was promoted comes up as that one's standby, whoever starts it.
+    pub(super) fn fence_superseded(&mut self, standby: &'a Node) {
+        let Some(identity) = self.identity() else { return };
+        if pair::classify_standby(self.topology, &self.world, standby, &identity) == StandbyState::Superseded {
+            self.fence(standby, &Reason::Superseded(self.topology.primary().name.clone()));
+        }
     }
 
     /// Lets whatever starts on the node's data directory come up as a standby of the topology's primary.

@@ -86,8 +86,7 @@ impl<'a> Draft<'a> {
             StandbyState::Superseded => {
                 self.mode(standby);
                 self.only_if_startable(standby);
-                let by = self.topology.primary().name.clone();
-                self.fence(standby, &Reason::Superseded(by));
+                self.fence_superseded(standby);
                 self.files(standby, Impact::None);
             }
             StandbyState::Runs => return self.prepare_running(standby),
