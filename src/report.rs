@@ -181,9 +181,15 @@ impl StepReport {
 
 impl DiffReport {
     fn of(diff: &FileDiff) -> Self {
-        let lines = similar::TextDiff::from_lines(diff.before.as_str(), diff.after.as_str());
+        Self::between(&diff.file, &diff.before, &diff.after)
+    }
+
+    /// Compares two texts of a file.
+    #[must_use]
+    pub fn between(file: &str, before: &str, after: &str) -> Self {
+        let lines = similar::TextDiff::from_lines(before, after);
         let unified = lines.unified_diff().context_radius(1).missing_newline_hint(false).to_string();
-        Self { file: diff.file.clone(), unified }
+        Self { file: file.to_owned(), unified }
     }
 }
 
