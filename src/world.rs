@@ -54,12 +54,14 @@ pub struct Failure {
     pub remedy: Option<String>,
     /// The step was given up because pgpair was interrupted.
     pub interrupted: bool,
+    /// The server ended the session that the step worked through; it may be done again if it still is to be.
+    pub disconnected: bool,
 }
 
 impl Failure {
     #[must_use]
     pub fn new(message: impl Into<String>) -> Self {
-        Self { message: message.into(), output: Vec::new(), remedy: None, interrupted: false }
+        Self { message: message.into(), output: Vec::new(), remedy: None, interrupted: false, disconnected: false }
     }
 
     #[must_use]

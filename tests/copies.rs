@@ -5,14 +5,12 @@ mod support;
 use std::fs;
 use std::ops::Deref;
 use std::path::Path;
-use std::process::Child;
-use std::process::Stdio;
 use std::time::Duration;
 use std::time::Instant;
 
-use support::Ran;
 use support::Version;
 use support::Workspace;
+use support::background::Running;
 use support::wait_until;
 
 const OLD: Version = Version(10);
@@ -158,37 +156,6 @@ impl Cluster {
 
     fn slots(&self, node: &str) -> String {
         self.sql(node, "select string_agg(slot_name || ':' || active, ' ' order by slot_name) from pg_replication_slots where restart_lsn is not null")
-    }
-}
-
-/// A pgpair in the background, killed when dropped.
-struct Running(Option<Child>);
-
-impl Running {
-    fn apply(cluster: &Cluster) -> Self {
-        let mut command = cluster.command(&["apply", "--auto-approve"]);
-        Self(Some(command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("pgpair runs")))
-    }
-
-    fn runs(&mut self) -> bool {
-        self.0.as_mut().expect("not waited for").try_wait().expect("our child").is_none()
-    }
-
-    fn kill(&mut self) {
-        self.0.as_mut().expect("not waited for").kill().expect("our child");
-    }
-
-    fn end(mut self) -> Ran {
-        Ran::of(&self.0.take().expect("not waited for").wait_with_output().expect("our child"))
-    }
-}
-
-impl Drop for Running {
-    fn drop(&mut self) {
-        if let Some(child) = &mut self.0 {
-            let _ = child.kill();
-            let _ = child.wait();
-        }
     }
 }
 
@@ -365,7 +332,7 @@ fn a_source_that_stops_or_is_promoted_half_way_leaves_nothing_of_the_copy() {
     );
     let nodes = [("a", ""), ("b", ""), ("c", ", clone_from: b, waldir: wal/c")];
     cluster.nodes(&nodes);
-    let apply = Running::apply(&cluster);
+    let apply = Running::start(&cluster, &["apply", "--auto-approve"]);
     wait_until("the copy has begun", || cluster.path("reached").exists());
     cluster.pg_ctl("b", &["stop", "-m", "immediate"]).exits(0);
     apply.end().exits(1).says("pg_basebackup from b ended with").says("apply again");
@@ -373,7 +340,7 @@ fn a_source_that_stops_or_is_promoted_half_way_leaves_nothing_of_the_copy() {
     assert!(!cluster.data_dir("c").exists() && !cluster.path("wal/c").exists());
 
     fs::remove_file(cluster.path("reached")).expect("our file");
-    let apply = Running::apply(&cluster);
+    let apply = Running::start(&cluster, &["apply", "--auto-approve"]);
     wait_until("the copy has begun", || cluster.path("reached").exists());
     cluster.pg_ctl("b", &["promote"]).exits(0);
     apply.end().exits(1).says("pg_basebackup from b ended with");
@@ -414,11 +381,11 @@ fn a_clone_with_folders_outside_converges_after_a_kill_at_any_moment() {
         wipe();
         let moment = whole.mul_f64(f64::from(kill) / f64::from(TIMES));
         let begun = Instant::now();
-        let mut apply = Running::apply(&cluster);
+        let mut apply = Running::start(&cluster, &["apply", "--auto-approve"]);
         while apply.runs() && begun.elapsed() < moment {
             std::thread::park_timeout(Duration::from_millis(1));
         }
-        apply.kill();
+        apply.signal("-KILL");
         apply.end();
         wait_until("no child of it lives", || !lives("pg_basebackup", &cluster.path("")));
         wait_until("a server that was starting answers", || cluster.pgpair(&["plan"]).code == Some(0));
