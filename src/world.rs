@@ -25,6 +25,12 @@ pub trait World {
     /// Looks at every node. Never fails: what can't be seen is unknown in the answer.
     fn observe(&self) -> impl Future<Output = Observed>;
 
+    /// Measures what room the copies of a plan find, and adds it to the look that the plan was made from. Walking
+    /// through data directories is not for every look.
+    fn measure(&self, _steps: &[Step], _observed: &mut Observed) -> impl Future<Output = ()> {
+        async {}
+    }
+
     /// Carries out one step. `Ok` is a claim; only a fresh look proves it.
     fn perform(&self, step: &Step, progress: &(dyn Fn(Progress) + Sync)) -> impl Future<Output = Result<(), Failure>>;
 }

@@ -26,6 +26,7 @@ use support::Ran;
 use support::Version;
 use support::Workspace;
 use support::background::Running;
+use support::disk::SmallDisk;
 use support::is_root;
 use support::wait_until;
 
@@ -476,27 +477,6 @@ fn a_secret_that_can_not_be_had_is_told_before_anything_is_done() {
 }
 
 // Disks
-
-/// A small file system of its own on a folder of the workspace, unmounted when dropped.
-struct SmallDisk(PathBuf);
-
-impl SmallDisk {
-    fn mount(pair: &Workspace, name: &str, megabytes: u64) -> Self {
-        pair.make_folder(name);
-        let owner = fs::metadata(pair.path(name)).expect("our folder").uid();
-        let options = format!("size={megabytes}m,uid={owner},mode=755");
-        let mut mount = Command::new("mount");
-        mount.args(["-t", "tmpfs", "-o", &options, "tmpfs"]).arg(pair.path(name));
-        assert!(mount.status().expect("mount runs").success());
-        Self(pair.path(name))
-    }
-}
-
-impl Drop for SmallDisk {
-    fn drop(&mut self) {
-        let _ = Command::new("umount").arg("-l").arg(&self.0).status();
-    }
-}
 
 #[test]
 fn a_disk_that_fills_during_initdb_or_clone_is_named_and_nothing_stays_on_it() {

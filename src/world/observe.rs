@@ -155,6 +155,7 @@ async fn look_at(topology: &Topology, node: &Node, passwords: &Passwords) -> Nod
         server,
         port_taken: local.port_taken,
         controller: Reading::Absent,
+        rooms: Vec::new(),
     };
     let mut program = None;
     observed.server = match local.running {
@@ -216,6 +217,7 @@ fn out_of_reach(why: &str) -> NodeObserved {
         server: Reading::Unknown(why.to_owned()),
         port_taken: Reading::Unknown(why.to_owned()),
         controller: Reading::Unknown(why.to_owned()),
+        rooms: Vec::new(),
     }
 }
 

@@ -99,7 +99,7 @@ impl Site<'_> {
     }
 
     /// Returns the bytes in each tablespace of the running source, by its folder; in the data directory by none.
-    async fn sizes(&self) -> Result<BTreeMap<String, u64>, Failure> {
+    pub(super) async fn sizes(&self) -> Result<BTreeMap<String, u64>, Failure> {
         let session = self.session().await?;
         let ask = "SELECT pg_tablespace_location(oid), pg_tablespace_size(oid) FROM pg_catalog.pg_tablespace";
         let rows = session.query(ask, &[]).await;
