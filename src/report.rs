@@ -13,12 +13,14 @@ use crate::observed::NodeObserved;
 use crate::observed::Observed;
 use crate::observed::Reading;
 use crate::observed::Receiver;
+use crate::observed::Room;
 use crate::observed::Sender;
 use crate::observed::Slot;
 use crate::observed::Sql;
 use crate::pg::control::ControlState;
 use crate::pg::lsn::Lsn;
 use crate::pg::lsn::Timeline;
+use crate::plan::Action;
 use crate::plan::Asynchronous;
 use crate::plan::Blocked;
 use crate::plan::Difference;
@@ -93,6 +95,9 @@ pub struct StepReport {
     /// What must hold when the step runs, or it is not done.
     pub guards: Vec<String>,
     pub diff: Vec<DiffReport>,
+    /// The file systems that a copy goes to, where they were measured.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub rooms: Vec<Room>,
 }
 
 /// The change of one file, as a unified diff.
@@ -121,7 +126,7 @@ impl PlanReport {
             cluster: plan.cluster.clone(),
             summary: Summary::of(plan),
             nodes: nodes(topology, observed),
-            steps: plan.steps.iter().map(StepReport::of).collect(),
+            steps: plan.steps.iter().map(|step| StepReport::of(step, observed)).collect(),
             asynchronous: plan.asynchronous,
             blocked: plan.blocked.iter().map(BlockedReport::of).collect(),
             topology_digest: plan.topology_digest.clone(),
@@ -163,7 +168,8 @@ fn push_once(nodes: &mut Vec<NodeName>, node: &NodeName) {
 }
 
 impl StepReport {
-    fn of(step: &Step) -> Self {
+    fn of(step: &Step, observed: &Observed) -> Self {
+        let is_copy = matches!(step.action, Action::Clone(_));
         Self {
             id: step.id.clone(),
             node: step.node.clone(),
@@ -175,6 +181,7 @@ impl StepReport {
             differences: if let Reason::Differs(differences) = &step.reason { differences.clone() } else { Vec::new() },
             guards: words::guards(&step.action),
             diff: step.diff.iter().map(DiffReport::of).collect(),
+            rooms: if is_copy { observed.node(&step.node).rooms.clone() } else { Vec::new() },
         }
     }
 }

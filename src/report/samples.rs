@@ -55,12 +55,14 @@ pub(crate) fn nothing(topology: &Topology) -> Observed {
             new: false,
             work: false,
             old: false,
+            made_way: None,
             unmounted: None,
             outside: std::collections::BTreeMap::new(),
         }),
         server: Reading::Absent,
         port_taken: Reading::Absent,
         controller: Reading::Known(Controller::PgCtl),
+        rooms: Vec::new(),
     };
     Observed { nodes: topology.nodes.keys().map(|name| (name.clone(), node.clone())).collect() }
 }
