@@ -28,6 +28,7 @@ use crate::plan::FileDiff;
 use crate::plan::Impact;
 use crate::plan::Plan;
 use crate::plan::Reason;
+use crate::plan::RoleChange;
 use crate::plan::Status;
 use crate::plan::Step;
 use crate::plan::allow;
@@ -50,6 +51,11 @@ pub mod words;
 pub struct PlanReport {
     pub status: Status,
     pub cluster: String,
+    /// The joint state that was found, as `pgpair explain` knows it.
+    pub state: &'static str,
+    /// Whom the primary moves from and to.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub role_change: Option<RoleChange>,
     pub summary: Summary,
     pub nodes: Vec<NodeReport>,
     pub steps: Vec<StepReport>,
@@ -124,6 +130,8 @@ impl PlanReport {
         Self {
             status: plan.status(),
             cluster: plan.cluster.clone(),
+            state: plan.found,
+            role_change: plan.role_change.clone(),
             summary: Summary::of(plan),
             nodes: nodes(topology, observed),
             steps: plan.steps.iter().map(|step| StepReport::of(step, observed)).collect(),

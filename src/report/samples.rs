@@ -122,6 +122,7 @@ pub(crate) fn plan_of(steps: Vec<Step>) -> Plan {
         cluster: "orders".into(),
         steps,
         blocked: Vec::new(),
+        found: "primary_runs",
         role_change: None,
         asynchronous: None,
         topology_digest: "t".into(),
