@@ -142,6 +142,7 @@ impl<'a> Draft<'a> {
                 Action::Fence(_) | Action::Unfence | Action::Promote(_) => {
                     self.push(step, "role", if newer { Class::Pending } else { Class::Drift });
                 }
+                Action::Hook(_) => self.push(step, "hooks", Class::Pending),
                 // A standby is stopped for a step that has an item of its own.
                 Action::Stop(StopFor::Clone { .. } | StopFor::Restart) => {}
                 Action::Streaming { upstream } => self.streaming(step, upstream),

@@ -44,6 +44,7 @@ mod config;
 mod control;
 mod create;
 mod fallback;
+mod hooks;
 mod objects;
 mod replace;
 mod restart;
@@ -67,6 +68,8 @@ pub struct LiveOptions {
 pub struct Live {
     topology: Arc<Topology>,
     secrets: Arc<Secrets>,
+    /// The folder of the topology file, in which its commands run.
+    base_dir: String,
     timeout: Duration,
     interrupt: watch::Receiver<bool>,
     locks: Option<Locks>,
@@ -91,7 +94,8 @@ impl Live {
         Seat::of(None).map_err(|error| Failure::new(error.to_string()))?;
         Ok(Self {
             topology,
-            secrets: Arc::new(Secrets::new(options.base_dir, options.timeout)),
+            secrets: Arc::new(Secrets::new(options.base_dir.clone(), options.timeout)),
+            base_dir: options.base_dir,
             timeout: options.timeout,
             interrupt: options.interrupt,
             locks: None,
@@ -186,6 +190,7 @@ impl World for Live {
             Action::Passfile { entries } => site.passfile(entries).await,
             Action::Mode => site.mode().await,
             Action::Fence(_) | Action::Unfence | Action::Promote(_) => Err(site.failure("not made yet")),
+            Action::Hook(hook) => site.hook(hook, progress).await,
             Action::Stop(_) => site.stop_standby(progress).await,
             Action::Start { role } => site.start(*role, progress).await,
             Action::ReplicationRole(role) => site.replication_role(role).await,
