@@ -27,6 +27,7 @@ pub mod check;
 pub mod desired;
 pub mod difference;
 pub mod drift;
+pub mod hook;
 pub mod items;
 pub mod kept;
 pub mod pair;
@@ -40,6 +41,7 @@ pub mod synchronous;
 pub use difference::Cause;
 pub use difference::Difference;
 pub use difference::SetBy;
+pub use hook::Hook;
 pub use refusal::Refusal;
 pub use request::Request;
 
@@ -258,6 +260,8 @@ pub enum Reason {
     NoPrimary,
     /// Another node was promoted in its place.
     Superseded(NodeName),
+    /// What runs around a role change is not all done.
+    HooksOwed,
 }
 
 /// How it was seen that a standby can't go on with what its upstream has.
@@ -298,6 +302,9 @@ pub enum Action {
     /// Goal: the node is promoted, from the timeline `parent`, after every other writer has ended and all that it wrote
     /// was here. The old primary, if it runs, is stopped for it.
     Promote(Promote),
+    /// Goal: the commands of a hook have run, and the comment on the node that becomes the primary, or has, says what is
+    /// still owed.
+    Hook(Hook),
     /// Goal: no server runs on the data directory of this standby. A crash leaves it stopped, and it is started again.
     Stop(StopFor),
     /// Goal: the server runs in this role and answers.
@@ -543,6 +550,7 @@ impl Action {
             Self::Fence(_) => "fence",
             Self::Unfence => "unfence",
             Self::Promote(_) => "promote",
+            Self::Hook(_) => "hook",
             Self::Stop(_) => "stop",
             Self::Start { .. } => "start",
             Self::ReplicationRole(_) => "replication_role",

@@ -38,6 +38,7 @@ use crate::topology::Topology;
 mod access;
 mod configuration;
 mod diff;
+mod hooks;
 mod objects;
 mod repair;
 mod role_change;
@@ -101,6 +102,7 @@ fn with_role_change(
 ) -> Made {
     let as_they_are = topology.with_primary(primary);
     let mut draft = Draft::new(&as_they_are, observed, request);
+    draft.candidate = Some(&topology.primary().name);
     let state = pair::classify(&as_they_are, observed);
     // What is fenced already is not to be fenced anew.
     draft.whole_cluster(if state == PairState::Armed { PairState::PrimaryRuns } else { state });
@@ -164,6 +166,8 @@ struct Draft<'a> {
     /// Nodes that no further step is made for.
     stuck: BTreeSet<NodeName>,
     role_change: Option<RoleChange>,
+    /// Who becomes the primary in the same plan, once the roles as they are have had theirs.
+    candidate: Option<&'a NodeName>,
 }
 
 /// What a draft has come to; another goes on from there with other roles.
@@ -193,7 +197,22 @@ impl<'a> Draft<'a> {
         let Made { world, steps, ids, blocked, stuck, role_change } = made;
         let (raised, untold) = (BTreeSet::new(), BTreeSet::new());
         let followers = followers(topology);
-        Self { topology, observed, request, followers, raised, untold, world, steps, ids, blocked, stuck, role_change }
+        let candidate = None;
+        Self {
+            topology,
+            observed,
+            request,
+            followers,
+            raised,
+            untold,
+            world,
+            steps,
+            ids,
+            blocked,
+            stuck,
+            role_change,
+            candidate,
+        }
     }
 
     fn into_made(self) -> Made {
@@ -244,6 +263,8 @@ impl<'a> Draft<'a> {
             PairState::Doubtful(refusal) => return self.halt(refusal),
             PairState::PrimaryUnusable(refusal) => return self.block(primary, refusal),
         }
+        self.hooks_undone();
+        self.hooks_after_promotion(primary);
         self.standbys(primary);
     }
 
@@ -271,6 +292,7 @@ impl<'a> Draft<'a> {
             self.waldir(node);
         }
         self.forgo_slots_of_the_absent();
+        self.hooks_after_switchover(primary);
     }
 
     /// Standbys in an order in which every upstream comes before those that stream from it.
@@ -434,6 +456,7 @@ fn not_supported(topology: &Topology) -> Option<String> {
 fn step_id(node: &NodeName, action: &Action) -> String {
     match action {
         Action::Slot { name, .. } | Action::DropSlot { name } => format!("{node}.{}.{name}", action.name()),
+        Action::Hook(hook) => format!("{node}.hook.{}", hook.point.name()),
         // A reload and a restart of one node may stand in one plan.
         Action::Configure(configure) if configure.effect == Effect::Restart => format!("{node}.configure.restart"),
         Action::CreatePrimary(_)

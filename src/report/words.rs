@@ -5,6 +5,7 @@ use crate::plan::Action;
 use crate::plan::Cause;
 use crate::plan::Difference;
 use crate::plan::Effect;
+use crate::plan::Hook;
 use crate::plan::LostWal;
 use crate::plan::Promote;
 use crate::plan::Reason;
@@ -13,6 +14,7 @@ use crate::plan::RoleChange;
 use crate::plan::SetBy;
 use crate::plan::Step;
 use crate::plan::StopFor;
+use crate::plan::hook::HookPoint;
 use crate::report::NodeReport;
 use crate::report::NodeState;
 use crate::topology::Role;
@@ -62,7 +64,7 @@ pub fn symbol(step: &Step) -> Symbol {
                 Symbol::Create
             }
         }
-        Action::Fence(_) | Action::Unfence | Action::Promote(_) => Symbol::Role,
+        Action::Fence(_) | Action::Unfence | Action::Promote(_) | Action::Hook(_) => Symbol::Role,
         Action::DropSlot { .. } | Action::RemoveOld => Symbol::Remove,
         Action::Streaming { .. } => Symbol::Wait,
     }
@@ -97,6 +99,7 @@ pub fn title(step: &Step) -> String {
         Action::Unfence => "take the fence away".into(),
         Action::Promote(Promote { from: Some(from), .. }) => format!("stop {from}, and promote once all of it is here"),
         Action::Promote(Promote { from: None, .. }) => "promote".into(),
+        Action::Hook(hook) => hook_title(hook),
         Action::Configure(configure) if step.reason == Reason::NotInForce => match configure.effect {
             Effect::AtStart | Effect::Reload => "reload".into(),
             Effect::Restart => "restart".into(),
@@ -114,6 +117,17 @@ pub fn title(step: &Step) -> String {
         Action::Slot { name, .. } | Action::DropSlot { name } => format!("slot {name}"),
         Action::Streaming { upstream } => format!("streams from {upstream}"),
         Action::RemoveOld => "the replaced data directory (.pgpair-old)".into(),
+    }
+}
+
+fn hook_title(hook: &Hook) -> String {
+    let commands: Vec<String> = hook.commands.iter().map(|argv| argv.join(" ")).collect();
+    match (hook.point, commands.is_empty()) {
+        (HookPoint::BeforeSwitchover, true) => "note which hooks are owed".into(),
+        (HookPoint::AfterPromotion | HookPoint::AfterSwitchover | HookPoint::SwitchoverUndone, true) => {
+            "note that no hook is owed any more".into()
+        }
+        (point, false) => format!("hook {}: {}", point.name(), commands.join("; ")),
     }
 }
 
@@ -135,6 +149,7 @@ pub fn goal(step: &Step) -> String {
         Action::Fence(_) => format!("{node} comes up as a standby whoever starts it"),
         Action::Unfence => format!("{node} is a primary by its files"),
         Action::Promote(_) => format!("{node} is promoted"),
+        Action::Hook(hook) => format!("`{}` of {node} is noted as done", hook.point.name()),
         Action::Configure(_) => format!("{node} has its configuration in force"),
         Action::Hba { .. } => format!("{node} has its pg_hba.conf in force"),
         Action::Passfile { .. } => format!("{node} has its passfile"),
@@ -181,6 +196,7 @@ pub fn reason(reason: &Reason) -> String {
         Reason::PrimaryMoves(RoleChange { from, to }) => format!("the primary moves from {from} to {to}"),
         Reason::TakenBack => "a role change was begun, and is taken back".into(),
         Reason::NoPrimary => "no node accepts writes: a role change was left half-way".into(),
+        Reason::HooksOwed => "a role change owes it".into(),
         Reason::Superseded(by) => format!("{by} was promoted in its place"),
     }
 }
@@ -248,6 +264,11 @@ pub fn guards(action: &Action) -> Vec<String> {
         Action::Promote(Promote { from: None, .. }) => {
             &["no other node accepts writes, or could", "no other node has more WAL"]
         }
+        Action::Hook(hook) => match hook.point {
+            HookPoint::BeforeSwitchover => &["it is in recovery"],
+            HookPoint::AfterPromotion | HookPoint::AfterSwitchover => &["it accepts writes"],
+            HookPoint::SwitchoverUndone => &["the old primary accepts writes"],
+        },
         Action::Configure(_) | Action::Hba { .. } => &["nobody edited the file since"],
         Action::Passfile { .. } => &[],
         Action::Mode => &["it belongs to the servers' OS user"],

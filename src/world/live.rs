@@ -45,6 +45,7 @@ mod control;
 mod create;
 mod fallback;
 mod fence;
+mod hooks;
 mod objects;
 mod promote;
 mod replace;
@@ -69,6 +70,8 @@ pub struct LiveOptions {
 pub struct Live {
     topology: Arc<Topology>,
     secrets: Arc<Secrets>,
+    /// The folder of the topology file, in which its commands run.
+    base_dir: String,
     timeout: Duration,
     interrupt: watch::Receiver<bool>,
     locks: Option<Locks>,
@@ -93,7 +96,8 @@ impl Live {
         Seat::of(None).map_err(|error| Failure::new(error.to_string()))?;
         Ok(Self {
             topology,
-            secrets: Arc::new(Secrets::new(options.base_dir, options.timeout)),
+            secrets: Arc::new(Secrets::new(options.base_dir.clone(), options.timeout)),
+            base_dir: options.base_dir,
             timeout: options.timeout,
             interrupt: options.interrupt,
             locks: None,
@@ -202,6 +206,7 @@ impl World for Live {
             Action::Fence(fence) => site.fence(fence, progress).await,
             Action::Unfence => site.unfence().await,
             Action::Promote(promote) => site.promote(promote, progress).await,
+            Action::Hook(hook) => site.hook(hook, progress).await,
             Action::Stop(_) => site.stop_standby(progress).await,
             Action::Start { role } => site.start(*role, progress).await,
             Action::ReplicationRole(role) => site.replication_role(role).await,

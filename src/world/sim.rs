@@ -29,6 +29,7 @@ use crate::plan::Effect;
 use crate::plan::Promote;
 use crate::plan::Replaced;
 use crate::plan::Step;
+use crate::plan::hook::with_owed;
 use crate::plan::pair;
 use crate::plan::predict::predict;
 use crate::topology::Node;
@@ -283,6 +284,7 @@ fn harm(node: &NodeName, action: &Action, truth: &Observed) -> Option<String> {
         Action::StandbyFiles(_)
         | Action::Fence(_)
         | Action::Unfence
+        | Action::Hook(_)
         | Action::Configure(_)
         | Action::Hba { .. }
         | Action::Passfile { .. }
@@ -385,6 +387,16 @@ fn half(node: &NodeName, action: &Action, which: usize, topology: &Topology, tru
                 && let Reading::Known(role) = &mut cluster.replication_role
             {
                 role.rewind_grants = false;
+            }
+        }
+        Action::Hook(hook) => {
+            if let Some(cluster) = seen.cluster_mut() {
+                let text = &mut cluster.conf.main.text;
+                let begun = with_owed(text, topology, &topology.nodes[node], hook.begins().as_ref());
+                *text = begun.unwrap_or_else(|_| text.clone());
+            }
+            if let Some(sql) = seen.sql_mut() {
+                sql.conf_loaded = false;
             }
         }
         Action::Promote(promote) => half_promoted(node, promote, which, topology, truth),

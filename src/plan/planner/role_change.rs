@@ -78,6 +78,8 @@ impl<'a> Draft<'a> {
         let promote = Action::Promote(Promote { from: Some(from.name.clone()), parent });
         let reason = Reason::PrimaryMoves(change.clone());
         let begun = self.steps.len();
+        self.settings_of_standby(from, &reason);
+        self.hooks_before(primary, Some(&from.name), parent, &reason);
         self.fence(from, &reason);
         for step in self.steps.iter_mut().skip(begun) {
             step.only_for = Some(step_id(&primary.name, &promote));
@@ -90,6 +92,7 @@ impl<'a> Draft<'a> {
             self.steps.truncate(begun);
         } else {
             self.role_change = Some(change);
+            self.hooks_after_promotion(primary);
         }
     }
 
@@ -104,7 +107,15 @@ impl<'a> Draft<'a> {
     /// Sees a promotion through that is under way, or that nothing but the promotion lacks of.
     pub(super) fn promote(&mut self, primary: &Node) {
         let Some(parent) = self.timeline_of(primary) else { return };
+        let begun = self.steps.len();
+        let is_pending = self.world.node(&primary.name).cluster().is_some_and(|own| own.markers.promote);
+        if !is_pending {
+            self.hooks_before(primary, None, parent, &Reason::NoPrimary);
+        }
         self.step(primary, Action::Promote(Promote { from: None, parent }), Impact::None, Reason::NoPrimary);
+        if self.is_stuck(primary) {
+            self.steps.truncate(begun);
+        }
     }
 
     /// Starts what is to be promoted as the standby that it is by its files. It only ends an outage.
