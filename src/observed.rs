@@ -21,6 +21,13 @@ use crate::topology::Node;
 use crate::topology::NodeName;
 use crate::topology::Role;
 
+mod readiness;
+
+pub use readiness::Busy;
+pub use readiness::Lasting;
+pub use readiness::Readiness;
+pub use readiness::Reverse;
+
 /// What a look at one thing found.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
@@ -93,6 +100,10 @@ impl Observed {
     pub fn without_measures(&self) -> Self {
         let mut facts = self.clone();
         for seen in facts.nodes.values_mut() {
+            seen.readiness.unarchived = 0;
+            if let Reading::Known(Reverse::Refused(words)) = &mut seen.readiness.reverse {
+                words.clear();
+            }
             if let Some(cluster) = seen.cluster_mut() {
                 (cluster.checkpoint, cluster.end) = (Lsn(0), None);
                 cluster.branches.clear();
@@ -103,6 +114,7 @@ impl Observed {
             if let Some(sql) = server.sql.known_mut() {
                 sql.lsn = Lsn(0);
                 (sql.replayed, sql.asks_from) = (None, None);
+                sql.busy = Busy::default();
                 for sender in &mut sql.senders {
                     (sender.sent, sender.flushed, sender.replayed) = (None, None, None);
                     // It follows from who streams, and from the names in force.
@@ -125,6 +137,7 @@ pub struct NodeObserved {
     /// Who listens on the topology's port, if it is not this node's own server. Absent: nobody.
     pub port_taken: Reading<String>,
     pub controller: Reading<Controller>,
+    pub readiness: Readiness,
 }
 
 /// Who starts and stops a node's server.
@@ -485,6 +498,7 @@ pub struct Sql {
     pub recovery_conf_loaded: bool,
     pub receiver: Option<Receiver>,
     pub senders: Vec<Sender>,
+    pub busy: Busy,
 }
 
 /// A row of pg_settings.
@@ -507,6 +521,8 @@ pub struct Receiver {
     pub port: Option<u16>,
     pub user: Option<String>,
     pub slot: Option<String>,
+    /// The name that its upstream knows it by.
+    pub application_name: Option<String>,
     pub timeline: Timeline,
 }
 
@@ -516,6 +532,8 @@ pub struct Sender {
     pub application_name: String,
     pub client_addr: Option<String>,
     pub state: String,
+    /// The slot that it goes by, if it has one.
+    pub slot: Option<String>,
     pub sent: Option<Lsn>,
     pub flushed: Option<Lsn>,
     pub replayed: Option<Lsn>,

@@ -14,6 +14,7 @@
 use std::collections::BTreeMap;
 use std::collections::BTreeSet;
 
+use pgpair::observed::Busy;
 use pgpair::observed::Cluster;
 use pgpair::observed::Content;
 use pgpair::observed::DataDir;
@@ -185,6 +186,7 @@ fn writer() -> Sql {
         recovery_conf_loaded: true,
         receiver: None,
         senders: Vec::new(),
+        busy: Busy::default(),
     }
 }
 

@@ -17,6 +17,7 @@ use crate::observed::Observed;
 use crate::observed::Outside;
 use crate::observed::Place;
 use crate::observed::Program;
+use crate::observed::Readiness;
 use crate::observed::Reading;
 use crate::observed::comes_up_as;
 use crate::pg::block;
@@ -134,6 +135,7 @@ pub fn nothing(topology: &Topology) -> Observed {
         server: Reading::Absent,
         port_taken: Reading::Absent,
         controller: Reading::Known(Controller::PgCtl),
+        readiness: Readiness::default(),
     };
     Observed { nodes: topology.nodes.values().map(|spec| (spec.name.clone(), node(spec))).collect() }
 }
