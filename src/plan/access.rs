@@ -14,6 +14,7 @@ use std::net::IpAddr;
 use crate::observed::NodeObserved;
 use crate::observed::Observed;
 use crate::observed::Passfile;
+use crate::observed::TlsProblem;
 use crate::observed::Verifier;
 use crate::pg::block::Block;
 use crate::pg::conninfo::Conninfo;
@@ -135,10 +136,15 @@ pub fn own(topology: &Topology, node: &Node, seen: &NodeObserved, text: &str) ->
     })
 }
 
+/// The remedy where an earlier step was left out that gives it what it lacks.
+const AGAIN: &str = "plan again, so that it gets one first";
+
 /// What a standby has to connect with.
-struct Client {
+struct Client<'a> {
     conninfo: Conninfo,
     passfile: Passfile,
+    /// What it can't use of the files of `replication.tls`.
+    tls: &'a [TlsProblem],
 }
 
 /// Says why a standby would not be let in by its upstream. One without data, or without a conninfo, is not there yet.
@@ -148,7 +154,7 @@ fn follower(topology: &Topology, observed: &Observed, upstream: &Node, standby: 
         return unseen(topology, observed, upstream, standby, text);
     };
     let conninfo = desired::present_conninfo(cluster).and_then(|text| Conninfo::parse(&text).ok())?;
-    let client = Client { conninfo, passfile: cluster.passfile };
+    let client = Client { conninfo, passfile: cluster.passfile, tls: &seen.tls };
     let server = observed.node(&upstream.name);
     let shuts = attempts(&client, server).into_iter().map(|encrypted| {
         let froms = origins(topology, server, standby);
@@ -158,8 +164,8 @@ fn follower(topology: &Topology, observed: &Observed, upstream: &Node, standby: 
         });
         by_origin.reduce(Option::and).flatten()
     });
-    // Of several ways to connect, one is enough.
-    shuts.reduce(Option::and).unwrap_or_else(|| {
+    // Of several ways to connect, one is enough; what shuts the first one tells most.
+    shuts.reduce(|first, next| next.and(first)).unwrap_or_else(|| {
         let why = "its `sslmode` asks for an encrypted connection, and the server has `ssl` off".to_owned();
         Some(Shut {
             rule: "no rule".into(),
@@ -212,7 +218,7 @@ fn origins(topology: &Topology, server: &NodeObserved, standby: &Node) -> Vec<Op
 }
 
 /// Whether the attempts that libpq makes are encrypted, in their order.
-fn attempts(client: &Client, server: &NodeObserved) -> Vec<bool> {
+fn attempts(client: &Client<'_>, server: &NodeObserved) -> Vec<bool> {
     let offered = has_ssl(server);
     let mode = client.conninfo.get("sslmode").unwrap_or("prefer");
     match mode {
@@ -244,10 +250,9 @@ fn refused(
     observed: &Observed,
     upstream: &Node,
     standby: &Node,
-    client: &Client,
+    client: &Client<'_>,
     rule: &Rule,
 ) -> Option<Shut> {
-    let again = "plan again, so that it gets one first";
     let lacks_password = || {
         let names = client.conninfo.get("passfile");
         let is_ours = names == Some(desired::passfile_path(standby).as_str());
@@ -272,21 +277,30 @@ fn refused(
             Some(Shut::by(rule, format!("asks for a password, and `{role}` has none"), "set `replication.password`"))
         }
         "scram-sha-256" if verifier == Some(Verifier::Differs) => {
-            Some(Shut::by(rule, format!("asks for a password that `{role}` does not have as SCRAM verifier"), again))
+            Some(Shut::by(rule, format!("asks for a password that `{role}` does not have as SCRAM verifier"), AGAIN))
         }
-        "cert" if client.conninfo.get("sslcert").is_none() => {
-            Some(Shut::by(rule, "asks for a certificate, and it has none", again))
-        }
-        "cert" if !trusts_certificates(observed.node(&upstream.name)) => {
-            let remedy = "set `ssl_ca_file` in `parameters`";
-            Some(Shut::by(rule, "asks for a certificate, and the server has no `ssl_ca_file` to judge it by", remedy))
-        }
-        "cert" => None,
+        "cert" => by_certificate(observed.node(&upstream.name), client, rule),
         "peer" | "ident" | "gss" | "sspi" | "oauth" => {
             Some(Shut::by(rule, "asks for a proof that it can't give", "let the rules of `hba` spare the standbys"))
         }
         _ => lacks_password(),
     }
+}
+
+/// Says why a rule that asks for a certificate does not let a standby in.
+fn by_certificate(server: &NodeObserved, client: &Client<'_>, rule: &Rule) -> Option<Shut> {
+    if client.conninfo.get("sslcert").is_none() {
+        let remedy = client.tls.first().map_or_else(|| AGAIN.to_owned(), TlsProblem::remedy);
+        return Some(Shut::by(rule, "asks for a certificate, and it has none", remedy));
+    }
+    if let Some(problem) = client.tls.iter().find(|problem| problem.is_of(&client.conninfo)) {
+        return Some(Shut::by(rule, format!("asks for a certificate, and it can't use {problem}"), problem.remedy()));
+    }
+    if trusts_certificates(server) {
+        return None;
+    }
+    let why = "asks for a certificate, and the server has no `ssl_ca_file` to judge it by";
+    Some(Shut::by(rule, why, "set `ssl_ca_file` in `parameters`"))
 }
 
 fn trusts_certificates(server: &NodeObserved) -> bool {

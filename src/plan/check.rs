@@ -27,6 +27,7 @@ mod feeds;
 mod files;
 mod objects;
 mod servers;
+mod tls;
 
 /// The answer.
 #[derive(Clone, Debug, PartialEq, Eq)]

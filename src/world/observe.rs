@@ -56,6 +56,7 @@ use crate::world::user::Seat;
 mod afar;
 pub mod place;
 pub mod server;
+mod tls;
 
 use place::Changed;
 use place::Found;
@@ -156,6 +157,7 @@ async fn look_at(topology: &Topology, node: &Node, passwords: &Passwords) -> Nod
         port_taken: local.port_taken,
         controller: Reading::Absent,
         rooms: Vec::new(),
+        tls: Vec::new(),
     };
     let mut program = None;
     observed.server = match local.running {
@@ -191,6 +193,9 @@ async fn look_at(topology: &Topology, node: &Node, passwords: &Passwords) -> Nod
         }),
     };
     observed.binaries = seat.blocking(move || probe::binaries(&wanted)).await;
+    if let Some(tls) = topology.replication.tls.clone() {
+        observed.tls = seat.blocking(move || tls::problems(&tls)).await;
+    }
     // With our own rights: it is us whom systemd or sudo lets do something.
     let own = Seat::of(None).unwrap_or_else(|_| Arc::clone(&seat));
     let wanted = control::Wanted {
@@ -218,6 +223,7 @@ fn out_of_reach(why: &str) -> NodeObserved {
         port_taken: Reading::Unknown(why.to_owned()),
         controller: Reading::Unknown(why.to_owned()),
         rooms: Vec::new(),
+        tls: Vec::new(),
     }
 }
 

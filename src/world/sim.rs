@@ -136,6 +136,7 @@ pub fn nothing(topology: &Topology) -> Observed {
         port_taken: Reading::Absent,
         controller: Reading::Known(Controller::PgCtl),
         rooms: Vec::new(),
+        tls: Vec::new(),
     };
     Observed { nodes: topology.nodes.values().map(|spec| (spec.name.clone(), node(spec))).collect() }
 }
