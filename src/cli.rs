@@ -25,8 +25,10 @@ mod plan;
 mod progress;
 mod question;
 mod rebuild;
+mod role_edit;
 mod source;
 mod status;
+mod switchover;
 mod ui;
 mod validate;
 
@@ -77,8 +79,18 @@ Examples:
   pgpair apply orders.yaml --allow destroy=b                       b may be cloned anew
 
 Allowances: restart (a standby restarts), outage (a primary restarts, or one with data is started),
-            destroy=NODE (a data directory with data is replaced)")]
+            switchover=NODE (it becomes the primary), destroy=NODE (a data directory with data is replaced)")]
     Apply(apply::Arguments),
+    /// Move the primary to another node, without loss, and edit the topology file to say so.
+    #[command(after_help = "\
+Examples:
+  pgpair switchover --to b topologies/orders.yaml
+  pgpair switchover --to b -f orders.yaml --auto-approve
+  pgpair switchover --to a orders.yaml                     and back again
+
+The plan is shown with the roles swapped in the file: nothing of it is edited but the two roles. If the primary can't
+be moved, it gets its role back, the edit is taken back as well, and the exit code is 5.")]
+    Switchover(switchover::Arguments),
     /// Clone a standby anew, whatever its state: an apply that replaces its data.
     #[command(after_help = "\
 Examples:
@@ -223,6 +235,7 @@ fn run(command: Command, ui: &Ui) -> Result<Exit, Error> {
             Command::Validate(arguments) => validate::run(&arguments, ui),
             Command::Plan(arguments) => plan::run(&arguments, ui).await,
             Command::Apply(arguments) => apply::run(arguments, ui).await,
+            Command::Switchover(arguments) => switchover::run(arguments, ui).await,
             Command::Rebuild(arguments) => rebuild::run(arguments, ui).await,
             Command::Drift(arguments) => drift::run(&arguments, ui).await,
             Command::Status(arguments) => status::run(&arguments, ui).await,
@@ -284,6 +297,7 @@ mod tests {
                 Command::Apply(apply) => apply.allow,
                 other @ (Command::Validate(_)
                 | Command::Plan(_)
+                | Command::Switchover(_)
                 | Command::Rebuild(_)
                 | Command::Drift(_)
                 | Command::Status(_)) => {

@@ -75,6 +75,10 @@ pub enum Error {
     World(#[from] Failure),
     #[error("what was seen of {} has changed since the plan was shown, so nothing was done", list(.changed))]
     Stale { changed: Vec<NodeName> },
+    #[error("`{file}` was changed meanwhile, so nothing was done")]
+    FileChanged { file: String },
+    #[error("the roles in `{file}` stand where they can't be edited")]
+    NotEditable { file: String },
     #[error("nobody at a terminal to ask, so nothing was done")]
     NoTerminal { allow: Vec<String> },
     #[error("declined, so nothing was done")]
@@ -136,6 +140,10 @@ impl Error {
             Self::World(failure) if failure.interrupted => facts(Exit::Interrupted, "interrupted", None),
             Self::World(failure) => facts(Exit::Failed, "failed", failure.remedy.as_deref()),
             Self::Stale { .. } => facts(Exit::Refused, "stale_plan", Some("apply again, and read the new plan")),
+            Self::FileChanged { .. } => facts(Exit::Refused, "file_changed", Some("read it, and try again")),
+            Self::NotEditable { .. } => {
+                facts(Exit::Failed, "not_editable", Some("swap the two `role:` by hand, and apply"))
+            }
             Self::NoTerminal { allow } => Facts {
                 exit: Exit::Declined,
                 code: "no_terminal",

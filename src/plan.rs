@@ -27,6 +27,7 @@ pub mod check;
 pub mod desired;
 pub mod difference;
 pub mod drift;
+pub mod hook;
 pub mod items;
 pub mod kept;
 pub mod pair;
@@ -41,6 +42,7 @@ pub mod synchronous;
 pub use difference::Cause;
 pub use difference::Difference;
 pub use difference::SetBy;
+pub use hook::Hook;
 pub use refusal::Refusal;
 pub use request::Request;
 
@@ -51,6 +53,8 @@ pub struct Plan {
     pub steps: Vec<Step>,
     /// What can't be done, and why. A refusal that is not about one node alone halts the plan.
     pub blocked: Vec<Blocked>,
+    /// The joint state that was found, by its id in the table of states.
+    pub found: &'static str,
     /// Whom the primary moves from and to, where that is in the plan. The steps before it are for the roles as they are.
     pub role_change: Option<RoleChange>,
     /// The steps, by their numbers from 1, between which commits wait for no standby though the topology asks for it.
@@ -257,6 +261,8 @@ pub enum Reason {
     NoPrimary,
     /// Another node was promoted in its place.
     Superseded(NodeName),
+    /// What runs around a role change is not all done.
+    HooksOwed,
 }
 
 /// How it was seen that a standby can't go on with what its upstream has.
@@ -297,6 +303,9 @@ pub enum Action {
     /// Goal: the node is promoted, from the timeline `parent`, after every other writer has ended and all that it wrote
     /// was here. The old primary, if it runs, is stopped for it.
     Promote(Promote),
+    /// Goal: the commands of a hook have run, and the comment on the node that becomes the primary, or has, says what is
+    /// still owed.
+    Hook(Hook),
     /// Goal: no server runs on the data directory of this standby. A crash leaves it stopped, and it is started again.
     Stop(StopFor),
     /// Goal: the server runs in this role and answers.
@@ -542,6 +551,7 @@ impl Action {
             Self::Fence(_) => "fence",
             Self::Unfence => "unfence",
             Self::Promote(_) => "promote",
+            Self::Hook(_) => "hook",
             Self::Stop(_) => "stop",
             Self::Start { .. } => "start",
             Self::ReplicationRole(_) => "replication_role",

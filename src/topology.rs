@@ -17,6 +17,7 @@ use crate::topology::spans::Yaml;
 
 pub mod advice;
 pub mod diagnostic;
+pub mod edit;
 pub mod model;
 pub mod spans;
 pub mod validate;

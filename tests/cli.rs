@@ -70,7 +70,7 @@ fn wrong_usage_is_json_where_json_was_asked_for() {
 #[test]
 fn help_is_a_result_with_examples_for_every_command() {
     let folder = folder();
-    for command in ["validate", "plan", "apply", "status"] {
+    for command in ["validate", "plan", "apply", "switchover", "rebuild", "drift", "status"] {
         let (code, stdout, _) = run(folder.path(), &[command, "--help"]);
         assert_eq!(code, 0);
         assert!(stdout.contains(&format!("Examples:\n  pgpair {command} ")), "{stdout}");
@@ -126,6 +126,31 @@ fn a_topology_comes_from_an_argument_an_option_the_environment_or_standard_input
     let (code, stdout, _) = ended(child.wait_with_output().expect("it ends"));
     assert_eq!(code, 0);
     assert_eq!(json(&stdout)["files"][0]["file"], "standard input");
+}
+
+#[test]
+fn a_switchover_needs_a_node_of_a_file_that_can_be_edited() {
+    let folder = folder();
+    let (code, _, stderr) = run(folder.path(), &["switchover", "--to", "c", "orders.yaml"]);
+    assert_eq!(code, 1);
+    assert!(stderr.contains("the topology has no node `c`; its nodes are a"), "{stderr}");
+    let (code, _, stderr) = run(folder.path(), &["switchover", "--to", "a", "-"]);
+    assert_eq!(code, 1);
+    assert!(stderr.contains("standard input can't be edited"), "{stderr}");
+    assert_eq!(run(folder.path(), &["switchover", "orders.yaml"]).0, 1);
+}
+
+#[test]
+fn roles_that_can_not_be_swapped_are_told_with_the_place_in_the_file_as_it_would_be() {
+    let folder = folder();
+    let nodes = "nodes:\n  a: { role: primary, port: 5433, data_dir: ./a, upstream: b }\n  \
+        b: { role: standby, port: 5434, data_dir: ./b, upstream: a }\n  c: { role: standby, port: 5435, data_dir: ./c }\n";
+    let (head, _) = GOOD.split_once("nodes:").expect("nodes");
+    fs::write(folder.path().join("orders.yaml"), format!("{head}{nodes}")).expect("written");
+    let (code, stdout, _) = run(folder.path(), &["switchover", "--to", "c", "orders.yaml", "--format", "json"]);
+    let error = &json(&stdout)["errors"][0];
+    assert_eq!((code, &error["line"], &error["code"]), (1, &7.into(), &"upstream_loop".into()));
+    assert_eq!(error["file"], "orders.yaml with c as the primary");
 }
 
 #[test]

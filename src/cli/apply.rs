@@ -16,6 +16,7 @@ use super::interrupt::Interrupt;
 use super::interrupt::unless_interrupted;
 use super::progress::Reporter;
 use super::question;
+use super::role_edit::RoleEdit;
 use super::source;
 use super::source::Reached;
 use super::ui::Ui;
@@ -35,11 +36,15 @@ use crate::plan::Status;
 use crate::plan::allow;
 use crate::plan::allow::Allowance;
 use crate::plan::allow::Selection;
+use crate::plan::pair;
+use crate::plan::pair::PairState;
 use crate::plan::planner;
 use crate::report::PlanReport;
 use crate::report::json;
 use crate::report::json::ApplyReport;
 use crate::report::json::ApplyStatus;
+use crate::report::json::EditOutcome;
+use crate::report::json::EditReport;
 use crate::report::json::ErrorReport;
 use crate::report::json::StepOutcome;
 use crate::report::json::StepResult;
@@ -58,7 +63,7 @@ pub(super) struct Arguments {
     /// Do not ask. Allows nothing by itself: steps that need an allowance still need --allow.
     #[arg(long)]
     auto_approve: bool,
-    /// What may happen: restart, outage, destroy=NODE; a list with commas, or several times.
+    /// What may happen: restart, outage, switchover=NODE, destroy=NODE; a list with commas, or several times.
     #[arg(long, value_name = "IMPACT", value_delimiter = ',', value_parser = allowance)]
     pub(super) allow: Vec<Allowance>,
     /// How long another pgpair that works on a node is waited for.
@@ -71,16 +76,24 @@ pub(super) struct Arguments {
 
 pub(super) async fn run(arguments: Arguments, ui: &Ui) -> Result<Exit, Error> {
     let reached = source::reach(&arguments.topology, &arguments.timeouts).await?;
-    run_in(reached, arguments, &Request::default(), ui).await
+    run_in(reached, arguments, &Errand::default(), ui).await
+}
+
+/// What a command asks for beside what the topology says.
+#[derive(Default)]
+pub(super) struct Errand {
+    pub(super) request: Request,
+    /// The command is for a role change, and how the file comes to say so: without the change, nothing is done.
+    pub(super) roles: Option<RoleEdit>,
 }
 
 /// The same, where a command asks for something besides.
-pub(super) async fn run_in(reached: Reached, arguments: Arguments, request: &Request, ui: &Ui) -> Result<Exit, Error> {
+pub(super) async fn run_in(reached: Reached, arguments: Arguments, errand: &Errand, ui: &Ui) -> Result<Exit, Error> {
     let Reached { name, topology, world, interrupt } = reached;
     unless_interrupted(&interrupt, world.check_secrets()).await??;
     let locks = Locks::acquire(&topology, arguments.lock_timeout, interrupt.clone()).await?;
     let world = world.with_locks(locks);
-    let job = Job { topology: &topology, file: &name, arguments: &arguments, request, ui, interrupt };
+    let job = Job { topology: &topology, file: &name, arguments: &arguments, errand, ui, interrupt };
     job.run(&world).await
 }
 
@@ -89,36 +102,87 @@ struct Job<'a> {
     topology: &'a Topology,
     file: &'a str,
     arguments: &'a Arguments,
-    /// What the command asks for beside the topology; what is left to do afterwards is judged without it.
-    request: &'a Request,
+    /// What is left to do afterwards is judged without it.
+    errand: &'a Errand,
     ui: &'a Ui,
     interrupt: Interrupt,
 }
 
 impl Job<'_> {
     async fn run<W: World>(&self, world: &W) -> Result<Exit, Error> {
-        let observed = unless_interrupted(&self.interrupt, world.observe()).await?;
-        let plan = planner::plan_with(self.topology, &observed, self.request);
+        let (observed, plan) =
+            source::look_and_plan(world, self.topology, &self.errand.request, &self.interrupt).await?;
         let report = PlanReport::of(self.topology, &observed, &plan);
-        let shown = text::plan(&report, self.file);
+        let mut shown = text::plan(&report, self.file);
+        if let Some(edit) = self.edit(EditOutcome::NotWritten) {
+            shown.push_str(&text::edit(&edit.diff));
+        }
         match self.ui.format {
             Format::Text => self.ui.result(&shown)?,
             Format::Json if self.must_ask(&plan) => self.ui.note(&shown),
             Format::Json => {}
         }
-        let (exit, status) = match report.status {
-            Status::Clean => (Exit::Success, ApplyStatus::Clean),
-            Status::Blocked => (Exit::Refused, ApplyStatus::Blocked),
+        let (exit, report) = match report.status {
+            Status::Clean => (Exit::Success, self.edit_alone(world, &plan, report).await?),
+            Status::Blocked => (Exit::Refused, self.report(ApplyStatus::Blocked, report)),
+            Status::Changes if self.lacks_role_change(&observed, &plan) => {
+                let mut refused = self.report(ApplyStatus::Blocked, report);
+                refused.errors.push(no_role_change(&self.topology.primary().name));
+                return self.tell(&refused, Exit::Refused);
+            }
             Status::Changes => return self.change(world, &observed, &plan, report).await,
         };
         if self.ui.format == Format::Json {
-            self.ui.result(&json::apply(&self.report(status, report)))?;
+            self.ui.result(&json::apply(&report))?;
         }
         Ok(exit)
     }
 
     fn must_ask(&self, plan: &Plan) -> bool {
-        plan.status() == Status::Changes && !self.arguments.auto_approve
+        let edits = self.errand.roles.as_ref().is_some_and(RoleEdit::changes);
+        (plan.status() == Status::Changes || (plan.status() == Status::Clean && edits)) && !self.arguments.auto_approve
+    }
+
+    /// Whether the command is for a role change that is needed and not in the plan.
+    fn lacks_role_change(&self, observed: &Observed, plan: &Plan) -> bool {
+        let state = pair::classify(self.topology, observed);
+        let is_elsewhere = matches!(state, PairState::Elsewhere { .. } | PairState::LeftElsewhere { .. });
+        self.errand.roles.is_some() && plan.role_change.is_none() && is_elsewhere
+    }
+
+    fn edit(&self, outcome: EditOutcome) -> Option<EditReport> {
+        self.errand.roles.as_ref()?.report(outcome)
+    }
+
+    /// Edits the file of a cluster that has the roles already.
+    async fn edit_alone<W: World>(&self, world: &W, plan: &Plan, shown: PlanReport) -> Result<ApplyReport, Error> {
+        let mut report = self.report(ApplyStatus::Clean, shown);
+        if let Some(roles) = self.errand.roles.as_ref().filter(|roles| roles.changes()) {
+            self.allowed(world, plan).await?;
+            roles.write()?;
+            report.edit = roles.report(EditOutcome::Written);
+        }
+        Ok(report)
+    }
+
+    /// Takes the edit of the file back, where the role change was taken back or never begun.
+    fn end_of_edit(&self, plan: &Plan, outcome: &Outcome) -> EditOutcome {
+        let Some(roles) = &self.errand.roles else { return EditOutcome::NotWritten };
+        let is_off = match outcome.role_change {
+            Some(Change::Done | Change::Pending | Change::Open) => false,
+            Some(Change::Undone) => true,
+            None => plan.role_change.is_some() && outcome.ended != Ended::Complete,
+        };
+        if !is_off {
+            return EditOutcome::Written;
+        }
+        match roles.take_back() {
+            Ok(()) => EditOutcome::TakenBack,
+            Err(error) => {
+                self.ui.warn(&format!("the roles in {} are left swapped: {error}", self.file));
+                EditOutcome::Left
+            }
+        }
     }
 
     fn report(&self, status: ApplyStatus, plan: PlanReport) -> ApplyReport {
@@ -133,6 +197,7 @@ impl Job<'_> {
             created: None,
             event_log: None,
             role_change: None,
+            edit: self.edit(EditOutcome::NotWritten),
         }
     }
 
@@ -144,7 +209,7 @@ impl Job<'_> {
         shown: PlanReport,
     ) -> Result<Exit, Error> {
         let allowed = self.allowed(world, plan).await?;
-        let as_they_are = without_role_change(self.topology, observed, plan, self.request, &allowed);
+        let as_they_are = without_role_change(self.topology, observed, plan, &self.errand.request, &allowed);
         let (topology, chosen) =
             as_they_are.as_ref().map_or((self.topology, plan), |(topology, plan)| (topology, plan));
         let mut selection = allow::select(chosen, topology, observed, &allowed);
@@ -164,10 +229,18 @@ impl Job<'_> {
         let reporter = Reporter::new(self.ui, log);
         let limits = Limits { timeout: self.arguments.timeouts.timeout, interrupt: self.interrupt.clone() };
         let emit = |event| reporter.take(&event);
+        if let Some(roles) = &self.errand.roles {
+            roles.write()?;
+        }
         let outcome = apply::apply(world, topology, &selection, &limits, &emit).await;
+        let edit = self.end_of_edit(plan, &outcome);
         // Also after a failure or an interrupt: where things stand is what must be said now.
         let seen = world.observe().await;
-        let rest = planner::plan(self.topology, &seen);
+        let as_it_was = plan.role_change.as_ref().filter(|_| edit == EditOutcome::TakenBack);
+        let rest = match as_it_was {
+            Some(change) => planner::plan(&self.topology.with_primary(&change.from), &seen),
+            None => planner::plan(self.topology, &seen),
+        };
         let creates = plan.steps.iter().any(|step| matches!(step.action, Action::CreatePrimary(_)));
         let cluster = seen.node(&self.topology.primary().name).cluster().filter(|_| creates);
         let (exit, status) = verdict(&outcome, &rest);
@@ -176,6 +249,7 @@ impl Job<'_> {
             remaining: Some(rest.steps.iter().map(|step| step.id.clone()).collect()),
             errors: error_of(&outcome.ended).into_iter().collect(),
             role_change: outcome.role_change,
+            edit: self.edit(edit),
             created: cluster.and_then(|cluster| match cluster.identity {
                 Identity::Known(identifier) => Some(identifier.to_string()),
                 Identity::CreatedOn(_) => None,
@@ -206,8 +280,7 @@ impl Job<'_> {
         }
         question::ask(question::questions(plan, &given), self.ui, &self.interrupt).await?;
         // Minutes may have passed at the question.
-        let now = unless_interrupted(&self.interrupt, world.observe()).await?;
-        let again = planner::plan_with(self.topology, &now, self.request);
+        let (_, again) = source::look_and_plan(world, self.topology, &self.errand.request, &self.interrupt).await?;
         if again != *plan {
             return Err(Error::Stale { changed: changed(self.topology, plan, &again) });
         }
@@ -273,16 +346,17 @@ fn verdict(outcome: &Outcome, rest: &Plan) -> (Exit, ApplyStatus) {
     }
 }
 
+fn no_role_change(to: &NodeName) -> ErrorReport {
+    let message = format!("{to} can't become the primary as things are, so nothing was done");
+    error("no_role_change", message, Some("resolve what is blocked, or `pgpair apply` the rest first".into()))
+}
+
+fn error(code: &str, message: String, help: Option<String>) -> ErrorReport {
+    let (file, line, column) = (None, None, None);
+    ErrorReport { code: code.to_owned(), message, file, line, column, help, output: Vec::new() }
+}
+
 fn error_of(ended: &Ended) -> Option<ErrorReport> {
-    let error = |code: &str, message: String, help: Option<String>| ErrorReport {
-        code: code.to_owned(),
-        message,
-        file: None,
-        line: None,
-        column: None,
-        help,
-        output: Vec::new(),
-    };
     match ended {
         Ended::Complete => None,
         Ended::Failed { step, failure } => Some(ErrorReport {
@@ -297,169 +371,7 @@ fn error_of(ended: &Ended) -> Option<ErrorReport> {
 }
 
 #[cfg(test)]
-mod tests {
-    use std::fs;
+mod tests;
 
-    use clap::Parser as _;
-    use serde_json::Value;
-
-    use super::*;
-    use crate::observed::DataDir;
-    use crate::observed::Identity;
-    use crate::observed::Markers;
-    use crate::observed::Reading;
-    use crate::report::samples::healthy;
-    use crate::report::samples::name;
-    use crate::report::samples::nothing;
-    use crate::report::samples::pair;
-    use crate::world::sim::Sim;
-
-    #[derive(clap::Parser)]
-    struct Line {
-        #[command(flatten)]
-        arguments: Arguments,
-    }
-
-    /// Runs an apply in the simulated cluster; returns its exit, its result and the lines of its event log.
-    async fn run(truth: Observed, format: Format, arguments: &[&str]) -> (Result<Exit, Error>, String, Vec<Value>) {
-        let folder = tempfile::tempdir().expect("a temporary folder");
-        let log = folder.path().join("log.jsonl");
-        let mut line: Vec<String> = vec!["apply".into(), "--event-log".into(), log.display().to_string()];
-        line.extend(arguments.iter().map(ToString::to_string));
-        let Line { arguments } = Line::try_parse_from(line).expect("good usage");
-        let (topology, ui, sim) = (pair(), Ui::in_memory(format), Sim::new(pair(), truth, None));
-        let (_signal, interrupt) = tokio::sync::watch::channel(false);
-        let job = Job {
-            topology: &topology,
-            file: "orders.yaml",
-            arguments: &arguments,
-            request: &Request::default(),
-            ui: &ui,
-            interrupt,
-        };
-        let exit = job.run(&sim).await;
-        assert_eq!(sim.violations(), Vec::<String>::new());
-        let events = fs::read_to_string(log).unwrap_or_default();
-        let events = events.lines().map(|line| serde_json::from_str(line).expect("a line of JSON")).collect();
-        (exit, ui.written().0, events)
-    }
-
-    /// The standby's place holds a stopped cluster of somebody else.
-    fn foreign_standby() -> Observed {
-        let mut world = healthy(&pair());
-        let node = world.node_mut(&name("b"));
-        node.server = Reading::Absent;
-        let cluster = node.cluster_mut().expect("it was cloned");
-        cluster.identity = Identity::Known(42);
-        cluster.markers = Markers::default();
-        cluster.state = crate::pg::control::ControlState::ShutDown;
-        cluster.conf.main.text = "max_connections = 100\n".into();
-        cluster.hba = "local all all trust\n".into();
-        world.node_mut(&name("a")).sql_mut().expect("it runs").senders.clear();
-        let slots = &mut world.node_mut(&name("a")).cluster_mut().expect("it runs").slots;
-        slots.values_mut().for_each(|slot| slot.active = false);
-        world
-    }
-
-    #[tokio::test]
-    async fn a_pair_is_created_and_its_plan_is_empty_then() {
-        let (exit, result, events) = run(nothing(&pair()), Format::Text, &["--auto-approve"]).await;
-        assert_eq!(exit.expect("no error"), Exit::Success);
-        assert!(
-            result.ends_with("Applied: 8 steps done.\norders matches orders.yaml: a plan is empty now.\n"),
-            "{result}"
-        );
-        assert_eq!(events.first().expect("a log")["event"], "apply_started");
-        assert_eq!(events.last().expect("a log")["outcome"], "complete");
-    }
-
-    #[tokio::test]
-    async fn the_result_in_json_is_one_value_with_what_became_of_each_step() {
-        let (exit, result, events) = run(nothing(&pair()), Format::Json, &["--auto-approve"]).await;
-        assert_eq!(exit.expect("no error"), Exit::Success);
-        let result: Value = serde_json::from_str(&result).expect("one value");
-        assert_eq!(result["status"], "applied");
-        assert_eq!(result["remaining"], serde_json::json!([]));
-        assert!(result["steps"].as_array().expect("a list").iter().all(|step| step["outcome"] == "done"));
-        assert_eq!(events.len(), 2 + 2 * result["plan"]["steps"].as_array().expect("a list").len());
-    }
-
-    #[tokio::test]
-    async fn nothing_to_do_asks_nothing_and_logs_nothing() {
-        let (exit, result, events) = run(healthy(&pair()), Format::Text, &[]).await;
-        assert_eq!(exit.expect("no error"), Exit::Success);
-        assert_eq!(result, "No changes. orders matches orders.yaml.\n");
-        assert!(events.is_empty());
-    }
-
-    #[tokio::test]
-    async fn without_a_terminal_the_question_names_the_flags_and_nothing_is_done() {
-        let (exit, _, events) = run(foreign_standby(), Format::Text, &[]).await;
-        let error = exit.expect_err("nobody can answer");
-        assert_eq!(error.exit(), Exit::Declined);
-        assert!(error.text(false).contains("--auto-approve --allow destroy=b"), "{}", error.text(false));
-        assert!(events.is_empty());
-    }
-
-    #[tokio::test]
-    async fn auto_approve_alone_destroys_nothing() {
-        let (exit, result, events) = run(foreign_standby(), Format::Text, &["--auto-approve"]).await;
-        let clones = events.iter().filter(|event| event["step"] == "b.clone" && event["event"] == "step_started");
-        assert_eq!(clones.count(), 0);
-        assert_eq!(exit.expect("no error"), Exit::Refused);
-        assert!(result.contains("left out: b.clone: needs --allow destroy=b"), "{result}");
-    }
-
-    #[tokio::test]
-    async fn the_allowance_that_names_the_node_lets_it_be_replaced() {
-        let (exit, result, _) = run(foreign_standby(), Format::Text, &["--auto-approve", "--allow", "destroy=b"]).await;
-        assert_eq!(exit.expect("no error"), Exit::Success, "{result}");
-    }
-
-    #[tokio::test]
-    async fn a_plan_that_is_blocked_is_refused() {
-        let mut world = nothing(&pair());
-        let place = world.node_mut(&name("a")).place.known_mut().expect("it was looked at");
-        place.data_dir = DataDir::Foreign("lost+found".into());
-        let (exit, result, events) = run(world, Format::Json, &["--auto-approve"]).await;
-        assert_eq!(exit.expect("no error"), Exit::Refused);
-        let result: Value = serde_json::from_str(&result).expect("one value");
-        assert_eq!(result["status"], "blocked");
-        assert_eq!(result["plan"]["blocked"][0]["code"], "not_a_data_directory");
-        assert!(events.is_empty());
-    }
-
-    #[test]
-    fn what_stopped_an_apply_decides_its_exit_code() {
-        let (clean, left) = (crate::report::samples::plan_of(Vec::new()), planner::plan(&pair(), &nothing(&pair())));
-        let refusal = crate::plan::Refusal::NotReady { why: "a is stopped".into() };
-        let refused = Ended::Refused { step: "s".into(), refusal };
-        let failed = Ended::Failed { step: "s".into(), failure: crate::world::Failure::new("no") };
-        let exit = |done, ended: &Ended, rest| {
-            verdict(&Outcome { done, skipped: 0, ended: ended.clone(), role_change: None }, rest).0
-        };
-        assert_eq!(exit(2, &Ended::Complete, &clean), Exit::Success);
-        assert_eq!(exit(2, &Ended::Complete, &left), Exit::Incomplete);
-        assert_eq!(exit(0, &Ended::Complete, &left), Exit::Refused);
-        assert_eq!(exit(2, &failed, &left), Exit::Failed);
-        assert_eq!(exit(0, &refused, &left), Exit::Refused);
-        assert_eq!(exit(1, &refused, &left), Exit::Incomplete);
-        assert_eq!(exit(1, &Ended::Interrupted { step: "s".into() }, &left), Exit::Interrupted);
-    }
-
-    #[test]
-    fn yes_covers_restarts_and_a_destroyed_node_wants_its_name() {
-        let plan = planner::plan(&pair(), &foreign_standby());
-        let ask = |given: &[Allowance]| question::questions(&plan, &given.iter().cloned().collect());
-        assert_eq!(ask(&[]).iter().map(question::Question::answer).collect::<Vec<_>>(), ["b"]);
-        let given = [Allowance::Destroy(name("b"))];
-        assert_eq!(ask(&given).iter().map(question::Question::answer).collect::<Vec<_>>(), ["yes"]);
-    }
-
-    #[test]
-    fn a_stale_plan_names_the_node_that_changed() {
-        let shown = planner::plan(&pair(), &foreign_standby());
-        let now = planner::plan(&pair(), &healthy(&pair()));
-        assert_eq!(changed(&pair(), &shown, &now), [name("b")]);
-    }
-}
+#[cfg(test)]
+mod switchover_tests;

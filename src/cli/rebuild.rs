@@ -3,6 +3,7 @@
 use clap::Args;
 
 use super::apply;
+use super::apply::Errand;
 use super::source;
 use super::ui::Ui;
 use crate::error::Error;
@@ -27,5 +28,5 @@ pub(super) async fn run(arguments: Arguments, ui: &Ui) -> Result<Exit, Error> {
     let node = NodeName::new(&node);
     let request = Request::rebuild(&reached.topology, &node).map_err(|bad| Error::Usage(bad.to_string()))?;
     apply.allow.push(Allowance::Destroy(node));
-    apply::run_in(reached, apply, &request, ui).await
+    apply::run_in(reached, apply, &Errand { request, roles: None }, ui).await
 }

@@ -25,6 +25,7 @@ use crate::topology::Topology;
 mod copies;
 mod feeds;
 mod files;
+mod hooks;
 mod objects;
 mod roles;
 mod servers;
@@ -55,6 +56,7 @@ pub fn check(node: &NodeName, action: &Action, topology: &Topology, observed: &O
         Action::Fence(_) => at.fence(),
         Action::Unfence => at.unfence(),
         Action::Promote(promote) => at.promote(promote),
+        Action::Hook(hook) => at.hook(hook),
         Action::Stop(purpose) => at.stop(purpose),
         Action::Start { role } => at.start(*role),
         Action::ReplicationRole(wanted) => at.replication_role(wanted),

@@ -24,6 +24,7 @@ use crate::topology::Role;
 use crate::topology::Topology;
 
 mod elsewhere;
+pub mod states;
 
 /// Where the writer is, and whether the node that the topology names may be it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -46,6 +47,8 @@ pub enum PairState {
     LeftElsewhere { primary: NodeName, is_fenced: bool },
     /// The primary is a running standby with a promote file.
     Pending,
+    /// Every node is in recovery or stopped as a standby, the topology's primary too: of this one, by its files.
+    AllStandbys { upstream: NodeName },
     /// Every node is in recovery, and the topology's primary has all that any of them has.
     Headless,
     /// The writer is in doubt, or not where the topology says: nothing is changed.
@@ -184,12 +187,13 @@ fn with_primary_data(topology: &Topology, observed: &Observed, cluster: &Cluster
             if cluster.state.was_standby() {
                 return moved("was last written by a standby, and its standby files are gone");
             }
-            // A copy that never ran gets its standby files before anything starts.
-            let unfinished = |other: &NodeObserved| {
+            // A copy that never ran, and a primary that was superseded, get their standby files before anything starts.
+            let gets_files = |other: &NodeObserved| {
                 let copy = other.cluster().filter(|copy| comes_up_as(&copy.markers, copy.major) == Role::Primary);
-                other.server.is_absent() && copy.is_some_and(needs_standby_files)
+                other.server.is_absent()
+                    && copy.is_some_and(|copy| needs_standby_files(copy) || is_further(seen, other))
             };
-            match others_are_safe(topology, observed, |other| !unfinished(other)) {
+            match others_are_safe(topology, observed, |other| !gets_files(other)) {
                 Ok(()) => PairState::PrimaryStopped,
                 Err(refusal) => PairState::Doubtful(refusal),
             }

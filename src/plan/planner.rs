@@ -38,6 +38,7 @@ use crate::topology::Topology;
 mod access;
 mod configuration;
 mod diff;
+mod hooks;
 mod objects;
 mod repair;
 mod role_change;
@@ -55,12 +56,24 @@ pub fn plan(topology: &Topology, observed: &Observed) -> Plan {
 /// The same, with what a command asks for besides.
 #[must_use]
 pub fn plan_with(topology: &Topology, observed: &Observed, request: &Request) -> Plan {
-    let made = match pair::classify(topology, observed) {
+    let state = pair::classify(topology, observed);
+    let found = state.row().id;
+    let made = match state {
         PairState::Elsewhere { primary } => with_role_change(topology, observed, request, &primary, true),
         PairState::LeftElsewhere { primary, is_fenced } => {
             with_role_change(topology, observed, request, &primary, is_fenced)
         }
-        state => {
+        state @ (PairState::NothingYet
+        | PairState::PrimaryRuns
+        | PairState::Armed
+        | PairState::PrimaryStopped
+        | PairState::Fenced
+        | PairState::Ended { .. }
+        | PairState::AllStandbys { .. }
+        | PairState::Pending
+        | PairState::Headless
+        | PairState::Doubtful(_)
+        | PairState::PrimaryUnusable(_)) => {
             let mut draft = Draft::new(topology, observed, request);
             draft.whole_cluster(state);
             draft.into_made()
@@ -68,6 +81,7 @@ pub fn plan_with(topology: &Topology, observed: &Observed, request: &Request) ->
     };
     Plan {
         cluster: topology.cluster.clone(),
+        found,
         role_change: made.role_change,
         asynchronous: synchronous::asynchronous(topology, &made.steps),
         steps: made.steps,
@@ -88,6 +102,7 @@ fn with_role_change(
 ) -> Made {
     let as_they_are = topology.with_primary(primary);
     let mut draft = Draft::new(&as_they_are, observed, request);
+    draft.candidate = Some(&topology.primary().name);
     let state = pair::classify(&as_they_are, observed);
     // What is fenced already is not to be fenced anew.
     draft.whole_cluster(if state == PairState::Armed { PairState::PrimaryRuns } else { state });
@@ -115,7 +130,8 @@ fn with_role_change(
         let begun = draft.steps.len();
         draft.before_standbys(topology.primary());
         draft.standbys(topology.primary());
-        for step in &mut draft.steps[begun..] {
+        // A halted plan has no steps.
+        for step in draft.steps.iter_mut().skip(begun) {
             // They go with the change, and need no allowance of their own.
             if matches!(step.impact, Impact::Restart | Impact::Outage) {
                 step.impact = Impact::Switchover;
@@ -150,6 +166,8 @@ struct Draft<'a> {
     /// Nodes that no further step is made for.
     stuck: BTreeSet<NodeName>,
     role_change: Option<RoleChange>,
+    /// Who becomes the primary in the same plan, once the roles as they are have had theirs.
+    candidate: Option<&'a NodeName>,
 }
 
 /// What a draft has come to; another goes on from there with other roles.
@@ -179,7 +197,22 @@ impl<'a> Draft<'a> {
         let Made { world, steps, ids, blocked, stuck, role_change } = made;
         let (raised, untold) = (BTreeSet::new(), BTreeSet::new());
         let followers = followers(topology);
-        Self { topology, observed, request, followers, raised, untold, world, steps, ids, blocked, stuck, role_change }
+        let candidate = None;
+        Self {
+            topology,
+            observed,
+            request,
+            followers,
+            raised,
+            untold,
+            world,
+            steps,
+            ids,
+            blocked,
+            stuck,
+            role_change,
+            candidate,
+        }
     }
 
     fn into_made(self) -> Made {
@@ -214,6 +247,11 @@ impl<'a> Draft<'a> {
                 self.move_primary(&self.topology.nodes[&from], impact);
                 self.before_standbys(primary);
             }
+            PairState::AllStandbys { upstream } => {
+                self.start_to_promote(primary, &upstream);
+                self.promote(primary);
+                self.before_standbys(primary);
+            }
             PairState::Pending | PairState::Headless => {
                 self.promote(primary);
                 self.before_standbys(primary);
@@ -225,6 +263,8 @@ impl<'a> Draft<'a> {
             PairState::Doubtful(refusal) => return self.halt(refusal),
             PairState::PrimaryUnusable(refusal) => return self.block(primary, refusal),
         }
+        self.hooks_undone();
+        self.hooks_after_promotion(primary);
         self.standbys(primary);
     }
 
@@ -252,6 +292,7 @@ impl<'a> Draft<'a> {
             self.waldir(node);
         }
         self.forgo_slots_of_the_absent();
+        self.hooks_after_switchover(primary);
     }
 
     /// Standbys in an order in which every upstream comes before those that stream from it.
@@ -379,6 +420,7 @@ impl<'a> Draft<'a> {
         // A copy that would come up as a second primary gets its standby files before anything is started.
         for standby in self.topology.standbys() {
             self.complete_copy(standby);
+            self.fence_superseded(standby);
         }
         self.files(primary, impact);
         self.step(primary, Action::Start { role: Role::Primary }, impact, reason);
@@ -414,6 +456,7 @@ fn not_supported(topology: &Topology) -> Option<String> {
 fn step_id(node: &NodeName, action: &Action) -> String {
     match action {
         Action::Slot { name, .. } | Action::DropSlot { name } => format!("{node}.{}.{name}", action.name()),
+        Action::Hook(hook) => format!("{node}.hook.{}", hook.point.name()),
         // A reload and a restart of one node may stand in one plan.
         Action::Configure(configure) if configure.effect == Effect::Restart => format!("{node}.configure.restart"),
         Action::CreatePrimary(_)

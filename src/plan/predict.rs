@@ -9,6 +9,7 @@ use crate::observed::Slot;
 use crate::pg::block;
 use crate::plan::Action;
 use crate::plan::Effect;
+use crate::plan::hook::with_owed;
 use crate::topology::NodeName;
 use crate::topology::Topology;
 
@@ -67,6 +68,12 @@ pub fn predict(node: &NodeName, action: &Action, topology: &Topology, observed: 
         }
         Action::Unfence => roles::unfenced(observed, spec),
         Action::Promote(promote) => roles::promoted(observed, topology, spec, promote),
+        Action::Hook(hook) => {
+            if let Some(cluster) = observed.node_mut(node).cluster_mut() {
+                let text = &mut cluster.conf.main.text;
+                *text = with_owed(text, topology, spec, hook.leaves().as_ref()).unwrap_or_else(|_| text.clone());
+            }
+        }
         Action::Stop(_) => servers::stopped(observed, spec),
         Action::Start { .. } => {
             servers::started(observed.node_mut(node), spec, topology);

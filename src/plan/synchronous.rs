@@ -104,6 +104,7 @@ pub fn ends_stream(node: &Node, action: &Action) -> bool {
         | Action::Fence(_)
         | Action::Unfence
         | Action::Promote(_)
+        | Action::Hook(_)
         | Action::Hba { .. }
         | Action::Passfile { .. }
         | Action::Start { .. }

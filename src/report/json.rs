@@ -4,6 +4,7 @@ use serde::Serialize;
 use serde_json::Value;
 
 use crate::event::Change;
+use crate::report::DiffReport;
 use crate::report::PlanReport;
 use crate::report::drift::DriftReport;
 use crate::report::status::StatusReport;
@@ -59,6 +60,28 @@ pub struct ApplyReport {
     pub event_log: Option<String>,
     /// What became of a change of the primary's role; absent where there was none.
     pub role_change: Option<Change>,
+    /// The edit of the topology file; absent where the command makes none.
+    pub edit: Option<EditReport>,
+}
+
+/// An edit of the topology file that goes with a role change.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct EditReport {
+    #[serde(flatten)]
+    pub diff: DiffReport,
+    pub outcome: EditOutcome,
+}
+
+/// What became of an edit.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum EditOutcome {
+    NotWritten,
+    Written,
+    /// Together with the role change.
+    TakenBack,
+    /// The role change was taken back; the edit could not be.
+    Left,
 }
 
 /// How an apply ended.

@@ -56,6 +56,7 @@ pub(crate) fn nothing(topology: &Topology) -> Observed {
             new: false,
             work: false,
             old: false,
+            made_way: None,
             unmounted: None,
             outside: std::collections::BTreeMap::new(),
         }),
@@ -63,6 +64,7 @@ pub(crate) fn nothing(topology: &Topology) -> Observed {
         port_taken: Reading::Absent,
         controller: Reading::Known(Controller::PgCtl),
         readiness: Readiness::default(),
+        rooms: Vec::new(),
     };
     Observed { nodes: topology.nodes.keys().map(|name| (name.clone(), node.clone())).collect() }
 }
@@ -70,7 +72,7 @@ pub(crate) fn nothing(topology: &Topology) -> Observed {
 /// The world after every step of its plan.
 pub(crate) fn made(topology: &Topology, mut world: Observed) -> Observed {
     for step in plan(topology, &world).steps {
-        predict(&step.node, &step.action, topology, &mut world);
+        predict(&step.node, &step.action, &step.topology(topology), &mut world);
     }
     world
 }
@@ -125,6 +127,7 @@ pub(crate) fn plan_of(steps: Vec<Step>) -> Plan {
         cluster: "orders".into(),
         steps,
         blocked: Vec::new(),
+        found: "primary_runs",
         role_change: None,
         asynchronous: None,
         topology_digest: "t".into(),

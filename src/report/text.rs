@@ -19,6 +19,7 @@ use crate::report::StepReport;
 use crate::report::Summary;
 use crate::report::json::ApplyReport;
 use crate::report::json::ApplyStatus;
+use crate::report::json::EditOutcome;
 use crate::report::json::StepOutcome;
 use crate::report::json::ValidFile;
 use crate::report::status::Finding;
@@ -81,6 +82,14 @@ pub fn plan(report: &PlanReport, file: &str) -> String {
     lines.join("\n") + "\n"
 }
 
+/// Renders the edit of the topology file that goes with a plan.
+#[must_use]
+pub fn edit(edit: &DiffReport) -> String {
+    let mut lines = vec![format!("Written into {} before the first step:", paint(BOLD, &visible(&edit.file)))];
+    diff(edit, false, "  ", &mut lines);
+    lines.join("\n") + "\n"
+}
+
 fn seen(node: &NodeReport) -> String {
     visible(&words::seen(node))
 }
@@ -107,6 +116,7 @@ fn steps(steps: &[StepReport], lines: &mut Vec<String>) {
         ));
         let indent = " ".repeat(number_width + 1 + symbol_width + 1);
         lines.push(format!("{indent}{}", paint(DIM, &visible(&step.reason))));
+        lines.extend(words::rooms(&step.rooms).iter().map(|room| format!("{indent}{}", visible(room))));
         for file in &step.diff {
             diff(file, file.file != step.title, &indent, lines);
         }
@@ -302,7 +312,8 @@ pub fn apply(report: &ApplyReport) -> String {
     for error in &report.errors {
         lines.push(format!("  {}", visible(&error.message)));
     }
-    lines.extend(report.role_change.and_then(role_change).map(|told| format!("  {told}")));
+    let edit = report.edit.as_ref().map(|edit| edit.outcome);
+    lines.extend(report.role_change.and_then(|change| role_change(change, edit)).map(|told| format!("  {told}")));
     let blocked = &report.plan.summary.blocked;
     if !blocked.is_empty() {
         lines.push(format!("  left alone: {}", list(blocked)));
@@ -321,11 +332,14 @@ pub fn apply(report: &ApplyReport) -> String {
 }
 
 /// What became of a role change that did not end as planned.
-fn role_change(change: Change) -> Option<&'static str> {
+fn role_change(change: Change, edit: Option<EditOutcome>) -> Option<&'static str> {
     match change {
         Change::Done => None,
         Change::Pending => {
             Some("the promotion was asked for and not seen yet; there is no way back: apply again sees it through")
+        }
+        Change::Undone if edit == Some(EditOutcome::TakenBack) => {
+            Some("the role change was taken back, and the topology file is as it was")
         }
         Change::Undone => Some("the role change was taken back; with this topology the next apply tries it again"),
         Change::Open => Some("neither node was seen to have the primary's role: apply again goes on from here"),

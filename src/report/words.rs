@@ -1,9 +1,11 @@
 //! What each step, reason and node is called, in one place for every rendering.
 
+use crate::observed::Room;
 use crate::plan::Action;
 use crate::plan::Cause;
 use crate::plan::Difference;
 use crate::plan::Effect;
+use crate::plan::Hook;
 use crate::plan::LostWal;
 use crate::plan::Promote;
 use crate::plan::Reason;
@@ -12,6 +14,7 @@ use crate::plan::RoleChange;
 use crate::plan::SetBy;
 use crate::plan::Step;
 use crate::plan::StopFor;
+use crate::plan::hook::HookPoint;
 use crate::report::NodeReport;
 use crate::report::NodeState;
 use crate::topology::Role;
@@ -61,7 +64,7 @@ pub fn symbol(step: &Step) -> Symbol {
                 Symbol::Create
             }
         }
-        Action::Fence(_) | Action::Unfence | Action::Promote(_) => Symbol::Role,
+        Action::Fence(_) | Action::Unfence | Action::Promote(_) | Action::Hook(_) => Symbol::Role,
         Action::DropSlot { .. } | Action::RemoveOld => Symbol::Remove,
         Action::Streaming { .. } => Symbol::Wait,
     }
@@ -96,6 +99,7 @@ pub fn title(step: &Step) -> String {
         Action::Unfence => "take the fence away".into(),
         Action::Promote(Promote { from: Some(from), .. }) => format!("stop {from}, and promote once all of it is here"),
         Action::Promote(Promote { from: None, .. }) => "promote".into(),
+        Action::Hook(hook) => hook_title(hook),
         Action::Configure(configure) if step.reason == Reason::NotInForce => match configure.effect {
             Effect::AtStart | Effect::Reload => "reload".into(),
             Effect::Restart => "restart".into(),
@@ -113,6 +117,17 @@ pub fn title(step: &Step) -> String {
         Action::Slot { name, .. } | Action::DropSlot { name } => format!("slot {name}"),
         Action::Streaming { upstream } => format!("streams from {upstream}"),
         Action::RemoveOld => "the replaced data directory (.pgpair-old)".into(),
+    }
+}
+
+fn hook_title(hook: &Hook) -> String {
+    let commands: Vec<String> = hook.commands.iter().map(|argv| argv.join(" ")).collect();
+    match (hook.point, commands.is_empty()) {
+        (HookPoint::BeforeSwitchover, true) => "note which hooks are owed".into(),
+        (HookPoint::AfterPromotion | HookPoint::AfterSwitchover | HookPoint::SwitchoverUndone, true) => {
+            "note that no hook is owed any more".into()
+        }
+        (point, false) => format!("hook {}: {}", point.name(), commands.join("; ")),
     }
 }
 
@@ -134,6 +149,7 @@ pub fn goal(step: &Step) -> String {
         Action::Fence(_) => format!("{node} comes up as a standby whoever starts it"),
         Action::Unfence => format!("{node} is a primary by its files"),
         Action::Promote(_) => format!("{node} is promoted"),
+        Action::Hook(hook) => format!("`{}` of {node} is noted as done", hook.point.name()),
         Action::Configure(_) => format!("{node} has its configuration in force"),
         Action::Hba { .. } => format!("{node} has its pg_hba.conf in force"),
         Action::Passfile { .. } => format!("{node} has its passfile"),
@@ -180,6 +196,7 @@ pub fn reason(reason: &Reason) -> String {
         Reason::PrimaryMoves(RoleChange { from, to }) => format!("the primary moves from {from} to {to}"),
         Reason::TakenBack => "a role change was begun, and is taken back".into(),
         Reason::NoPrimary => "no node accepts writes: a role change was left half-way".into(),
+        Reason::HooksOwed => "a role change owes it".into(),
         Reason::Superseded(by) => format!("{by} was promoted in its place"),
     }
 }
@@ -201,6 +218,24 @@ fn difference(difference: &Difference) -> String {
             format!("and, waiting for a restart already, {name}: {now} -> {}", placed(then.as_ref(), Some(by)))
         }
     }
+}
+
+/// Returns what room a copy finds, and what comes of it; nothing where that was not measured.
+#[must_use]
+pub fn rooms(rooms: &[Room]) -> Vec<String> {
+    let megabytes = |bytes: u64| bytes >> 20;
+    let mut lines: Vec<String> = rooms
+        .iter()
+        .map(|room| {
+            let (free, needed) = (megabytes(room.free), megabytes(room.needed));
+            format!("room: {} has {free} MB free, the copy needs {needed} MB", room.folder)
+        })
+        .collect();
+    if !rooms.iter().all(Room::is_enough) {
+        let gained = megabytes(rooms.iter().map(|room| room.gained).sum());
+        lines.push(format!("no room for both: the old data ({gained} MB) are removed before the copy is made"));
+    }
+    lines
 }
 
 /// Returns what is looked at once more right before the step.
@@ -229,6 +264,11 @@ pub fn guards(action: &Action) -> Vec<String> {
         Action::Promote(Promote { from: None, .. }) => {
             &["no other node accepts writes, or could", "no other node has more WAL"]
         }
+        Action::Hook(hook) => match hook.point {
+            HookPoint::BeforeSwitchover => &["it is in recovery"],
+            HookPoint::AfterPromotion | HookPoint::AfterSwitchover => &["it accepts writes"],
+            HookPoint::SwitchoverUndone => &["the old primary accepts writes"],
+        },
         Action::Configure(_) | Action::Hba { .. } => &["nobody edited the file since"],
         Action::Passfile { .. } => &[],
         Action::Mode => &["it belongs to the servers' OS user"],
@@ -324,6 +364,25 @@ pub fn visible(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_makes_way_for_a_copy_is_told_where_there_is_no_room_for_both() {
+        let room = |free: u64, gained: u64| Room {
+            folder: "/srv".into(),
+            free: free << 20,
+            needed: 300 << 20,
+            gained: gained << 20,
+        };
+        assert_eq!(rooms(&[]), [""; 0]);
+        assert_eq!(rooms(&[room(400, 0)]), ["room: /srv has 400 MB free, the copy needs 300 MB"]);
+        assert_eq!(
+            rooms(&[room(200, 150)]),
+            [
+                "room: /srv has 200 MB free, the copy needs 300 MB",
+                "no room for both: the old data (150 MB) are removed before the copy is made"
+            ]
+        );
+    }
 
     #[test]
     fn what_would_steer_a_terminal_is_shown_and_not_sent() {

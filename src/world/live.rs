@@ -44,7 +44,10 @@ mod config;
 mod control;
 mod create;
 mod fallback;
+mod fence;
+mod hooks;
 mod objects;
+mod promote;
 mod replace;
 mod restart;
 mod server;
@@ -67,6 +70,8 @@ pub struct LiveOptions {
 pub struct Live {
     topology: Arc<Topology>,
     secrets: Arc<Secrets>,
+    /// The folder of the topology file, in which its commands run.
+    base_dir: String,
     timeout: Duration,
     interrupt: watch::Receiver<bool>,
     locks: Option<Locks>,
@@ -91,7 +96,8 @@ impl Live {
         Seat::of(None).map_err(|error| Failure::new(error.to_string()))?;
         Ok(Self {
             topology,
-            secrets: Arc::new(Secrets::new(options.base_dir, options.timeout)),
+            secrets: Arc::new(Secrets::new(options.base_dir.clone(), options.timeout)),
+            base_dir: options.base_dir,
             timeout: options.timeout,
             interrupt: options.interrupt,
             locks: None,
@@ -170,6 +176,18 @@ impl World for Live {
         observed
     }
 
+    async fn measure(&self, steps: &[Step], observed: &mut Observed) {
+        for step in steps {
+            let Action::Clone(clone) = &step.action else { continue };
+            let measured = async { self.site(&step.node).await?.measure(clone).await };
+            match measured.await {
+                Ok(rooms) => observed.node_mut(&step.node).rooms = rooms,
+                // The source does not run yet, for instance. The step itself measures again.
+                Err(failure) => tracing::debug!(node = %step.node, %failure, "the room for a copy is not measured"),
+            }
+        }
+    }
+
     async fn perform(&self, step: &Step, progress: &(dyn Fn(Progress) + Sync)) -> Result<(), Failure> {
         if !self.locks.as_ref().is_some_and(|locks| locks.holds(&step.node)) {
             let failure = Failure::new(format!("node `{}` is not locked, so nothing is done to it", step.node));
@@ -185,7 +203,10 @@ impl World for Live {
             Action::Hba { block, before } => site.hba(block, before).await,
             Action::Passfile { entries } => site.passfile(entries).await,
             Action::Mode => site.mode().await,
-            Action::Fence(_) | Action::Unfence | Action::Promote(_) => Err(site.failure("not made yet")),
+            Action::Fence(fence) => site.fence(fence, progress).await,
+            Action::Unfence => site.unfence().await,
+            Action::Promote(promote) => site.promote(promote, progress).await,
+            Action::Hook(hook) => site.hook(hook, progress).await,
             Action::Stop(_) => site.stop_standby(progress).await,
             Action::Start { role } => site.start(*role, progress).await,
             Action::ReplicationRole(role) => site.replication_role(role).await,

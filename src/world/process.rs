@@ -46,6 +46,8 @@ pub struct Command {
     program: String,
     args: Vec<String>,
     env: Vec<(String, String)>,
+    /// What of the caller's environment it does not see.
+    hidden: Vec<String>,
     dir: Option<String>,
     stdin: Option<Vec<u8>>,
     locale: Locale,
@@ -120,6 +122,7 @@ impl Command {
             program: program.into(),
             args: Vec::new(),
             env: Vec::new(),
+            hidden: Vec::new(),
             dir: None,
             stdin: None,
             locale: Locale::C,
@@ -143,6 +146,13 @@ impl Command {
     #[must_use]
     pub fn env(mut self, name: &str, value: impl Into<String>) -> Self {
         self.env.push((name.to_owned(), value.into()));
+        self
+    }
+
+    /// Keeps variables of the caller's environment from the program.
+    #[must_use]
+    pub fn without_env(mut self, names: impl IntoIterator<Item = String>) -> Self {
+        self.hidden.extend(names);
         self
     }
 
@@ -282,7 +292,7 @@ impl Command {
                 Locale::C | Locale::Callers => !is_of_libpq(&name),
                 Locale::Server => ["PATH", "LANG"].iter().any(|kept| name == *kept),
             };
-            if is_kept {
+            if is_kept && !self.hidden.iter().any(|hidden| name == hidden.as_str()) {
                 command.env(name, value);
             }
         }

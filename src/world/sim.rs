@@ -12,6 +12,7 @@ use crate::observed::Binaries;
 use crate::observed::Content;
 use crate::observed::Controller;
 use crate::observed::DataDir;
+use crate::observed::MadeWay;
 use crate::observed::NodeObserved;
 use crate::observed::Observed;
 use crate::observed::Outside;
@@ -21,11 +22,15 @@ use crate::observed::Readiness;
 use crate::observed::Reading;
 use crate::observed::comes_up_as;
 use crate::pg::block;
+use crate::pg::control::ControlState;
+use crate::pg::lsn::Lsn;
 use crate::pg::version::Major;
 use crate::plan::Action;
 use crate::plan::Effect;
+use crate::plan::Promote;
 use crate::plan::Replaced;
 use crate::plan::Step;
+use crate::plan::hook::with_owed;
 use crate::plan::pair;
 use crate::plan::predict::predict;
 use crate::topology::Node;
@@ -36,18 +41,20 @@ use crate::world::Failure;
 use crate::world::Progress;
 use crate::world::World;
 
-/// When pgpair dies.
+/// When pgpair dies, or a step fails.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Crash {
     /// The number of the step that is performed then, from 0.
     pub step: usize,
     pub moment: Moment,
+    /// Only the step fails, and pgpair lives on.
+    pub survives: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Moment {
     Before,
-    /// Half-way through; most actions have one such state, some two.
+    /// Half-way through; most actions have one such state, some several.
     Half(usize),
     After,
 }
@@ -136,6 +143,7 @@ pub fn nothing(topology: &Topology) -> Observed {
         port_taken: Reading::Absent,
         controller: Reading::Known(Controller::PgCtl),
         readiness: Readiness::default(),
+        rooms: Vec::new(),
     };
     Observed { nodes: topology.nodes.values().map(|spec| (spec.name.clone(), node(spec))).collect() }
 }
@@ -157,6 +165,7 @@ pub fn empty_place() -> Place {
         new: false,
         work: false,
         old: false,
+        made_way: None,
         unmounted: None,
         outside: BTreeMap::new(),
     }
@@ -182,7 +191,9 @@ impl World for Sim {
         let crash = state.crash.filter(|crash| crash.step == state.performed);
         match crash.map(|crash| crash.moment) {
             Some(Moment::Before) => {}
-            Some(Moment::Half(which)) => half(&step.node, &step.action, which, &mut state.truth),
+            Some(Moment::Half(which)) => {
+                half(&step.node, &step.action, which, &step.topology(&self.topology), &mut state.truth)
+            }
             Some(Moment::After) | None => {
                 predict(&step.node, &step.action, &step.topology(&self.topology), &mut state.truth);
             }
@@ -193,9 +204,9 @@ impl World for Sim {
         let worse: Vec<String> =
             worse.map(|((a, b), run)| format!("{}: {a} and {b} may both write, {run} of them run", step.id)).collect();
         state.violations.extend(worse);
-        if crash.is_some() {
-            state.is_dead = true;
-            return Err(Failure::new("pgpair died"));
+        if let Some(crash) = crash {
+            state.is_dead = !crash.survives;
+            return Err(Failure::new("it ends here"));
         }
         Ok(())
     }
@@ -262,13 +273,7 @@ fn harm(node: &NodeName, action: &Action, truth: &Observed) -> Option<String> {
                 (is_member && is_further).then(|| "what only this node has is lost".to_owned())
             }
         }
-        Action::Promote(promote) => {
-            let lost = promote.from.as_ref().and_then(|from| {
-                let end = truth.node(from).cluster()?.end?;
-                (truth.node(from).server.is_absent() && end > truth.node(node).sql()?.lsn).then_some(from)
-            });
-            lost.map(|from| format!("commits of {from} are lost"))
-        }
+        Action::Promote(promote) => lost_by(node, promote, truth),
         Action::Stop(_) => {
             truth.node(node).accepts_writes().then(|| "a server that accepts writes is stopped".to_owned())
         }
@@ -281,6 +286,7 @@ fn harm(node: &NodeName, action: &Action, truth: &Observed) -> Option<String> {
         Action::StandbyFiles(_)
         | Action::Fence(_)
         | Action::Unfence
+        | Action::Hook(_)
         | Action::Configure(_)
         | Action::Hba { .. }
         | Action::Passfile { .. }
@@ -293,8 +299,28 @@ fn harm(node: &NodeName, action: &Action, truth: &Observed) -> Option<String> {
     }
 }
 
+/// Returns whose commits a promotion would lose: every other node's that has more WAL, or of which that can't be told.
+fn lost_by(node: &NodeName, promote: &Promote, truth: &Observed) -> Option<String> {
+    let candidate = truth.node(node).sql().filter(|sql| sql.in_recovery)?;
+    let own = truth.node(node).cluster()?;
+    let has_more = |name: &NodeName, seen: &NodeObserved| {
+        let Some(cluster) = seen.cluster().filter(|other| other.identity == own.identity) else { return false };
+        match seen.sql() {
+            // It sends all that it has before it ends.
+            Some(sql) if !sql.in_recovery => candidate.receiver.is_none(),
+            Some(sql) => sql.lsn > candidate.lsn,
+            None if !seen.server.is_absent() => false,
+            None if promote.from.as_ref() == Some(name) => cluster.end.is_none_or(|end| end > candidate.lsn),
+            None => cluster.end.is_some_and(|end| end > candidate.lsn),
+        }
+    };
+    let mut others = truth.nodes.iter().filter(|(name, _)| *name != node);
+    let (name, _) = others.find(|(name, seen)| has_more(name, seen))?;
+    Some(format!("commits of {name} are lost"))
+}
+
 /// What an action leaves when it is cut off.
-fn half(node: &NodeName, action: &Action, which: usize, truth: &mut Observed) {
+fn half(node: &NodeName, action: &Action, which: usize, topology: &Topology, truth: &mut Observed) {
     let seen = truth.node_mut(node);
     match action {
         Action::CreatePrimary(_) | Action::Clone(_) => {
@@ -304,7 +330,16 @@ fn half(node: &NodeName, action: &Action, which: usize, truth: &mut Observed) {
             if which == 1 && had_data {
                 // Between the two renames.
                 place.old = true;
-                place.data_dir = DataDir::Absent;
+                place.made_way = match std::mem::replace(&mut place.data_dir, DataDir::Absent) {
+                    DataDir::Cluster(own) => Some(Box::new(MadeWay {
+                        identity: own.identity,
+                        conf: own.conf,
+                        hba: own.hba,
+                        passfile: own.passfile,
+                        recovery_conf: own.markers.recovery_conf,
+                    })),
+                    DataDir::Absent | DataDir::Empty | DataDir::Unfinished(_) | DataDir::Foreign(_) => None,
+                };
             } else if which == 1 {
                 // Between the renames of its folders outside and its own.
                 for outside in place.outside.values_mut().filter(|outside| outside.content == Content::Nothing) {
@@ -356,11 +391,21 @@ fn half(node: &NodeName, action: &Action, which: usize, truth: &mut Observed) {
                 role.rewind_grants = false;
             }
         }
+        Action::Hook(hook) => {
+            if let Some(cluster) = seen.cluster_mut() {
+                let text = &mut cluster.conf.main.text;
+                let begun = with_owed(text, topology, &topology.nodes[node], hook.begins().as_ref());
+                *text = begun.unwrap_or_else(|_| text.clone());
+            }
+            if let Some(sql) = seen.sql_mut() {
+                sql.conf_loaded = false;
+            }
+        }
+        Action::Promote(promote) => half_promoted(node, promote, which, topology, truth),
         // Done by one rename or one transaction, or by waiting.
         Action::Mode
         | Action::Fence(_)
         | Action::Unfence
-        | Action::Promote(_)
         | Action::Stop(_)
         | Action::StandbyFiles(_)
         | Action::Passfile { .. }
@@ -368,5 +413,32 @@ fn half(node: &NodeName, action: &Action, which: usize, truth: &mut Observed) {
         | Action::DropSlot { .. }
         | Action::Streaming { .. }
         | Action::RemoveOld => {}
+    }
+}
+
+/// What a promotion leaves: the old primary down with all of its WAL here (0) or not (1), or crashed (2), or started again
+/// by its service manager (3); the promotion asked for (4).
+fn half_promoted(node: &NodeName, promote: &Promote, which: usize, topology: &Topology, truth: &mut Observed) {
+    let before = truth.clone();
+    predict(node, &Action::Promote(promote.clone()), topology, truth);
+    let candidate = truth.node_mut(node);
+    *candidate = before.node(node).clone();
+    if let Some(from) = &promote.from {
+        let end = truth.node(from).cluster().and_then(|own| own.end).unwrap_or_default();
+        if let Some(sql) = truth.node_mut(node).sql_mut().filter(|sql| sql.in_recovery) {
+            sql.receiver = None;
+            sql.lsn = if which == 1 { sql.lsn } else { sql.lsn.max(end) };
+        }
+        let was_running = before.node(from).accepts_writes();
+        if let Some(old) = truth.node_mut(from).cluster_mut().filter(|_| which == 1 || which == 2 && was_running) {
+            old.end = (which == 1).then_some(Lsn(end.0 + 120));
+            old.state = if which == 1 { old.state } else { ControlState::InProduction };
+        }
+        if which == 3 && truth.node(from).server.is_absent() {
+            predict(from, &Action::Start { role: Role::Standby }, topology, truth);
+        }
+    }
+    if let Some(own) = truth.node_mut(node).cluster_mut().filter(|_| which == 4) {
+        own.markers.promote = true;
     }
 }

@@ -94,9 +94,8 @@ impl At<'_> {
             let found = format!("accepts writes on timeline {} without having been promoted", sql.timeline);
             return Err(Refusal::RolesMoved { node: self.name(), found });
         }
-        // From there only forward: the server acts on it at any signal.
         if cluster.markers.promote {
-            return Ok(false);
+            return self.goes_forward(cluster, sql);
         }
         if self.node.role == Role::Standby {
             return Err(self.not_ready("is a standby by the topology"));
@@ -110,6 +109,30 @@ impl At<'_> {
                 pair::is_safe(node, other.seen, cluster)?;
                 if promote.from.is_none() {
                     other.has_no_more_than(self, sql)?;
+                }
+            }
+        }
+        Ok(false)
+    }
+
+    /// The server acts on the file at any signal, so that there is no way back. It is ours where all the others are safe
+    /// and behind; one of somebody else's may make a second primary.
+    fn goes_forward(&self, cluster: &Cluster, sql: &Sql) -> Verdict {
+        for name in self.topology.nodes.keys().filter(|name| **name != self.node.name) {
+            let other = self.of(name);
+            let is_safe = pair::is_safe(name, other.seen, cluster).and_then(|()| other.has_no_more_than(self, sql));
+            let is_standby = other.seen.cluster().is_some_and(pair::needs_standby_files);
+            match is_safe {
+                Ok(()) => {}
+                Err(Refusal::NoProof { .. }) if is_standby => {}
+                Err(refusal) => {
+                    let why = format!(
+                        "has a file `promote`, on which it is promoted at any signal; and {}",
+                        refusal.reason()
+                    );
+                    let remedy =
+                        format!("if nobody means to promote it, remove {}/promote at once", self.node.data_dir);
+                    return Err(Refusal::NotPromotable { node: self.name(), why, remedy });
                 }
             }
         }

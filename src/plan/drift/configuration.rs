@@ -30,6 +30,7 @@ use crate::plan::SetBy;
 use crate::plan::desired;
 use crate::plan::drift::floors::Floors;
 use crate::plan::drift::force;
+use crate::plan::hook::comment_in;
 use crate::plan::synchronous;
 use crate::topology::Node;
 use crate::topology::Role;
@@ -280,10 +281,16 @@ impl<'a> Comparison<'a> {
             lines.insert(synchronous::NAMES.to_owned(), String::new());
         }
         let same = lines.len() == found.len() && lines.iter().all(is_there);
+        // What a role change still owes is no setting, and stays until it is paid.
+        let owed = self.found().filter(|_| is_own).and_then(|found| comment_in(&found.block, &self.node.name));
         match self.found() {
             Some(found) if same && is_own && found.intact => Some(found.block.clone()),
-            Some(_) | None if lines.is_empty() => None,
-            Some(_) | None => Some(desired::conf_block(self.topology, self.node, &lines)),
+            Some(_) | None if lines.is_empty() && owed.is_none() => None,
+            Some(_) | None => {
+                let mut block = desired::conf_block(self.topology, self.node, &lines);
+                block.lines.extend(owed);
+                Some(block)
+            }
         }
     }
 

@@ -15,6 +15,7 @@ use crate::pg::lsn::Lsn;
 use crate::plan::Refusal;
 use crate::plan::desired;
 use crate::plan::pair::PairState;
+use crate::plan::pair::is_further;
 use crate::plan::pair::is_safe;
 use crate::plan::pair::needs_standby_files;
 use crate::topology::Node;
@@ -45,11 +46,19 @@ pub(super) fn classify(topology: &Topology, observed: &Observed) -> Option<PairS
     if let Some(pending) = find(is_pending).next() {
         return Some(PairState::LeftElsewhere { primary: pending.clone(), is_fenced: false });
     }
+    // Promoted since, and stopped.
+    let newest = find(is_stopped_primary).find(|name| is_further(observed.node(name), seen));
+    if let Some(newest) = newest.filter(|_| seen.server.is_absent()) {
+        return Some(PairState::LeftElsewhere { primary: newest.clone(), is_fenced: false });
+    }
     if is_stopped_primary(seen) {
         return None;
     }
     if is_fenced_primary(seen) {
         return fenced(observed, &others, own, seen);
+    }
+    if !seen.server.is_absent() && seen.sql().is_none() {
+        return None;
     }
     let candidate = seen.sql().filter(|sql| sql.in_recovery);
     let mut stopped = find(is_stopped_primary).chain(find(is_fenced_primary));
@@ -159,21 +168,24 @@ fn position(seen: &NodeObserved) -> Option<Lsn> {
 
 /// Never promote inside someone else's cluster: its walreceiver, or with none its conninfo, leads to one of the nodes.
 fn follows_a_node(topology: &Topology, observed: &Observed, sql: &Sql) -> Result<(), Refusal> {
-    let primary = topology.primary();
+    let node = topology.primary().name.clone();
     let receiver = sql.receiver.as_ref().and_then(|receiver| Some((receiver.host.clone()?, receiver.port?)));
-    let told = || {
-        let text = desired::present_conninfo(observed.node(&primary.name).cluster()?)?;
-        let conninfo = Conninfo::parse(&text).ok()?;
-        let host = conninfo.get("hostaddr").or_else(|| conninfo.get("host"))?.to_owned();
-        Some((host, conninfo.get("port").unwrap_or("5432").parse().ok()?))
-    };
-    let node = primary.name.clone();
-    let Some((host, port)) = receiver.or_else(told) else {
-        return Err(Refusal::RolesMoved { node, found: "is in recovery and follows nobody".into() });
-    };
-    let is_there = |other: &&Node| other.host == host && other.port == port && other.name != primary.name;
-    match topology.nodes.values().find(is_there) {
-        Some(_) => Ok(()),
-        None => Err(Refusal::Follows { node, server: format!("{host}:{port}") }),
+    match receiver.or_else(|| told(observed.node(&node).cluster()?)) {
+        None => Err(Refusal::RolesMoved { node, found: "is in recovery and follows nobody".into() }),
+        Some(address) if node_at(topology, &address).is_some() => Ok(()),
+        Some((host, port)) => Err(Refusal::Follows { node, server: format!("{host}:{port}") }),
     }
+}
+
+/// Where the files tell a standby to connect to.
+fn told(cluster: &Cluster) -> Option<(String, u16)> {
+    let conninfo = Conninfo::parse(&desired::present_conninfo(cluster)?).ok()?;
+    let host = conninfo.get("hostaddr").or_else(|| conninfo.get("host"))?.to_owned();
+    Some((host, conninfo.get("port").unwrap_or("5432").parse().ok()?))
+}
+
+/// The node at an address, if it is not the topology's primary.
+fn node_at<'t>(topology: &'t Topology, (host, port): &(String, u16)) -> Option<&'t Node> {
+    let others = topology.nodes.values().filter(|node| node.role == Role::Standby);
+    others.into_iter().find(|node| node.host == *host && node.port == *port)
 }

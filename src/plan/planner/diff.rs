@@ -84,6 +84,7 @@ pub(super) fn diff_of(topology: &Topology, seen: &NodeObserved, action: &Action)
         Action::Mode
         | Action::Unfence
         | Action::Promote(_)
+        | Action::Hook(_)
         | Action::Stop(_)
         | Action::Start { .. }
         | Action::ReplicationRole(_)

@@ -14,7 +14,6 @@ use crate::observed::Sql;
 use crate::observed::comes_up_as;
 use crate::pg::control::ControlState;
 use crate::pg::guc;
-use crate::pg::lsn::Lsn;
 use crate::pg::version::StandbyMode;
 use crate::plan::check::file_values;
 use crate::plan::desired;
@@ -55,8 +54,10 @@ pub(super) fn leaves_port(observed: &mut Observed, topology: &Topology, node: &N
 pub(super) fn stopped(observed: &mut Observed, node: &Node) {
     cut_streams(observed, node);
     let seen = observed.node_mut(&node.name);
+    let end = seen.sql().map(|sql| sql.lsn);
     seen.server = Reading::Absent;
     if let Some(cluster) = seen.cluster_mut() {
+        cluster.end = end;
         cluster.state = ControlState::ShutDownInRecovery;
         cluster.replication_role = Reading::Unknown("the server is stopped".into());
     }
@@ -68,6 +69,9 @@ pub(super) fn started(seen: &mut NodeObserved, node: &Node, topology: &Topology)
     let role = comes_up_as(&cluster.markers, cluster.major);
     cluster.markers.postmaster_opts = true;
     cluster.markers.backup_label = false;
+    // One that was left is deleted, and not acted on.
+    cluster.markers.promote = false;
+    let lsn = cluster.end.take().unwrap_or_default();
     cluster.conf.replaced = None;
     cluster.state = match role {
         Role::Primary => ControlState::InProduction,
@@ -99,7 +103,7 @@ pub(super) fn started(seen: &mut NodeObserved, node: &Node, topology: &Topology)
             version: major.to_string(),
             in_recovery: role == Role::Standby,
             timeline,
-            lsn: Lsn(0),
+            lsn,
             replayed: None,
             replay_paused: false,
             asks_from: None,
@@ -158,7 +162,7 @@ pub(super) fn streams(observed: &mut Observed, node: &Node, upstream: &Node) {
         }
     }
     let Some(sql) = observed.node_mut(&upstream.name).sql_mut() else { return };
-    let timeline = sql.timeline;
+    let (timeline, lsn) = (sql.timeline, sql.lsn);
     sql.senders.retain(|sender| !sender.is_of(&node.name));
     sql.senders.push(Sender {
         application_name: node.name.as_str().to_owned(),
@@ -177,6 +181,7 @@ pub(super) fn streams(observed: &mut Observed, node: &Node, upstream: &Node) {
     }
     if let Some(sql) = seen.sql_mut() {
         sql.timeline = timeline;
+        sql.lsn = sql.lsn.max(lsn);
         sql.receiver = Some(Receiver {
             status: "streaming".into(),
             host: Some(upstream.host.clone()),
