@@ -8,6 +8,7 @@ use std::future::Future;
 use crate::observed::Observed;
 use crate::plan::Step;
 
+pub mod failpoint;
 pub mod files;
 pub mod live;
 pub mod lock;

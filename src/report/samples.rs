@@ -68,7 +68,7 @@ pub(crate) fn nothing(topology: &Topology) -> Observed {
 /// The world after every step of its plan.
 pub(crate) fn made(topology: &Topology, mut world: Observed) -> Observed {
     for step in plan(topology, &world).steps {
-        predict(&step.node, &step.action, topology, &mut world);
+        predict(&step.node, &step.action, &step.topology(topology), &mut world);
     }
     world
 }

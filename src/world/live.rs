@@ -44,8 +44,10 @@ mod config;
 mod control;
 mod create;
 mod fallback;
+mod fence;
 mod hooks;
 mod objects;
+mod promote;
 mod replace;
 mod restart;
 mod server;
@@ -189,7 +191,9 @@ impl World for Live {
             Action::Hba { block, before } => site.hba(block, before).await,
             Action::Passfile { entries } => site.passfile(entries).await,
             Action::Mode => site.mode().await,
-            Action::Fence(_) | Action::Unfence | Action::Promote(_) => Err(site.failure("not made yet")),
+            Action::Fence(fence) => site.fence(fence, progress).await,
+            Action::Unfence => site.unfence().await,
+            Action::Promote(promote) => site.promote(promote, progress).await,
             Action::Hook(hook) => site.hook(hook, progress).await,
             Action::Stop(_) => site.stop_standby(progress).await,
             Action::Start { role } => site.start(*role, progress).await,

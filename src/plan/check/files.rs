@@ -119,7 +119,9 @@ impl At<'_> {
 
     /// Commits are told to wait for standbys once enough of them stream.
     fn enough_confirm(&self, configure: &Configure) -> Result<(), Refusal> {
-        let wanted = configure.settings.get(synchronous::NAMES).filter(|names| !names.is_empty());
+        // An old primary that is being fenced goes on waiting for whom it waits for.
+        let is_primary = self.node.role == Role::Primary;
+        let wanted = configure.settings.get(synchronous::NAMES).filter(|names| is_primary && !names.is_empty());
         if wanted.is_none_or(|names| synchronous::may_wait_for(self.topology, self.observed, names)) {
             return Ok(());
         }

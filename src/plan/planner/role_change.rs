@@ -204,3 +204,139 @@ impl<'a> Draft<'a> {
         self.blocked.push(Blocked { node: Some(primary.name.clone()), refusal });
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use crate::observed::Observed;
+    use crate::plan::Plan;
+    use crate::plan::Step;
+    use crate::plan::allow;
+    use crate::plan::allow::Allowance;
+    use crate::plan::planner::plan;
+    use crate::report::samples::made;
+    use crate::report::samples::name;
+    use crate::report::samples::nothing;
+    use crate::topology;
+    use crate::topology::Topology;
+
+    /// A cluster of this version with these nodes below a, and more at the top of the file.
+    fn cluster(version: u32, more: &str, nodes: &str) -> Topology {
+        let yaml = format!(
+            "version: 1\ncluster: orders\npostgresql: {{ version: {version} }}\n{more}\n\
+             nodes:\n  a: {{ role: primary, port: 5433, data_dir: /pg/a }}\n{nodes}"
+        );
+        topology::parse(yaml.as_bytes(), "orders.yaml", "/srv").expect("a good topology")
+    }
+
+    const TRUST: &str = "replication: { user: repuser, auth: trust }";
+    const B: &str = "  b: { role: standby, port: 5434, data_dir: /pg/b }\n";
+    const C: &str = "  c: { role: standby, port: 5435, data_dir: /pg/c }\n";
+
+    fn living(topology: &Topology) -> Observed {
+        let world = made(topology, nothing(topology));
+        assert_eq!(plan(topology, &world).steps, []);
+        world
+    }
+
+    /// Each step with its impact; those for the roles as they are in brackets.
+    fn shown(plan: &Plan) -> String {
+        let line = |step: &Step| {
+            let text = format!("{} {}", step.id, step.impact);
+            if step.primary.is_some() { format!("({text})") } else { text }
+        };
+        let mut lines: Vec<String> = plan.steps.iter().map(line).collect();
+        lines.extend(plan.blocked.iter().map(|blocked| format!("blocked: {}", blocked.refusal.reason())));
+        lines.extend(plan.asynchronous.map(|span| format!("asynchronous {} to {:?}", span.from, span.to)));
+        lines.join("\n")
+    }
+
+    /// The plan that moves the primary; what it leaves is what the topology wants.
+    fn moves(topology: &Topology, to: &str) -> String {
+        let world = living(topology);
+        let wanted = topology.with_primary(&name(to));
+        let change = plan(&wanted, &world);
+        let after = made(&wanted, world);
+        assert_eq!(shown(&plan(&wanted, &after)), "", "what is left");
+        shown(&change)
+    }
+
+    const CASCADE: &str = "  c: { role: standby, port: 5435, data_dir: /pg/c, upstream: b }\n";
+
+    #[test]
+    fn the_others_follow_by_a_reload() {
+        insta::assert_snapshot!(moves(&cluster(15, TRUST, &format!("{B}{C}")), "b"));
+    }
+
+    #[test]
+    fn before_13_the_others_restart_to_follow_by_the_allowance_of_the_change() {
+        insta::assert_snapshot!(moves(&cluster(12, TRUST, &format!("{B}{C}")), "b"));
+    }
+
+    #[test]
+    fn before_12_the_fence_is_recovery_conf_alone() {
+        insta::assert_snapshot!(moves(&cluster(10, TRUST, &format!("{B}{C}")), "b"));
+    }
+
+    #[test]
+    fn commits_wait_again_once_the_old_primary_streams() {
+        let synchronous = "replication: { user: repuser, auth: trust, synchronous: { method: first, num: 1 } }";
+        insta::assert_snapshot!(moves(&cluster(15, synchronous, B), "b"));
+    }
+
+    #[test]
+    fn without_slots_there_are_none() {
+        let without = "replication: { user: repuser, auth: trust, slots: false }";
+        insta::assert_snapshot!(moves(&cluster(15, without, B), "b"));
+    }
+
+    #[test]
+    fn below_the_new_primary_a_cascade_goes_on() {
+        insta::assert_snapshot!(moves(&cluster(15, TRUST, &format!("{B}{CASCADE}")), "b"));
+    }
+
+    #[test]
+    fn the_end_of_a_cascade_becomes_its_top() {
+        insta::assert_snapshot!(moves(&cluster(15, TRUST, &format!("{B}{CASCADE}")), "c"));
+    }
+
+    #[test]
+    fn an_edit_that_turns_a_cascade_around_is_done_in_two_parts() {
+        let base = cluster(15, TRUST, &format!("{B}{CASCADE}"));
+        let mut wanted = base.with_primary(&name("c"));
+        wanted.nodes[&name("b")].upstream = Some(name("c"));
+        wanted.nodes[&name("a")].upstream = Some(name("b"));
+        let change = plan(&wanted, &living(&base));
+        assert_eq!(shown(&plan(&wanted, &made(&wanted, living(&base)))), "");
+        insta::assert_snapshot!(shown(&change));
+    }
+
+    #[test]
+    fn other_changes_come_before_the_role_change_with_their_own_allowances() {
+        let parameters = format!("{TRUST}\nparameters: {{ shared_buffers: 256MB, work_mem: 8MB }}");
+        let wanted = cluster(15, &parameters, B).with_primary(&name("b"));
+        let change = plan(&wanted, &living(&cluster(15, TRUST, B)));
+        insta::assert_snapshot!(shown(&change));
+    }
+
+    #[test]
+    fn without_its_allowance_the_role_change_is_left_out_whole() {
+        let topology = cluster(15, TRUST, &format!("{B}{C}"));
+        let (wanted, world) = (topology.with_primary(&name("b")), living(&topology));
+        let change = plan(&wanted, &world);
+        let selection = allow::select(&change, &wanted, &world, &BTreeSet::new());
+        assert_eq!(selection.chosen, Vec::<&Step>::new());
+        assert_eq!(allow::all_needed(&change), [Allowance::Switchover(name("b"))]);
+    }
+
+    #[test]
+    fn a_candidate_that_is_not_to_be_promoted_keeps_the_old_primary_unfenced() {
+        let topology = cluster(15, TRUST, B);
+        let wanted = topology.with_primary(&name("b"));
+        let mut world = living(&topology);
+        world.node_mut(&name("b")).sql_mut().expect("it runs").replay_paused = true;
+        let change = plan(&wanted, &world);
+        assert_eq!(shown(&change), "blocked: b can't be promoted: it has its replay paused");
+    }
+}

@@ -26,6 +26,7 @@ pub(super) fn promoted(observed: &mut Observed, topology: &Topology, node: &Node
     if let Some(from) = &promote.from {
         end = end.max(ended(observed, &topology.nodes[from]));
     }
+    no_longer_follows(observed, node);
     let seen = observed.node_mut(&node.name);
     let parent = promote.parent;
     let newest = seen.cluster().and_then(|cluster| cluster.newest_history).unwrap_or(parent);
@@ -43,6 +44,18 @@ pub(super) fn promoted(observed: &mut Observed, topology: &Topology, node: &Node
     if let Some(sql) = seen.sql_mut() {
         (sql.in_recovery, sql.timeline, sql.lsn) = (false, timeline, end);
         (sql.receiver, sql.replayed, sql.asks_from) = (None, None, None);
+    }
+}
+
+/// Nobody feeds it any more.
+fn no_longer_follows(observed: &mut Observed, node: &Node) {
+    for (_, other) in observed.nodes.iter_mut().filter(|(name, _)| **name != node.name) {
+        if let Some(slot) = other.cluster_mut().and_then(|cluster| cluster.slots.get_mut(&node.slot_name())) {
+            slot.active = false;
+        }
+        if let Some(sql) = other.sql_mut() {
+            sql.senders.retain(|sender| !sender.is_of(&node.name));
+        }
     }
 }
 

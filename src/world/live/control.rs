@@ -62,9 +62,8 @@ impl Site<'_> {
     /// Sets the stop of a running server going, where somebody else has to do that. Returns whether it did: pg_ctl and
     /// pg_ctlcluster would only send the signal that we can send better ourselves.
     pub(super) async fn call_stop(&self) -> Result<bool, Failure> {
-        match &self.controller {
-            Controller::PgCtl | Controller::PgCtlCluster { .. } => return Ok(false),
-            Controller::Unit { .. } | Controller::Commands => {}
+        if self.stops_by_signal() {
+            return Ok(false);
         }
         let (what, output) = self.call(self.foreign(Verb::Stop)?).await?;
         if output.status.success() {
@@ -72,6 +71,14 @@ impl Site<'_> {
         }
         let failure = self.failure(format!("`{what}` ended with {}", output.ending()));
         Err(failure.with_output(output.lines()).with_remedy(self.where_it_logs()))
+    }
+
+    /// Whether a signal to the postmaster is how it is stopped.
+    pub(super) fn stops_by_signal(&self) -> bool {
+        match &self.controller {
+            Controller::PgCtl | Controller::PgCtlCluster { .. } => true,
+            Controller::Unit { .. } | Controller::Commands => false,
+        }
     }
 
     /// Restarts by the topology's own command for that, where there is one. Returns whether there was.

@@ -58,7 +58,11 @@ impl Site<'_> {
     }
 
     /// Writes to disk what the shutdown would else have to; on a standby that is a restartpoint.
-    async fn checkpoint(&self, session: &Session, progress: &(dyn Fn(Progress) + Sync)) -> Result<(), Failure> {
+    pub(super) async fn checkpoint(
+        &self,
+        session: &Session,
+        progress: &(dyn Fn(Progress) + Sync),
+    ) -> Result<(), Failure> {
         progress(Progress::Waiting("a checkpoint".to_owned()));
         // As long as it takes: nobody waits for it, and it is what the outage would wait for.
         for statement in ["SET statement_timeout = 0", "CHECKPOINT"] {

@@ -19,6 +19,7 @@ use crate::pg::control::ControlState;
 use crate::topology::Role;
 use crate::world::Failure;
 use crate::world::Progress;
+use crate::world::failpoint::Failpoint;
 use crate::world::files;
 use crate::world::files::FileError;
 use crate::world::files::PRIVATE;
@@ -169,6 +170,7 @@ impl Site<'_> {
         };
         let begun = Begun { start_log: log_start, logs: self.logs().await };
         self.call_start().await?;
+        Failpoint::StartIssued.pass();
         self.wait_until_it_answers(Some(&begun), progress).await
     }
 
@@ -184,7 +186,7 @@ impl Site<'_> {
         Ok(if row.get(0) { Role::Standby } else { Role::Primary })
     }
 
-    async fn role_and_state(&self) -> Result<(Role, ControlState), Failure> {
+    pub(super) async fn role_and_state(&self) -> Result<(Role, ControlState), Failure> {
         let data_dir = self.node.data_dir.clone();
         let found = self.on_files(move || {
             let markers = Markers {

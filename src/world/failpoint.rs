@@ -1,0 +1,65 @@
+//! Points inside a step at which a test can end pgpair, as `kill -9` would.
+//!
+//! `PGPAIR_FAILPOINT` names one. Only a build with debug assertions knows them.
+
+/// Where pgpair can be ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Failpoint {
+    /// The old primary is fenced; nothing else is done.
+    Fenced,
+    /// The stop of the old primary was issued.
+    StopIssued,
+    /// The old primary's pg_control says that it is shut down.
+    ShutDown,
+    /// All of its WAL is on the candidate.
+    Proven,
+    /// The promote file is written, and its server not told.
+    PromoteFile,
+    /// The candidate was told.
+    Signalled,
+    /// The candidate accepts writes.
+    Promoted,
+    /// The fence of an old primary was taken away again.
+    Unfenced,
+    /// The start of a server was issued.
+    StartIssued,
+}
+
+impl Failpoint {
+    /// Every one of them.
+    pub const ALL: [Self; 9] = [
+        Self::Fenced,
+        Self::StopIssued,
+        Self::ShutDown,
+        Self::Proven,
+        Self::PromoteFile,
+        Self::Signalled,
+        Self::Promoted,
+        Self::Unfenced,
+        Self::StartIssued,
+    ];
+
+    /// Its name in `PGPAIR_FAILPOINT`.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Fenced => "fenced",
+            Self::StopIssued => "stop_issued",
+            Self::ShutDown => "shut_down",
+            Self::Proven => "proven",
+            Self::PromoteFile => "promote_file",
+            Self::Signalled => "signalled",
+            Self::Promoted => "promoted",
+            Self::Unfenced => "unfenced",
+            Self::StartIssued => "start_issued",
+        }
+    }
+
+    /// Ends pgpair here, if that was asked for.
+    pub fn pass(self) {
+        if cfg!(debug_assertions) && std::env::var("PGPAIR_FAILPOINT").is_ok_and(|name| name == self.name()) {
+            // Nothing of ours runs after it: no destructor, no handler.
+            let _ends_here = rustix::process::kill_process(rustix::process::getpid(), rustix::process::Signal::KILL);
+        }
+    }
+}
