@@ -211,7 +211,11 @@ impl<W: World> Run<'_, W> {
             number,
         });
         let progress = |progress: Progress| (self.emit)(progress_of(step, progress));
-        match self.world.perform(step, &progress).await {
+        let performed = match self.world.perform(step, &progress).await {
+            Err(failure) if failure.disconnected => self.perform_again(step, failure, &progress).await,
+            performed => performed,
+        };
+        match performed {
             Ok(()) => {}
             Err(failure) if failure.interrupted => return Err(self.interrupted(step)),
             Err(failure) => return Err(self.failed(step, failure)),
@@ -219,6 +223,30 @@ impl<W: World> Run<'_, W> {
         let seen = self.until_satisfied(step).await?;
         (self.emit)(Event::StepDone { step: step.id.clone(), node: step.node.clone(), elapsed: begun.elapsed() });
         Ok((Reached::ByThisRun, seen))
+    }
+
+    /// Carries out a step once more whose connection was cut, where it still is to be done.
+    ///
+    /// That is as safe as the next apply: a step bears to be cut off anywhere, and the server has ended the session, so
+    /// that nothing of the first attempt can come after the second.
+    async fn perform_again(
+        &self,
+        step: &Step,
+        failure: Failure,
+        progress: &(dyn Fn(Progress) + Sync),
+    ) -> Result<(), Failure> {
+        let judged = check(&step.node, &step.action, self.topology, &self.look().await);
+        if self.is_interrupted() {
+            return Err(failure);
+        }
+        match judged {
+            Check::Satisfied => Ok(()),
+            Check::Blocked(_) => Err(failure),
+            Check::Ready => {
+                progress(Progress::Note(format!("{}; once more", failure.message)));
+                self.world.perform(step, progress).await
+            }
+        }
     }
 
     async fn look(&self) -> Observed {
@@ -339,6 +367,8 @@ mod tests {
         /// Says that it did, and did nothing.
         Lies,
         Fails,
+        /// Loses its connection this often, and obeys then.
+        IsCut(usize),
         IsInterrupted,
     }
 
@@ -349,11 +379,12 @@ mod tests {
         signal: Option<watch::Sender<bool>>,
         /// Goals show themselves only in the third look after a step.
         hidden_for: Mutex<usize>,
+        performed: Mutex<usize>,
     }
 
     impl Fake {
         fn new(truth: Observed, does: Does) -> Self {
-            Self { truth: Mutex::new(truth), does, signal: None, hidden_for: Mutex::new(0) }
+            Self { truth: Mutex::new(truth), does, signal: None, hidden_for: Mutex::new(0), performed: Mutex::new(0) }
         }
     }
 
@@ -375,8 +406,13 @@ mod tests {
             if let Some(signal) = &self.signal {
                 signal.send_replace(true);
             }
+            let mut performed = self.performed.lock().expect("one thread");
+            *performed += 1;
             match self.does {
-                Does::Obeys => {
+                Does::IsCut(times) if *performed <= times => {
+                    Err(Failure { disconnected: true, ..Failure::new("the connection to the server was lost") })
+                }
+                Does::Obeys | Does::IsCut(_) => {
                     let Action::Slot { name: slot, .. } = &step.action else { return Ok(()) };
                     let made = Slot { physical: true, active: false, reserved: true, wal_status: None };
                     let mut truth = self.truth.lock().expect("one thread");
@@ -472,6 +508,24 @@ mod tests {
         assert!(matches!(outcome.ended, Ended::Failed { .. }));
         assert_eq!(kinds(&events).iter().filter(|kind| *kind == "step_started").count(), 1);
         assert!(events.iter().any(|event| matches!(event, Event::StepFailed { remedy: Some(_), .. })));
+    }
+
+    #[tokio::test]
+    async fn a_step_whose_connection_was_cut_is_done_once_more_and_says_so() {
+        let fake = Fake::new(healthy(&pair()), Does::IsCut(1));
+        let (outcome, events) = run(&fake, &[slot("x")], quiet()).await;
+        assert_eq!(outcome, Outcome { done: 1, skipped: 0, ended: Ended::Complete, role_change: None });
+        let told =
+            |event: &Event| matches!(event, Event::StepNote { note, .. } if note.ends_with("was lost; once more"));
+        assert!(events.iter().any(told), "{events:?}");
+    }
+
+    #[tokio::test]
+    async fn a_step_whose_connection_is_cut_again_fails() {
+        let fake = Fake::new(healthy(&pair()), Does::IsCut(2));
+        let (outcome, _) = run(&fake, &[slot("x"), slot("y")], quiet()).await;
+        assert!(matches!(outcome.ended, Ended::Failed { ref step, .. } if step == "a.slot.x"), "{outcome:?}");
+        assert_eq!(*fake.performed.lock().expect("one thread"), 2);
     }
 
     #[tokio::test]

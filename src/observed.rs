@@ -93,6 +93,7 @@ impl Observed {
     pub fn without_measures(&self) -> Self {
         let mut facts = self.clone();
         for seen in facts.nodes.values_mut() {
+            seen.rooms.clear();
             if let Some(cluster) = seen.cluster_mut() {
                 (cluster.checkpoint, cluster.end) = (Lsn(0), None);
                 cluster.branches.clear();
@@ -125,6 +126,34 @@ pub struct NodeObserved {
     /// Who listens on the topology's port, if it is not this node's own server. Absent: nobody.
     pub port_taken: Reading<String>,
     pub controller: Reading<Controller>,
+    /// The file systems that a copy would go to; measured only where a plan has one.
+    pub rooms: Vec<Room>,
+}
+
+/// A file system that a copy goes to, in bytes. All of it are measures.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Room {
+    /// A folder on it.
+    pub folder: String,
+    pub free: u64,
+    /// What the copy needs there.
+    pub needed: u64,
+    /// What the removal of the replaced data would give; 0 where there is room without.
+    pub gained: u64,
+}
+
+impl Room {
+    /// Whether the copy fits beside what it replaces.
+    #[must_use]
+    pub fn is_enough(&self) -> bool {
+        self.free >= self.needed
+    }
+
+    /// Whether the copy fits at all.
+    #[must_use]
+    pub fn can_be_made(&self) -> bool {
+        self.free.saturating_add(self.gained) >= self.needed
+    }
 }
 
 /// Who starts and stops a node's server.
@@ -244,10 +273,23 @@ pub struct Place {
     pub work: bool,
     /// `<data_dir>.pgpair-old`: a replaced data directory, kept aside.
     pub old: bool,
+    /// What is kept in `.pgpair-old`, while the data directory itself is gone: a copy that was to take its place was not
+    /// finished, and is to have its configuration.
+    pub made_way: Option<Box<MadeWay>>,
     /// A mount point of fstab or a mount unit, at or above the data directory, where nothing is mounted.
     pub unmounted: Option<String>,
     /// The node's folders outside its data directory, by path: its waldir, and where tablespaces are to lie.
     pub outside: BTreeMap<String, Outside>,
+}
+
+/// A data directory that was moved aside for a copy, with or without its data.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct MadeWay {
+    pub identity: Identity,
+    pub conf: ConfFiles,
+    pub hba: String,
+    pub passfile: Passfile,
+    pub recovery_conf: Option<String>,
 }
 
 /// A folder outside the data directory that the topology gives to the node.

@@ -52,6 +52,8 @@ pub struct Plan {
     pub steps: Vec<Step>,
     /// What can't be done, and why. A refusal that is not about one node alone halts the plan.
     pub blocked: Vec<Blocked>,
+    /// The joint state that was found, by its id in the table of states.
+    pub found: &'static str,
     /// Whom the primary moves from and to, where that is in the plan. The steps before it are for the roles as they are.
     pub role_change: Option<RoleChange>,
     /// The steps, by their numbers from 1, between which commits wait for no standby though the topology asks for it.

@@ -13,12 +13,14 @@ use crate::observed::NodeObserved;
 use crate::observed::Observed;
 use crate::observed::Reading;
 use crate::observed::Receiver;
+use crate::observed::Room;
 use crate::observed::Sender;
 use crate::observed::Slot;
 use crate::observed::Sql;
 use crate::pg::control::ControlState;
 use crate::pg::lsn::Lsn;
 use crate::pg::lsn::Timeline;
+use crate::plan::Action;
 use crate::plan::Asynchronous;
 use crate::plan::Blocked;
 use crate::plan::Difference;
@@ -26,6 +28,7 @@ use crate::plan::FileDiff;
 use crate::plan::Impact;
 use crate::plan::Plan;
 use crate::plan::Reason;
+use crate::plan::RoleChange;
 use crate::plan::Status;
 use crate::plan::Step;
 use crate::plan::allow;
@@ -48,6 +51,11 @@ pub mod words;
 pub struct PlanReport {
     pub status: Status,
     pub cluster: String,
+    /// The joint state that was found, as `pgpair explain` knows it.
+    pub state: &'static str,
+    /// Whom the primary moves from and to.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub role_change: Option<RoleChange>,
     pub summary: Summary,
     pub nodes: Vec<NodeReport>,
     pub steps: Vec<StepReport>,
@@ -93,6 +101,9 @@ pub struct StepReport {
     /// What must hold when the step runs, or it is not done.
     pub guards: Vec<String>,
     pub diff: Vec<DiffReport>,
+    /// The file systems that a copy goes to, where they were measured.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub rooms: Vec<Room>,
 }
 
 /// The change of one file, as a unified diff.
@@ -119,9 +130,11 @@ impl PlanReport {
         Self {
             status: plan.status(),
             cluster: plan.cluster.clone(),
+            state: plan.found,
+            role_change: plan.role_change.clone(),
             summary: Summary::of(plan),
             nodes: nodes(topology, observed),
-            steps: plan.steps.iter().map(StepReport::of).collect(),
+            steps: plan.steps.iter().map(|step| StepReport::of(step, observed)).collect(),
             asynchronous: plan.asynchronous,
             blocked: plan.blocked.iter().map(BlockedReport::of).collect(),
             topology_digest: plan.topology_digest.clone(),
@@ -163,7 +176,8 @@ fn push_once(nodes: &mut Vec<NodeName>, node: &NodeName) {
 }
 
 impl StepReport {
-    fn of(step: &Step) -> Self {
+    fn of(step: &Step, observed: &Observed) -> Self {
+        let is_copy = matches!(step.action, Action::Clone(_));
         Self {
             id: step.id.clone(),
             node: step.node.clone(),
@@ -175,6 +189,7 @@ impl StepReport {
             differences: if let Reason::Differs(differences) = &step.reason { differences.clone() } else { Vec::new() },
             guards: words::guards(&step.action),
             diff: step.diff.iter().map(DiffReport::of).collect(),
+            rooms: if is_copy { observed.node(&step.node).rooms.clone() } else { Vec::new() },
         }
     }
 }

@@ -26,6 +26,12 @@ pub trait World {
     /// Looks at every node. Never fails: what can't be seen is unknown in the answer.
     fn observe(&self) -> impl Future<Output = Observed>;
 
+    /// Measures what room the copies of a plan find, and adds it to the look that the plan was made from. Walking
+    /// through data directories is not for every look.
+    fn measure(&self, _steps: &[Step], _observed: &mut Observed) -> impl Future<Output = ()> {
+        async {}
+    }
+
     /// Carries out one step. `Ok` is a claim; only a fresh look proves it.
     fn perform(&self, step: &Step, progress: &(dyn Fn(Progress) + Sync)) -> impl Future<Output = Result<(), Failure>>;
 }
@@ -55,12 +61,14 @@ pub struct Failure {
     pub remedy: Option<String>,
     /// The step was given up because pgpair was interrupted.
     pub interrupted: bool,
+    /// The server ended the session that the step worked through; it may be done again if it still is to be.
+    pub disconnected: bool,
 }
 
 impl Failure {
     #[must_use]
     pub fn new(message: impl Into<String>) -> Self {
-        Self { message: message.into(), output: Vec::new(), remedy: None, interrupted: false }
+        Self { message: message.into(), output: Vec::new(), remedy: None, interrupted: false, disconnected: false }
     }
 
     #[must_use]

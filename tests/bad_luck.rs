@@ -17,7 +17,6 @@ use std::os::unix::fs::MetadataExt as _;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 use std::path::PathBuf;
-use std::process::Child;
 use std::process::Command;
 use std::process::Stdio;
 use std::time::Duration;
@@ -26,6 +25,8 @@ use std::time::Instant;
 use support::Ran;
 use support::Version;
 use support::Workspace;
+use support::background::Running;
+use support::disk::SmallDisk;
 use support::is_root;
 use support::wait_until;
 
@@ -477,27 +478,6 @@ fn a_secret_that_can_not_be_had_is_told_before_anything_is_done() {
 
 // Disks
 
-/// A small file system of its own on a folder of the workspace, unmounted when dropped.
-struct SmallDisk(PathBuf);
-
-impl SmallDisk {
-    fn mount(pair: &Workspace, name: &str, megabytes: u64) -> Self {
-        pair.make_folder(name);
-        let owner = fs::metadata(pair.path(name)).expect("our folder").uid();
-        let options = format!("size={megabytes}m,uid={owner},mode=755");
-        let mut mount = Command::new("mount");
-        mount.args(["-t", "tmpfs", "-o", &options, "tmpfs"]).arg(pair.path(name));
-        assert!(mount.status().expect("mount runs").success());
-        Self(pair.path(name))
-    }
-}
-
-impl Drop for SmallDisk {
-    fn drop(&mut self) {
-        let _ = Command::new("umount").arg("-l").arg(&self.0).status();
-    }
-}
-
 #[test]
 fn a_disk_that_fills_during_initdb_or_clone_is_named_and_nothing_stays_on_it() {
     if !is_root() {
@@ -675,46 +655,6 @@ fn processes(pair: &Workspace, program: &str) -> Vec<String> {
         Some(String::from_utf8_lossy(&line).replace('\0', " "))
     });
     lines.filter(|line| line.contains(&folder) && line.contains(program)).collect()
-}
-
-/// A pgpair that runs in the background, killed when dropped.
-struct Running(Option<Child>);
-
-impl Running {
-    fn start(pair: &Workspace, arguments: &[&str]) -> Self {
-        let mut command = pair.command(arguments);
-        Self(Some(command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("pgpair runs")))
-    }
-
-    fn child(&mut self) -> &mut Child {
-        self.0.as_mut().expect("not waited for yet")
-    }
-
-    fn pid(&mut self) -> u32 {
-        self.child().id()
-    }
-
-    fn signal(&mut self, signal: &str) {
-        let pid = self.pid().to_string();
-        assert!(Command::new("kill").args([signal, &pid]).status().expect("kill runs").success());
-    }
-
-    fn runs(&mut self) -> bool {
-        self.child().try_wait().expect("our child").is_none()
-    }
-
-    fn end(mut self) -> Ran {
-        Ran::of(&self.0.take().expect("not waited for yet").wait_with_output().expect("our child"))
-    }
-}
-
-impl Drop for Running {
-    fn drop(&mut self) {
-        if let Some(child) = &mut self.0 {
-            let _ = child.kill();
-            let _ = child.wait();
-        }
-    }
 }
 
 /// Lets a program say that it was reached, and wait until the test lets it go on.

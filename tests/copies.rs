@@ -3,194 +3,18 @@
 mod support;
 
 use std::fs;
-use std::ops::Deref;
 use std::path::Path;
-use std::process::Child;
-use std::process::Stdio;
 use std::time::Duration;
 use std::time::Instant;
 
-use support::Ran;
 use support::Version;
-use support::Workspace;
+use support::background::Running;
+use support::cluster::Cluster;
 use support::wait_until;
 
 const OLD: Version = Version(10);
 const NEW: Version = Version(15);
 const NEWEST: Version = Version(18);
-
-/// A workspace of up to four nodes.
-struct Cluster {
-    pair: Workspace,
-    ports: [u16; 4],
-}
-
-const NODES: [&str; 4] = ["a", "b", "c", "d"];
-
-impl Deref for Cluster {
-    type Target = Workspace;
-
-    fn deref(&self) -> &Workspace {
-        &self.pair
-    }
-}
-
-impl Drop for Cluster {
-    fn drop(&mut self) {
-        for node in ["d", "c"] {
-            if self.data_dir(node).join("postmaster.pid").exists() {
-                self.pg_ctl(node, &["stop", "-m", "immediate"]);
-            }
-        }
-    }
-}
-
-impl Cluster {
-    fn new(version: Version) -> Self {
-        let mut pair = Workspace::new(version);
-        let ports = [(); 4].map(|()| support::free_port());
-        pair.ports = [ports[0], ports[1]];
-        Self { pair, ports }
-    }
-
-    /// Writes the topology: the first node is the primary, each with further keys.
-    fn nodes(&self, nodes: &[(&str, &str)]) {
-        let (version, bin_dir) = (self.version.0, self.bin_dir.display());
-        let mut text = format!(
-            "version: 1\ncluster: test\n\
-             postgresql: {{ version: {version}, bin_dir: {bin_dir}, initdb: {{ locale: C, no-sync: on }} }}\n\
-             replication: {{ user: repuser, auth: scram-sha-256, password: {{ file: repuser.secret }} }}\n\
-             parameters: {{ fsync: off, max_wal_senders: 10 }}\nnodes:\n"
-        );
-        for (index, (node, keys)) in nodes.iter().enumerate() {
-            let role = if index == 0 { "primary" } else { "standby" };
-            let port = self.ports[NODES.iter().position(|name| name == node).expect("one of the four")];
-            text += &format!("  {node}: {{ role: {role}, port: {port}, data_dir: {node}/data{keys} }}\n");
-        }
-        self.write("pgpair.yaml", &text, 0o644);
-    }
-
-    /// Asserts that every node works and streams, and that nothing is left over.
-    #[track_caller]
-    fn works(&self, standbys: &[&str]) {
-        self.in_sync();
-        self.pgpair(&["status"]).exits(0);
-        self.sql("a", "create table if not exists rows (n bigint)");
-        let row =
-            self.sql("a", "insert into rows values (extract(epoch from clock_timestamp()) * 1000000) returning n");
-        for node in standbys {
-            assert_eq!(self.sql(node, "select pg_is_in_recovery()"), "t");
-            wait_until("the row is on the standby", || {
-                self.try_sql(node, &format!("select count(*) from rows where n = {row}")).stdout.trim() == "1"
-            });
-        }
-        assert_eq!(self.left_over(), Vec::<String>::new());
-    }
-
-    /// What pgpair makes for a while and must not leave.
-    fn left_over(&self) -> Vec<String> {
-        let mut found = Vec::new();
-        let mut rest = vec![self.path("")];
-        while let Some(folder) = rest.pop() {
-            for entry in fs::read_dir(&folder).into_iter().flatten().flatten() {
-                let name = entry.file_name().to_string_lossy().into_owned();
-                if name.contains(".pgpair-") || name.contains(".pgpair.bak") || name.ends_with(".lock") {
-                    found.push(entry.path().display().to_string());
-                }
-                if entry.file_type().is_ok_and(|kind| kind.is_dir()) && name != "base" {
-                    rest.push(entry.path());
-                }
-            }
-        }
-        found
-    }
-
-    fn link(&self, node: &str, name: &str) -> String {
-        fs::read_link(self.data_dir(node).join(name))
-            .map_or_else(|error| error.to_string(), |to| to.display().to_string())
-    }
-
-    /// Where the only tablespace of a node lies.
-    fn tablespace(&self, node: &str) -> String {
-        self.sql(node, "select pg_tablespace_location(oid) from pg_tablespace where spcname = 'space'")
-    }
-
-    /// A path of the workspace as a text.
-    fn at(&self, name: &str) -> String {
-        self.path(name).display().to_string()
-    }
-
-    /// A primary alone, with a table in a tablespace of its own.
-    fn primary_with_tablespace(&self) {
-        self.nodes(&[("a", "")]);
-        self.apply().exits(0);
-        self.make_folder("space");
-        self.make_folder("space/a");
-        self.sql("a", &format!("create tablespace space location '{}'", self.at("space/a")));
-        self.sql("a", "create table there tablespace space as select generate_series(1, 100) as n");
-    }
-
-    /// The `tablespaces` key that lets what lies in one folder of the workspace lie in another.
-    fn mapping(&self, from: &str, to: &str) -> String {
-        format!(", tablespaces: {{ {}: {} }}", self.at(from), self.at(to))
-    }
-
-    #[track_caller]
-    fn has_the_table(&self, node: &str) {
-        wait_until("the table is there", || self.try_sql(node, "select count(*) from there").stdout.trim() == "100");
-    }
-
-    /// Puts a script in the place of pg_basebackup, from now on; `$real` is the program.
-    fn wrap_basebackup(&mut self, script: &str) {
-        let real = self.bin_dir.clone();
-        let bin_dir = self.path("bin");
-        fs::create_dir(&bin_dir).expect("our folder");
-        for entry in
-            fs::read_dir(&real).expect("the programs").flatten().filter(|entry| entry.file_name() != "pg_basebackup")
-        {
-            std::os::unix::fs::symlink(entry.path(), bin_dir.join(entry.file_name())).expect("our link");
-        }
-        let text =
-            format!("#!/bin/sh\nreal={}/pg_basebackup\nhere={}\n{script}\n", real.display(), self.path("").display());
-        self.write("bin/pg_basebackup", &text, 0o755);
-        self.pair.bin_dir = bin_dir;
-    }
-
-    fn slots(&self, node: &str) -> String {
-        self.sql(node, "select string_agg(slot_name || ':' || active, ' ' order by slot_name) from pg_replication_slots where restart_lsn is not null")
-    }
-}
-
-/// A pgpair in the background, killed when dropped.
-struct Running(Option<Child>);
-
-impl Running {
-    fn apply(cluster: &Cluster) -> Self {
-        let mut command = cluster.command(&["apply", "--auto-approve"]);
-        Self(Some(command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("pgpair runs")))
-    }
-
-    fn runs(&mut self) -> bool {
-        self.0.as_mut().expect("not waited for").try_wait().expect("our child").is_none()
-    }
-
-    fn kill(&mut self) {
-        self.0.as_mut().expect("not waited for").kill().expect("our child");
-    }
-
-    fn end(mut self) -> Ran {
-        Ran::of(&self.0.take().expect("not waited for").wait_with_output().expect("our child"))
-    }
-}
-
-impl Drop for Running {
-    fn drop(&mut self) {
-        if let Some(child) = &mut self.0 {
-            let _ = child.kill();
-            let _ = child.wait();
-        }
-    }
-}
 
 #[test]
 fn a_third_node_and_one_below_the_second_are_added_to_a_living_pair_in_one_plan() {
@@ -365,7 +189,7 @@ fn a_source_that_stops_or_is_promoted_half_way_leaves_nothing_of_the_copy() {
     );
     let nodes = [("a", ""), ("b", ""), ("c", ", clone_from: b, waldir: wal/c")];
     cluster.nodes(&nodes);
-    let apply = Running::apply(&cluster);
+    let apply = Running::start(&cluster, &["apply", "--auto-approve"]);
     wait_until("the copy has begun", || cluster.path("reached").exists());
     cluster.pg_ctl("b", &["stop", "-m", "immediate"]).exits(0);
     apply.end().exits(1).says("pg_basebackup from b ended with").says("apply again");
@@ -373,7 +197,7 @@ fn a_source_that_stops_or_is_promoted_half_way_leaves_nothing_of_the_copy() {
     assert!(!cluster.data_dir("c").exists() && !cluster.path("wal/c").exists());
 
     fs::remove_file(cluster.path("reached")).expect("our file");
-    let apply = Running::apply(&cluster);
+    let apply = Running::start(&cluster, &["apply", "--auto-approve"]);
     wait_until("the copy has begun", || cluster.path("reached").exists());
     cluster.pg_ctl("b", &["promote"]).exits(0);
     apply.end().exits(1).says("pg_basebackup from b ended with");
@@ -414,11 +238,11 @@ fn a_clone_with_folders_outside_converges_after_a_kill_at_any_moment() {
         wipe();
         let moment = whole.mul_f64(f64::from(kill) / f64::from(TIMES));
         let begun = Instant::now();
-        let mut apply = Running::apply(&cluster);
+        let mut apply = Running::start(&cluster, &["apply", "--auto-approve"]);
         while apply.runs() && begun.elapsed() < moment {
             std::thread::park_timeout(Duration::from_millis(1));
         }
-        apply.kill();
+        apply.signal("-KILL");
         apply.end();
         wait_until("no child of it lives", || !lives("pg_basebackup", &cluster.path("")));
         wait_until("a server that was starting answers", || cluster.pgpair(&["plan"]).code == Some(0));

@@ -110,8 +110,8 @@ struct Job<'a> {
 
 impl Job<'_> {
     async fn run<W: World>(&self, world: &W) -> Result<Exit, Error> {
-        let observed = unless_interrupted(&self.interrupt, world.observe()).await?;
-        let plan = planner::plan_with(self.topology, &observed, &self.errand.request);
+        let (observed, plan) =
+            source::look_and_plan(world, self.topology, &self.errand.request, &self.interrupt).await?;
         let report = PlanReport::of(self.topology, &observed, &plan);
         let mut shown = text::plan(&report, self.file);
         if let Some(edit) = self.edit(EditOutcome::NotWritten) {
@@ -280,8 +280,7 @@ impl Job<'_> {
         }
         question::ask(question::questions(plan, &given), self.ui, &self.interrupt).await?;
         // Minutes may have passed at the question.
-        let now = unless_interrupted(&self.interrupt, world.observe()).await?;
-        let again = planner::plan_with(self.topology, &now, &self.errand.request);
+        let (_, again) = source::look_and_plan(world, self.topology, &self.errand.request, &self.interrupt).await?;
         if again != *plan {
             return Err(Error::Stale { changed: changed(self.topology, plan, &again) });
         }

@@ -11,12 +11,11 @@ use super::source::Reached;
 use super::ui::Ui;
 use crate::error::Error;
 use crate::error::Exit;
+use crate::plan::Request;
 use crate::plan::Status;
-use crate::plan::planner::plan;
 use crate::report::PlanReport;
 use crate::report::json;
 use crate::report::text;
-use crate::world::World as _;
 
 #[derive(Debug, Args)]
 pub(super) struct Arguments {
@@ -32,8 +31,7 @@ pub(super) struct Arguments {
 pub(super) async fn run(arguments: &Arguments, ui: &Ui) -> Result<Exit, Error> {
     let Reached { name, topology, world, interrupt } = source::reach(&arguments.topology, &arguments.timeouts).await?;
     unless_interrupted(&interrupt, world.check_secrets()).await??;
-    let observed = unless_interrupted(&interrupt, world.observe()).await?;
-    let plan = plan(&topology, &observed);
+    let (observed, plan) = source::look_and_plan(&world, &topology, &Request::default(), &interrupt).await?;
     let report = PlanReport::of(&topology, &observed, &plan);
     ui.result(&match ui.format {
         Format::Text => text::plan(&report, &name),

@@ -11,8 +11,14 @@ use super::interrupt;
 use super::interrupt::Interrupt;
 use crate::error::Error;
 use crate::error::Findings;
+use crate::observed::Observed;
+use crate::plan::Action;
+use crate::plan::Plan;
+use crate::plan::Request;
+use crate::plan::planner;
 use crate::topology;
 use crate::topology::Topology;
+use crate::world::World;
 use crate::world::live::Live;
 use crate::world::live::LiveOptions;
 
@@ -48,6 +54,26 @@ pub(super) async fn reach_from(source: Source, timeouts: &Timeouts, interrupt: I
     let options = LiveOptions { base_dir: source.base_dir, timeout: timeouts.timeout, interrupt: interrupt.clone() };
     let world = Live::new(topology.clone(), options).await?;
     Ok(Reached { name: source.name, topology, world, interrupt })
+}
+
+/// Looks, and plans. Where something is to be copied, what room it finds is measured, and counts.
+pub(super) async fn look_and_plan<W: World>(
+    world: &W,
+    topology: &Topology,
+    request: &Request,
+    interrupt: &Interrupt,
+) -> Result<(Observed, Plan), Error> {
+    let looking = async {
+        let mut observed = world.observe().await;
+        let plan = planner::plan_with(topology, &observed, request);
+        if !plan.steps.iter().any(|step| matches!(step.action, Action::Clone(_))) {
+            return (observed, plan);
+        }
+        world.measure(&plan.steps, &mut observed).await;
+        let plan = planner::plan_with(topology, &observed, request);
+        (observed, plan)
+    };
+    interrupt::unless_interrupted(interrupt, looking).await
 }
 
 /// Reads and validates a topology; `-` is standard input, whose relative paths start in the current folder.

@@ -116,7 +116,10 @@ impl<'a> Draft<'a> {
         let mut is_away = false;
         for step in &self.plan.steps {
             let node = &step.node;
-            if made_anew.contains(node) || step.only_for.is_some() {
+            // What comes with a role change is told by the role change.
+            let follows =
+                self.plan.role_change.is_some() && step.primary.is_none() && step.action.as_promote().is_none();
+            if made_anew.contains(node) || step.only_for.is_some() || follows {
                 continue;
             }
             match &step.action {
@@ -139,9 +142,8 @@ impl<'a> Draft<'a> {
                         self.add(Item { subject: "server".into(), ..item });
                     }
                 }
-                Action::Fence(_) | Action::Unfence | Action::Promote(_) => {
-                    self.push(step, "role", if newer { Class::Pending } else { Class::Drift });
-                }
+                Action::Fence(_) | Action::Unfence => self.push(step, "fence", Class::Drift),
+                Action::Promote(_) => self.role(step, newer),
                 Action::Hook(_) => self.push(step, "hooks", Class::Pending),
                 // A standby is stopped for a step that has an item of its own.
                 Action::Stop(StopFor::Clone { .. } | StopFor::Restart) => {}
@@ -169,6 +171,14 @@ impl<'a> Draft<'a> {
 
     fn push(&mut self, step: &Step, subject: &str, class: Class) {
         self.add(Item { class, subject: subject.into(), ..of(step) });
+    }
+
+    /// The primary is another node, or none is.
+    fn role(&mut self, step: &Step, newer: bool) {
+        let runs = self.seen(&step.node).sql().is_some_and(|sql| sql.in_recovery);
+        let now = if runs { "standby" } else { "stopped" };
+        let class = if newer { Class::Pending } else { Class::Drift };
+        self.add(Item { class, subject: "role".into(), now: text(now), wanted: text("primary"), ..of(step) });
     }
 
     /// A standby that receives nothing is an item; one that receives by another way is told that way by another item.

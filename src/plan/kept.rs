@@ -6,9 +6,9 @@
 
 use std::collections::BTreeSet;
 
-use crate::observed::Cluster;
 use crate::pg::conf;
 use crate::pg::conf::ConfFile;
+use crate::pg::conf::ConfFiles;
 use crate::pg::conninfo::Conninfo;
 use crate::plan::desired::PASSFILE;
 
@@ -34,9 +34,8 @@ const CONNINFO_PATHS: [&str; 5] = ["passfile", "sslcert", "sslkey", "sslrootcert
 
 /// Returns the paths of the node's own files and folders in its data directory, relative to it.
 #[must_use]
-pub fn own_files(cluster: &Cluster, data_dir: &str) -> Vec<String> {
+pub fn own_files(conf: &ConfFiles, recovery_conf: Option<&str>, data_dir: &str) -> Vec<String> {
     let mut found = Found { data_dir, paths: ALWAYS.into_iter().chain(DEFAULTS).map(str::to_owned).collect() };
-    let conf = &cluster.conf;
     for file in [Some(&conf.main), conf.auto.as_ref()].into_iter().flatten() {
         found.includes(file);
     }
@@ -44,7 +43,7 @@ pub fn own_files(cluster: &Cluster, data_dir: &str) -> Vec<String> {
     for path in PATHS.into_iter().filter_map(|name| values.remove(name)) {
         found.add("", &path.value);
     }
-    let recovery_conf = conf::parse(cluster.markers.recovery_conf.as_deref().unwrap_or_default()).entries;
+    let recovery_conf = conf::parse(recovery_conf.unwrap_or_default()).entries;
     let there = recovery_conf.into_iter().filter(|entry| entry.name == "primary_conninfo").map(|entry| entry.value);
     let conninfos = values.remove("primary_conninfo").map(|placed| placed.value).into_iter().chain(there);
     for conninfo in conninfos.filter_map(|text| Conninfo::parse(&text).ok()) {
@@ -104,7 +103,7 @@ mod tests {
         let mut cluster = healthy(&pair()).node(&name("b")).cluster().expect("cloned").clone();
         cluster.conf.main = ConfFile { path: "postgresql.conf".into(), text: text.into(), includes };
         let usual: Vec<&str> = ALWAYS.into_iter().chain(DEFAULTS).collect();
-        let kept = own_files(&cluster, "/srv/b");
+        let kept = own_files(&cluster.conf, cluster.markers.recovery_conf.as_deref(), "/srv/b");
         assert!(usual.iter().all(|file| kept.contains(&(*file).to_owned())));
         kept.into_iter().filter(|file| !usual.contains(&file.as_str())).collect()
     }

@@ -24,6 +24,7 @@ use crate::topology::Role;
 use crate::topology::Topology;
 
 mod elsewhere;
+pub mod states;
 
 /// Where the writer is, and whether the node that the topology names may be it.
 #[derive(Clone, Debug, PartialEq, Eq)]

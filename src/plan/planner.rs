@@ -56,7 +56,9 @@ pub fn plan(topology: &Topology, observed: &Observed) -> Plan {
 /// The same, with what a command asks for besides.
 #[must_use]
 pub fn plan_with(topology: &Topology, observed: &Observed, request: &Request) -> Plan {
-    let made = match pair::classify(topology, observed) {
+    let state = pair::classify(topology, observed);
+    let found = state.row().id;
+    let made = match state {
         PairState::Elsewhere { primary } => with_role_change(topology, observed, request, &primary, true),
         PairState::LeftElsewhere { primary, is_fenced } => {
             with_role_change(topology, observed, request, &primary, is_fenced)
@@ -79,6 +81,7 @@ pub fn plan_with(topology: &Topology, observed: &Observed, request: &Request) ->
     };
     Plan {
         cluster: topology.cluster.clone(),
+        found,
         role_change: made.role_change,
         asynchronous: synchronous::asynchronous(topology, &made.steps),
         steps: made.steps,

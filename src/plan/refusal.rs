@@ -8,6 +8,7 @@ use serde::Serializer;
 use serde::ser::SerializeStruct;
 
 use crate::observed::Identity;
+use crate::observed::Room;
 use crate::topology::NodeName;
 
 /// Why something is not done.
@@ -45,6 +46,8 @@ pub enum Refusal {
     WrongAccess { node: NodeName, why: String },
     /// The data directory can't be made or replaced.
     NotWritable { node: NodeName, why: String },
+    /// A copy does not fit, not even in the place of what it replaces.
+    NoRoom { node: NodeName, room: Room },
     /// A folder outside the data directory has files that belong to no data directory of the node.
     NotEmpty { node: NodeName, folder: String },
     /// A tablespace of the source would lie where the source itself has it.
@@ -114,6 +117,7 @@ impl Refusal {
             Self::Binaries { .. } => "binaries",
             Self::WrongAccess { .. } => "wrong_access",
             Self::NotWritable { .. } => "not_writable",
+            Self::NoRoom { .. } => "no_room",
             Self::NotEmpty { .. } => "not_empty",
             Self::TablespaceUnmapped { .. } => "tablespace_unmapped",
             Self::TablespacesMixed { .. } => "tablespaces_mixed",
@@ -182,6 +186,12 @@ impl Refusal {
                 format!("PostgreSQL would not start on the data directory of {node}: {why}")
             }
             Self::NotWritable { node, why } => format!("the data directory of {node} can't be made: {why}"),
+            Self::NoRoom { node, room: Room { folder, free, needed, gained } } => {
+                let [free, needed, gained] = [free, needed, gained].map(|bytes| bytes >> 20);
+                let without =
+                    if gained == 0 { String::new() } else { format!(", also without the {gained} MB of the old data") };
+                format!("{folder} of {node} has {free} MB free, and the copy needs {needed} MB{without}")
+            }
             Self::NotEmpty { node, folder } => {
                 format!("{folder} of {node} is not empty, and no data directory of {node} leads to it")
             }
@@ -275,6 +285,7 @@ impl Refusal {
             Self::Binaries { .. } => "install them, or set postgresql.bin_dir to where they are".into(),
             Self::WrongAccess { .. } => "give it to the servers' OS user, as root, or correct `os_user`".into(),
             Self::NotWritable { .. } => "make the folder above it writable for the servers' OS user".into(),
+            Self::NoRoom { .. } => "free space there, and apply again".into(),
             Self::NotEmpty { node, .. } => {
                 format!("see what is in it; move it away, or let the topology give {node} another folder")
             }

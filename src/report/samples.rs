@@ -55,12 +55,14 @@ pub(crate) fn nothing(topology: &Topology) -> Observed {
             new: false,
             work: false,
             old: false,
+            made_way: None,
             unmounted: None,
             outside: std::collections::BTreeMap::new(),
         }),
         server: Reading::Absent,
         port_taken: Reading::Absent,
         controller: Reading::Known(Controller::PgCtl),
+        rooms: Vec::new(),
     };
     Observed { nodes: topology.nodes.keys().map(|name| (name.clone(), node.clone())).collect() }
 }
@@ -120,6 +122,7 @@ pub(crate) fn plan_of(steps: Vec<Step>) -> Plan {
         cluster: "orders".into(),
         steps,
         blocked: Vec::new(),
+        found: "primary_runs",
         role_change: None,
         asynchronous: None,
         topology_digest: "t".into(),

@@ -114,6 +114,7 @@ fn steps(steps: &[StepReport], lines: &mut Vec<String>) {
         ));
         let indent = " ".repeat(number_width + 1 + symbol_width + 1);
         lines.push(format!("{indent}{}", paint(DIM, &visible(&step.reason))));
+        lines.extend(words::rooms(&step.rooms).iter().map(|room| format!("{indent}{}", visible(room))));
         for file in &step.diff {
             diff(file, file.file != step.title, &indent, lines);
         }

@@ -1,5 +1,6 @@
 //! What each step, reason and node is called, in one place for every rendering.
 
+use crate::observed::Room;
 use crate::plan::Action;
 use crate::plan::Cause;
 use crate::plan::Difference;
@@ -219,6 +220,24 @@ fn difference(difference: &Difference) -> String {
     }
 }
 
+/// Returns what room a copy finds, and what comes of it; nothing where that was not measured.
+#[must_use]
+pub fn rooms(rooms: &[Room]) -> Vec<String> {
+    let megabytes = |bytes: u64| bytes >> 20;
+    let mut lines: Vec<String> = rooms
+        .iter()
+        .map(|room| {
+            let (free, needed) = (megabytes(room.free), megabytes(room.needed));
+            format!("room: {} has {free} MB free, the copy needs {needed} MB", room.folder)
+        })
+        .collect();
+    if !rooms.iter().all(Room::is_enough) {
+        let gained = megabytes(rooms.iter().map(|room| room.gained).sum());
+        lines.push(format!("no room for both: the old data ({gained} MB) are removed before the copy is made"));
+    }
+    lines
+}
+
 /// Returns what is looked at once more right before the step.
 #[must_use]
 pub fn guards(action: &Action) -> Vec<String> {
@@ -345,6 +364,25 @@ pub fn visible(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_makes_way_for_a_copy_is_told_where_there_is_no_room_for_both() {
+        let room = |free: u64, gained: u64| Room {
+            folder: "/srv".into(),
+            free: free << 20,
+            needed: 300 << 20,
+            gained: gained << 20,
+        };
+        assert_eq!(rooms(&[]), [""; 0]);
+        assert_eq!(rooms(&[room(400, 0)]), ["room: /srv has 400 MB free, the copy needs 300 MB"]);
+        assert_eq!(
+            rooms(&[room(200, 150)]),
+            [
+                "room: /srv has 200 MB free, the copy needs 300 MB",
+                "no room for both: the old data (150 MB) are removed before the copy is made"
+            ]
+        );
+    }
 
     #[test]
     fn what_would_steer_a_terminal_is_shown_and_not_sent() {

@@ -176,6 +176,18 @@ impl World for Live {
         observed
     }
 
+    async fn measure(&self, steps: &[Step], observed: &mut Observed) {
+        for step in steps {
+            let Action::Clone(clone) = &step.action else { continue };
+            let measured = async { self.site(&step.node).await?.measure(clone).await };
+            match measured.await {
+                Ok(rooms) => observed.node_mut(&step.node).rooms = rooms,
+                // The source does not run yet, for instance. The step itself measures again.
+                Err(failure) => tracing::debug!(node = %step.node, %failure, "the room for a copy is not measured"),
+            }
+        }
+    }
+
     async fn perform(&self, step: &Step, progress: &(dyn Fn(Progress) + Sync)) -> Result<(), Failure> {
         if !self.locks.as_ref().is_some_and(|locks| locks.holds(&step.node)) {
             let failure = Failure::new(format!("node `{}` is not locked, so nothing is done to it", step.node));

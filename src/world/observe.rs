@@ -155,6 +155,7 @@ async fn look_at(topology: &Topology, node: &Node, passwords: &Passwords) -> Nod
         server,
         port_taken: local.port_taken,
         controller: Reading::Absent,
+        rooms: Vec::new(),
     };
     let mut program = None;
     observed.server = match local.running {
@@ -216,6 +217,7 @@ fn out_of_reach(why: &str) -> NodeObserved {
         server: Reading::Unknown(why.to_owned()),
         port_taken: Reading::Unknown(why.to_owned()),
         controller: Reading::Unknown(why.to_owned()),
+        rooms: Vec::new(),
     }
 }
 
@@ -311,17 +313,45 @@ struct Asking<'a> {
     system_identifier: Option<u64>,
 }
 
+/// Why nothing that a server says can be used.
+struct Unasked {
+    why: String,
+    /// The connection was cut.
+    is_lost: bool,
+}
+
+impl From<String> for Unasked {
+    fn from(why: String) -> Self {
+        Self { why, is_lost: false }
+    }
+}
+
+impl From<SqlError> for Unasked {
+    fn from(error: SqlError) -> Self {
+        Self { why: error.to_string(), is_lost: error.is_lost }
+    }
+}
+
 impl Asking<'_> {
-    /// Asks the server. An error says why nothing that it says can be used.
+    /// Asks the server, and once more where the connection is cut meanwhile. An error says why nothing that it says can
+    /// be used.
     async fn ask(&self, cluster: Option<&Cluster>) -> Result<Answer, String> {
+        let asked = match self.ask_once(cluster).await {
+            Err(Unasked { is_lost: true, .. }) => self.ask_once(cluster).await,
+            asked => asked,
+        };
+        asked.map_err(|unasked| unasked.why)
+    }
+
+    async fn ask_once(&self, cluster: Option<&Cluster>) -> Result<Answer, Unasked> {
         let Some(system_identifier) = self.system_identifier else {
-            return Err("whose server it is can't be told without pg_control".to_owned());
+            return Err("whose server it is can't be told without pg_control".to_owned().into());
         };
         let endpoint = self.endpoint()?;
-        let session = Session::open(self.seat, &endpoint).await.map_err(|error| error.to_string())?;
+        let session = Session::open(self.seat, &endpoint).await?;
         let names = concerned(self.topology, self.node, cluster);
         let (said, role) = join(session.look(&names), self.replication_role(&endpoint, &session)).await;
-        let said = said.map_err(|error| error.to_string())?;
+        let (said, role) = (said?, role?);
 
         let data_dir = self.node.data_dir.clone();
         let whose = Whose { system_identifier, data_dir, started: self.running.started };
@@ -332,10 +362,11 @@ impl Asking<'_> {
         };
         let (mismatch, other_files) = self.seat.blocking(compare).await;
         if let Some(mismatch) = mismatch {
-            return Err(format!("the server on port {} is another one: {mismatch}", endpoint.port));
+            return Err(format!("the server on port {} is another one: {mismatch}", endpoint.port).into());
         }
         if !said.may_see {
-            return Err(format!("`{}` may not see all settings and replication: grant pg_monitor to it", said.user));
+            let user = &said.user;
+            return Err(format!("`{user}` may not see all settings and replication: grant pg_monitor to it").into());
         }
         let overridden = said.settings.iter().filter(|(_, row)| row.is_overridden());
         let overridden: Vec<String> = overridden.map(|(name, _)| name.clone()).collect();
@@ -363,35 +394,42 @@ impl Asking<'_> {
     }
 
     /// Asks for the replication role, and judges its verifier.
-    async fn replication_role(&self, endpoint: &Endpoint, session: &Session) -> Reading<ReplicationRole> {
+    ///
+    /// An error only where the connection was cut: all else is part of what was seen.
+    async fn replication_role(
+        &self,
+        endpoint: &Endpoint,
+        session: &Session,
+    ) -> Result<Reading<ReplicationRole>, SqlError> {
         let name = &self.topology.replication.user;
         let verifier = async {
-            match session.verifier(name).await {
-                Ok(stored) => Ok(self.judge(stored).await),
-                Err(error) if error.is_denied() => {
-                    Err(format!("the password of `{name}` is for superusers to see, which `{}` is not", endpoint.user))
-                }
-                Err(error) => Err(error.to_string()),
-            }
+            let stored = session.verifier(name).await?;
+            Ok(self.judge(stored).await)
         };
         let grants = self.rewind_grants(endpoint, session);
         let (role, (verifier, rewind_grants)) = join(session.role(name), join(verifier, grants)).await;
+        let unknown =
+            |error: SqlError| if error.is_lost { Err(error) } else { Ok(Reading::Unknown(error.to_string())) };
         let role = match role {
             Ok(Some(role)) => role,
-            Ok(None) => return Reading::Absent,
-            Err(error) => return Reading::Unknown(error.to_string()),
+            Ok(None) => return Ok(Reading::Absent),
+            Err(error) => return unknown(error),
         };
         match (verifier, rewind_grants) {
-            (Ok(verifier), Ok(rewind_grants)) => Reading::Known(ReplicationRole {
+            (Ok(verifier), Ok(rewind_grants)) => Ok(Reading::Known(ReplicationRole {
                 login: role.login,
                 replication: role.replication,
                 superuser: role.superuser,
                 connection_limit: role.connection_limit,
                 verifier,
                 rewind_grants,
-            }),
-            (Err(why), _) => Reading::Unknown(why),
-            (Ok(_), Err(error)) => Reading::Unknown(error.to_string()),
+            })),
+            (Err(error), _) if SqlError::is_denied(&error) => {
+                let user = &endpoint.user;
+                let why = format!("the password of `{name}` is for superusers to see, which `{user}` is not");
+                Ok(Reading::Unknown(why))
+            }
+            (Err(error), _) | (Ok(_), Err(error)) => unknown(error),
         }
     }
 

@@ -12,6 +12,7 @@ use crate::observed::Binaries;
 use crate::observed::Content;
 use crate::observed::Controller;
 use crate::observed::DataDir;
+use crate::observed::MadeWay;
 use crate::observed::NodeObserved;
 use crate::observed::Observed;
 use crate::observed::Outside;
@@ -140,6 +141,7 @@ pub fn nothing(topology: &Topology) -> Observed {
         server: Reading::Absent,
         port_taken: Reading::Absent,
         controller: Reading::Known(Controller::PgCtl),
+        rooms: Vec::new(),
     };
     Observed { nodes: topology.nodes.values().map(|spec| (spec.name.clone(), node(spec))).collect() }
 }
@@ -161,6 +163,7 @@ pub fn empty_place() -> Place {
         new: false,
         work: false,
         old: false,
+        made_way: None,
         unmounted: None,
         outside: BTreeMap::new(),
     }
@@ -325,7 +328,16 @@ fn half(node: &NodeName, action: &Action, which: usize, topology: &Topology, tru
             if which == 1 && had_data {
                 // Between the two renames.
                 place.old = true;
-                place.data_dir = DataDir::Absent;
+                place.made_way = match std::mem::replace(&mut place.data_dir, DataDir::Absent) {
+                    DataDir::Cluster(own) => Some(Box::new(MadeWay {
+                        identity: own.identity,
+                        conf: own.conf,
+                        hba: own.hba,
+                        passfile: own.passfile,
+                        recovery_conf: own.markers.recovery_conf,
+                    })),
+                    DataDir::Absent | DataDir::Empty | DataDir::Unfinished(_) | DataDir::Foreign(_) => None,
+                };
             } else if which == 1 {
                 // Between the renames of its folders outside and its own.
                 for outside in place.outside.values_mut().filter(|outside| outside.content == Content::Nothing) {

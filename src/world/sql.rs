@@ -14,6 +14,8 @@ use tokio_postgres::Client;
 use tokio_postgres::Config;
 use tokio_postgres::NoTls;
 use tokio_postgres::Row;
+use tokio_postgres::error::DbError;
+use tokio_postgres::error::Severity;
 use tokio_postgres::types::ToSql;
 use tokio_postgres::types::Type;
 
@@ -60,6 +62,10 @@ impl Endpoint {
 pub struct SqlError {
     /// The SQLSTATE, where it was the server that refused.
     pub code: Option<String>,
+    /// The session has ended, and with it whatever it was at: the server ended it, or is gone itself.
+    pub is_lost: bool,
+    /// No answer came in time; what has become of the statement is not known.
+    is_late: bool,
     message: String,
 }
 
@@ -70,8 +76,20 @@ impl SqlError {
         self.code.as_deref() == Some("42501")
     }
 
+    /// What to do about it, where the server itself does not say.
+    #[must_use]
+    pub fn remedy(&self) -> Option<&'static str> {
+        if self.is_lost {
+            Some("its log tells why; apply again when it answers: what is done is not done again")
+        } else if self.is_late {
+            Some("see whether it hangs (its log, its processes), and apply again; --timeout waits longer")
+        } else {
+            None
+        }
+    }
+
     fn plain(message: String) -> Self {
-        Self { code: None, message }
+        Self { code: None, is_lost: false, is_late: false, message }
     }
 
     fn connecting(error: &tokio_postgres::Error, endpoint: &Endpoint) -> Self {
@@ -106,16 +124,27 @@ impl SqlError {
                 format!("the server does not let `{user}` in: {said}{hint}")
             }
             "53300" => format!("the server has no connection left for `{user}`: {said}"),
+            "57P01" | "57P02" => format!("the server has ended the connection: {said}"),
             _ => format!("the server refuses the connection: {said}"),
         };
-        Self { code: Some(code.code().to_owned()), message }
+        let is_lost = ["57P01", "57P02"].contains(&code.code());
+        Self { code: Some(code.code().to_owned()), is_lost, is_late: false, message }
     }
 }
 
 impl From<tokio_postgres::Error> for SqlError {
     fn from(error: tokio_postgres::Error) -> Self {
-        Self { code: error.code().map(|code| code.code().to_owned()), message: all_of(&error) }
+        let said = all_of(&error);
+        let is_lost = ends_the_session(&error);
+        let message = if is_lost { format!("the connection to the server was lost: {said}") } else { said };
+        Self { code: error.code().map(|code| code.code().to_owned()), is_lost, is_late: false, message }
     }
+}
+
+/// Whether no session is left after an error: the server said so by its severity, or its end of the socket was closed.
+fn ends_the_session(error: &tokio_postgres::Error) -> bool {
+    let severity = error.as_db_error().and_then(DbError::parsed_severity);
+    error.is_closed() || io_kind(error).is_some() || matches!(severity, Some(Severity::Fatal | Severity::Panic))
 }
 
 fn timed_out(endpoint: &Endpoint) -> String {
@@ -152,6 +181,8 @@ fn all_of(error: &tokio_postgres::Error) -> String {
 #[derive(Debug)]
 pub struct Session {
     client: Client,
+    /// How long an answer may take.
+    patience: Duration,
 }
 
 impl Session {
@@ -186,23 +217,72 @@ impl Session {
             })
         });
         match connected.await {
-            Ok(Ok(client)) => Ok(Self { client }),
+            Ok(Ok(client)) => Ok(Self { client, patience: ANSWER_TIMEOUT }),
             Ok(Err(error)) => Err(SqlError::connecting(&error, endpoint)),
             Err(_) => Err(SqlError::plain(timed_out(endpoint))),
         }
     }
 
-    /// Returns the client, for statements of the caller's own.
+    /// Lets every answer take as long as this.
+    #[must_use]
+    pub fn with_patience(self, patience: Duration) -> Self {
+        Self { patience, ..self }
+    }
+
+    /// Returns the client, for statements that take as long as they take.
     #[must_use]
     pub fn client(&self) -> &Client {
         &self.client
     }
 
-    async fn row(&self, statement: &str, params: &[(&(dyn ToSql + Sync), Type)]) -> Result<Option<Row>, SqlError> {
-        match tokio::time::timeout(ANSWER_TIMEOUT, self.client.query_typed_opt(statement, params)).await {
+    /// Asks a statement of the caller's own.
+    ///
+    /// # Errors
+    ///
+    /// [`SqlError`], also where no answer comes in time: what the server makes of the statement is not known then.
+    pub async fn query(&self, statement: &str, params: &[&(dyn ToSql + Sync)]) -> Result<Vec<Row>, SqlError> {
+        self.in_time(self.client.query(statement, params)).await
+    }
+
+    /// The same, of one that answers with one row.
+    ///
+    /// # Errors
+    ///
+    /// As [`Session::query`].
+    pub async fn query_one(&self, statement: &str, params: &[&(dyn ToSql + Sync)]) -> Result<Row, SqlError> {
+        self.in_time(self.client.query_one(statement, params)).await
+    }
+
+    /// The same, of one that answers with one row or none.
+    ///
+    /// # Errors
+    ///
+    /// As [`Session::query`].
+    pub async fn query_opt(&self, statement: &str, params: &[&(dyn ToSql + Sync)]) -> Result<Option<Row>, SqlError> {
+        self.in_time(self.client.query_opt(statement, params)).await
+    }
+
+    /// Runs a statement that has no answer and takes no parameters.
+    ///
+    /// # Errors
+    ///
+    /// As [`Session::query`].
+    pub async fn run(&self, statement: &str) -> Result<(), SqlError> {
+        self.in_time(self.client.batch_execute(statement)).await
+    }
+
+    async fn in_time<T>(&self, answer: impl Future<Output = Result<T, tokio_postgres::Error>>) -> Result<T, SqlError> {
+        match tokio::time::timeout(self.patience, answer).await {
             Ok(answer) => Ok(answer?),
-            Err(_) => Err(SqlError::plain(format!("the server did not answer within {} s", ANSWER_TIMEOUT.as_secs()))),
+            Err(_) => {
+                let message = format!("the server did not answer within {} s", self.patience.as_secs_f64());
+                Err(SqlError { is_late: true, ..SqlError::plain(message) })
+            }
         }
+    }
+
+    async fn row(&self, statement: &str, params: &[(&(dyn ToSql + Sync), Type)]) -> Result<Option<Row>, SqlError> {
+        self.in_time(self.client.query_typed_opt(statement, params)).await
     }
 
     /// Asks one statement that answers with one JSON value, or with no row.

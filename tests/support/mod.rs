@@ -5,6 +5,9 @@
 
 #![allow(dead_code, reason = "each test binary uses its own part of this")]
 
+pub(crate) mod background;
+pub(crate) mod cluster;
+pub(crate) mod disk;
 pub(crate) mod live;
 
 use std::fs;

@@ -111,6 +111,7 @@ impl At<'_> {
         self.binaries()?;
         self.basebackup()?;
         self.can_make_data_dir()?;
+        self.has_room()?;
         // A tablespace that the source has by now, and had not when the plan was made, would have no place.
         let tablespaces = desired::tablespaces(self.node, source.node, source.cluster()?)?;
         let all = clone.outside().chain(tablespaces.values().map(String::as_str));
@@ -130,6 +131,14 @@ impl At<'_> {
             access::lets_pgpair_in(self.topology, self.node, self.seen, hba)?;
         }
         Ok(false)
+    }
+
+    /// The copy fits, as far as that was measured.
+    pub(super) fn has_room(&self) -> Result<(), Refusal> {
+        match self.seen.rooms.iter().find(|room| !room.can_be_made()) {
+            Some(room) => Err(Refusal::NoRoom { node: self.name(), room: room.clone() }),
+            None => Ok(()),
+        }
     }
 
     /// A copy of the source would have as much of each parameter as the primary runs with: else it never comes up.

@@ -50,6 +50,7 @@ impl At<'_> {
             StopFor::Clone { source, slot } => {
                 self.basebackup()?;
                 self.can_make_data_dir()?;
+                self.has_room()?;
                 self.may_be_thrown_away(cluster)?;
                 let source = self.of(source);
                 source.has_files_inside()?;

@@ -100,16 +100,20 @@ impl<'a> Draft<'a> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::observed::DataDir;
     use crate::observed::Identity;
+    use crate::observed::MadeWay;
     use crate::observed::Observed;
     use crate::observed::Passfile;
     use crate::observed::Program;
     use crate::observed::Reading;
+    use crate::observed::Room;
     use crate::observed::Sender;
     use crate::observed::Slot;
     use crate::observed::WalFiles;
     use crate::pg::lsn::Lsn;
     use crate::plan::Action;
+    use crate::plan::Configuration;
     use crate::plan::Plan;
     use crate::plan::Request;
     use crate::plan::planner::plan;
@@ -324,6 +328,37 @@ mod tests {
             world.node_mut(&name("a")).server.known_mut().expect("it runs").port = Some(7777);
         };
         assert_eq!(rebuilt(elsewhere), ["blocked: not_ready"]);
+        let room = |free: u64| Room { folder: "/pg".into(), free, needed: 300, gained: 100 };
+        let too_small = |world: &mut Observed| world.node_mut(&name("b")).rooms = vec![room(200), room(199)];
+        assert_eq!(rebuilt(too_small), ["blocked: no_room"]);
+        let without_the_old = |world: &mut Observed| world.node_mut(&name("b")).rooms = vec![room(200)];
+        assert_eq!(rebuilt(without_the_old)[0], "b.stop destroy");
+    }
+
+    #[test]
+    fn a_copy_that_was_not_finished_still_gets_the_configuration_that_made_way_for_it() {
+        let (topology, mut world) = whole(15);
+        stop(&mut world);
+        let place = world.node_mut(&name("b")).place.known_mut().expect("looked at");
+        let DataDir::Cluster(own) = std::mem::replace(&mut place.data_dir, DataDir::Absent) else { panic!("cloned") };
+        let made_way = |identity: Identity| MadeWay {
+            identity,
+            conf: own.conf.clone(),
+            hba: own.hba.clone(),
+            passfile: own.passfile,
+            recovery_conf: None,
+        };
+        (place.old, place.made_way) = (true, Some(Box::new(made_way(own.identity.clone()))));
+        let configuration = |world: &Observed| {
+            let plan = plan(&topology, world);
+            assert_eq!(shown(&plan)[0], "b.clone none");
+            let Action::Clone(clone) = &plan.steps[0].action else { panic!("{plan:?}") };
+            clone.configuration.clone()
+        };
+        assert!(matches!(configuration(&world), Configuration::Kept(paths) if paths.contains(&"pg_hba.conf".into())));
+        let place = world.node_mut(&name("b")).place.known_mut().expect("looked at");
+        place.made_way = Some(Box::new(made_way(Identity::Known(1))));
+        assert!(matches!(configuration(&world), Configuration::OfSource { .. }), "that of another cluster is none");
     }
 
     #[test]

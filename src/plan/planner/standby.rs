@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use crate::pg::conf::ConfFiles;
 use crate::pg::conf::Placed;
 use crate::plan::Action;
 use crate::plan::Blocked;
@@ -60,7 +61,11 @@ impl<'a> Draft<'a> {
     /// Makes what is in the place of a standby ready to be started.
     fn prepare(&mut self, standby: &'a Node, state: StandbyState) -> Files {
         match state {
-            StandbyState::NoData => self.clone(standby, None, Impact::None, Reason::NoData),
+            StandbyState::NoData => {
+                self.clone(standby, None, Impact::None, Reason::NoData);
+                // It may have kept a configuration that was not the topology's yet.
+                self.files(standby, Impact::None);
+            }
             StandbyState::Unfinished(found) => {
                 self.clone(standby, Some(Replaced::Unfinished), Impact::Destroy, Reason::Unfinished(found));
             }
@@ -155,13 +160,12 @@ impl<'a> Draft<'a> {
             Ok(tablespaces) => tablespaces,
             Err(refusal) => return self.block(standby, refusal),
         };
-        let replaced = self.world.node(&standby.name).cluster();
-        let member = replaced.filter(|_| matches!(replaces, Some(Replaced::Member(_))));
-        let configuration = member.map_or_else(
-            || self.configuration_of_source(standby, source),
-            |own| Configuration::Kept(kept::own_files(own, &standby.data_dir)),
-        );
-        let existing = member.and_then(|own| own.markers.recovery_conf.clone());
+        let own = self.own_configuration(standby, replaces.as_ref());
+        let existing = own.and_then(|(_, recovery_conf)| recovery_conf.cloned());
+        let configuration = match own {
+            Some((conf, _)) => Configuration::Kept(kept::own_files(conf, existing.as_deref(), &standby.data_dir)),
+            None => self.configuration_of_source(standby, source),
+        };
         let clone = CloneFrom {
             source: source.name.clone(),
             host: source.host.clone(),
@@ -175,6 +179,21 @@ impl<'a> Draft<'a> {
             tablespaces,
         };
         self.step(standby, Action::Clone(clone), impact, reason);
+    }
+
+    /// The configuration that a copy keeps, with its recovery.conf: that of the member which it replaces, or of one that
+    /// made way for a copy which was not finished.
+    fn own_configuration(&self, standby: &Node, replaces: Option<&Replaced>) -> Option<(&ConfFiles, Option<&String>)> {
+        let seen = self.world.node(&standby.name);
+        match replaces {
+            Some(Replaced::Member(_)) => seen.cluster().map(|own| (&own.conf, own.markers.recovery_conf.as_ref())),
+            Some(Replaced::Cluster(_) | Replaced::Unfinished) => None,
+            None => {
+                let identity = self.identity();
+                let own = seen.place.known()?.made_way.as_ref().filter(|own| Some(&own.identity) == identity.as_ref());
+                own.map(|own| (&own.conf, own.recovery_conf.as_ref()))
+            }
+        }
     }
 
     /// The slot on the upstream keeps the WAL that the clone will ask for, if that is where it is cloned from.

@@ -84,9 +84,11 @@ pub(super) fn cloned(observed: &mut Observed, node: &Node, clone: &CloneFrom) {
     let source = from.clone();
     from.slots = slots;
     let Some(place) = observed.node_mut(&node.name).place.known_mut() else { return };
-    let replaced = match &place.data_dir {
-        DataDir::Cluster(cluster) => Some(cluster.clone()),
-        DataDir::Absent | DataDir::Empty | DataDir::Unfinished(_) | DataDir::Foreign(_) => None,
+    let own = match &place.data_dir {
+        DataDir::Cluster(own) => Some((own.conf.clone(), own.hba.clone(), own.passfile)),
+        DataDir::Absent | DataDir::Empty | DataDir::Unfinished(_) | DataDir::Foreign(_) => {
+            place.made_way.take().map(|own| (own.conf, own.hba, own.passfile))
+        }
     };
     place.old |= clone.replaces.is_some() && matches!(place.data_dir, DataDir::Cluster(_) | DataDir::Unfinished(_));
     place.new = false;
@@ -108,7 +110,7 @@ pub(super) fn cloned(observed: &mut Observed, node: &Node, clone: &CloneFrom) {
         replication_role: Reading::Unknown("the server is stopped".into()),
         ..source
     };
-    match (&clone.configuration, replaced) {
+    match (&clone.configuration, own) {
         (Configuration::OfSource { conf, hba, passfile: entries }, _) => {
             cluster.passfile = passfile(entries);
             if let Ok(text) = block::put_last(&cluster.conf.main.text, conf) {
@@ -120,7 +122,7 @@ pub(super) fn cloned(observed: &mut Observed, node: &Node, clone: &CloneFrom) {
             cluster.hba = block::put_before_rules(&cluster.hba, hba).unwrap_or_else(|_| hba.text());
         }
         (Configuration::Kept(_), Some(own)) => {
-            (cluster.conf, cluster.hba, cluster.passfile) = (own.conf, own.hba, own.passfile);
+            (cluster.conf, cluster.hba, cluster.passfile) = own;
         }
         (Configuration::Kept(_), None) => {}
     }

@@ -17,10 +17,10 @@ impl Site<'_> {
         if let Life::Running(_) = self.life().await? {
             let session = self.session().await?;
             for name in &reset.names {
-                let done = session.client().batch_execute(&format!("ALTER SYSTEM RESET {}", quoted(name))).await;
+                let done = session.run(&format!("ALTER SYSTEM RESET {}", quoted(name))).await;
                 match done {
                     Ok(()) => {}
-                    Err(error) if may_edit_instead(error.code().map(|code| code.code())) => break,
+                    Err(error) if may_edit_instead(error.code.as_deref()) => break,
                     Err(error) => return Err(self.bad_sql(&format!("`{name}` of `{AUTO}` can't be reset"), error)),
                 }
             }

@@ -75,7 +75,7 @@ impl Site<'_> {
         let keeper = self.live.site(&upstream.name).await?;
         let session = keeper.session().await?;
         let ask = "SELECT restart_lsn::text FROM pg_catalog.pg_replication_slots WHERE slot_name = $1";
-        let row = session.client().query_opt(ask, &[&self.node.slot_name()]).await;
+        let row = session.query_opt(ask, &[&self.node.slot_name()]).await;
         let row = row.map_err(|error| keeper.bad_sql("its slots can't be read", error))?;
         let Some(kept) = row.and_then(|row| row.get::<_, Option<String>>(0)) else {
             let failure = keeper.failure(format!("the slot `{}` keeps no WAL", self.node.slot_name()));
@@ -85,7 +85,7 @@ impl Site<'_> {
         let ask = "SELECT NOT pg_is_in_recovery() OR pg_last_wal_replay_lsn() >= $1::text::pg_lsn";
         let begun = Instant::now();
         loop {
-            let row = session.client().query_one(ask, &[&kept]).await;
+            let row = session.query_one(ask, &[&kept]).await;
             let row = row.map_err(|error| source.bad_sql("its position can't be read", error))?;
             if row.get::<_, Option<bool>>(0).unwrap_or_default() {
                 return Ok(());
@@ -99,10 +99,10 @@ impl Site<'_> {
     }
 
     /// Returns the bytes in each tablespace of the running source, by its folder; in the data directory by none.
-    async fn sizes(&self) -> Result<BTreeMap<String, u64>, Failure> {
+    pub(super) async fn sizes(&self) -> Result<BTreeMap<String, u64>, Failure> {
         let session = self.session().await?;
         let ask = "SELECT pg_tablespace_location(oid), pg_tablespace_size(oid) FROM pg_catalog.pg_tablespace";
-        let rows = session.client().query(ask, &[]).await;
+        let rows = session.query(ask, &[]).await;
         let mut sizes = BTreeMap::new();
         for row in rows.map_err(|error| self.bad_sql("its size can't be read", error))? {
             let size: i64 = row.get(1);

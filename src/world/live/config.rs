@@ -71,7 +71,7 @@ impl Site<'_> {
                    FROM pg_file_settings f JOIN pg_settings s ON lower(s.name) = lower(f.name) \
                    WHERE f.error IS NOT NULL AND s.context <> 'postmaster' AND lower(f.name) = ANY($1)";
         let names: Vec<String> = configure.settings.keys().map(|name| name.to_lowercase()).collect();
-        let rows = session.client().query(ask, &[&names]).await;
+        let rows = session.query(ask, &[&names]).await;
         let rows = match rows {
             Ok(rows) => rows,
             Err(error) => return Err(self.bad_sql("what it read can't be asked", error)),
@@ -124,7 +124,7 @@ impl Site<'_> {
         // Error rows but for these: with SSL off such a rule matches nothing, and does no harm.
         let ask = "SELECT format('line %s: %s', line_number, error) FROM pg_hba_file_rules \
                    WHERE error IS NOT NULL AND error NOT LIKE '%record cannot match because%'";
-        let errors = session.client().query(ask, &[]).await;
+        let errors = session.query(ask, &[]).await;
         let errors = match errors {
             Ok(rows) if rows.is_empty() => {
                 // A new connection is the proof: where it is not let in, the session that is open still is.
@@ -148,21 +148,38 @@ impl Site<'_> {
         Err(failure.with_output(errors).with_remedy("correct the rule in the topology"))
     }
 
-    /// Puts the old rules in force again where the server did not let pgpair in by the new ones.
+    /// Puts the old rules in force again where the server did not let pgpair in by the new ones, or the connection was
+    /// cut before that was seen.
     async fn back_to_old_rules(&self, session: &Session, failure: Failure) -> Failure {
         if !matches!(self.put_back_unchecked_rules().await, Ok(Some(_))) {
             return failure;
         }
         let until = Instant::now() + self.live.timeout;
-        let mut is_back = session.client().query_one("SELECT pg_reload_conf()", &[]).await.is_ok();
+        let mut is_back = self.call_reload(session).await;
         while is_back && self.session().await.is_err() {
             is_back = Instant::now() < until;
             tokio::time::sleep(POLL).await;
         }
         let how_it_went =
             if is_back { "the old ones are in force again" } else { "the old ones are in the file, and not in force" };
+        if failure.disconnected {
+            let message = format!("{}; that was while new rules of `{HBA}` were tried: {how_it_went}", failure.message);
+            return Failure { message, ..failure };
+        }
         let message = format!("{}; that was by the new rules of `{HBA}`: {how_it_went}", failure.message);
         Failure { message, ..failure }.with_remedy("give pgpair a rule of its own at the beginning of `hba`")
+    }
+
+    /// Lets the server read its configuration, through the session if it lives, else through one of its own.
+    async fn call_reload(&self, session: &Session) -> bool {
+        let read_again = "SELECT pg_reload_conf()";
+        if session.query_one(read_again, &[]).await.is_ok() {
+            return true;
+        }
+        match self.session().await {
+            Ok(other) => other.query_one(read_again, &[]).await.is_ok(),
+            Err(_) => false,
+        }
     }
 
     /// Puts the old rules back where pgpair wrote new ones and was killed before the server had checked them, unless

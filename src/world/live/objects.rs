@@ -36,7 +36,7 @@ impl Site<'_> {
     pub(super) async fn replication_role(&self, wanted: &WantedRole) -> Result<(), Failure> {
         let session = self.session().await?;
         let ask = "SELECT count(*) > 0 FROM pg_catalog.pg_roles WHERE rolname = $1";
-        let row = session.client().query_one(ask, &[&wanted.name]).await;
+        let row = session.query_one(ask, &[&wanted.name]).await;
         let exists: bool = row.map_err(|error| self.bad_sql("its roles can't be read", error))?.get(0);
         let verb = if exists { "ALTER" } else { "CREATE" };
         let mut statement = format!("{verb} ROLE {} LOGIN REPLICATION", quote_name(&wanted.name));
@@ -60,7 +60,7 @@ impl Site<'_> {
 
     async fn run_quietly(&self, session: &Session, statement: &str, what: &str) -> Result<(), Failure> {
         for message in [QUIETLY, statement] {
-            session.client().batch_execute(message).await.map_err(|error| self.bad_sql(what, error))?;
+            session.run(message).await.map_err(|error| self.bad_sql(what, error))?;
         }
         Ok(())
     }
@@ -81,7 +81,7 @@ impl Site<'_> {
         let session = self.session().await?;
         let ask = "SELECT slot_type = 'physical', restart_lsn IS NOT NULL, active \
                    FROM pg_catalog.pg_replication_slots WHERE slot_name = $1";
-        let found = session.client().query_opt(ask, &[&name]).await;
+        let found = session.query_opt(ask, &[&name]).await;
         let found = found.map_err(|error| self.bad_sql("its slots can't be read", error))?;
         let unmade = |error| self.bad_sql(&format!("the slot `{name}` can't be made"), error);
         if let Some(row) = found {
@@ -94,10 +94,10 @@ impl Site<'_> {
                 return Ok(());
             }
             // One that holds nothing back has nothing to lose, and can't be told to begin.
-            session.client().query_one("SELECT pg_drop_replication_slot($1)", &[&name]).await.map_err(unmade)?;
+            session.query_one("SELECT pg_drop_replication_slot($1)", &[&name]).await.map_err(unmade)?;
         }
         let make = "SELECT pg_create_physical_replication_slot($1, $2)";
-        session.client().query_one(make, &[&name, &reserve]).await.map_err(unmade)?;
+        session.query_one(make, &[&name, &reserve]).await.map_err(unmade)?;
         Ok(())
     }
 
@@ -105,13 +105,13 @@ impl Site<'_> {
         let session = self.session().await?;
         let undropped = |error| self.bad_sql(&format!("the slot `{name}` can't be dropped"), error);
         let ask = "SELECT active_pid FROM pg_catalog.pg_replication_slots WHERE slot_name = $1";
-        let Some(row) = session.client().query_opt(ask, &[&name]).await.map_err(undropped)? else { return Ok(()) };
+        let Some(row) = session.query_opt(ask, &[&name]).await.map_err(undropped)? else { return Ok(()) };
         if let Some(pid) = row.get::<_, Option<i32>>(0) {
             let failure = self.failure(format!("the slot `{name}` is in use (walsender {pid})"));
             return Err(failure.with_remedy("stop what streams through it, or let it go on"));
         }
         // An active one is refused by the server itself.
-        session.client().query_one("SELECT pg_drop_replication_slot($1)", &[&name]).await.map_err(undropped)?;
+        session.query_one("SELECT pg_drop_replication_slot($1)", &[&name]).await.map_err(undropped)?;
         Ok(())
     }
 }

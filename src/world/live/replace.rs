@@ -6,30 +6,31 @@ use std::io;
 use std::os::unix::fs::PermissionsExt as _;
 use std::os::unix::fs::symlink;
 use std::path::Path;
-use std::path::PathBuf;
 
 use crate::observed::Content;
+use crate::observed::Room;
 use crate::plan::CloneFrom;
+use crate::plan::Refusal;
 use crate::plan::Replaced;
 use crate::world::Failure;
 use crate::world::Progress;
 use crate::world::files;
 use crate::world::files::FileError;
 use crate::world::live::Site;
+use crate::world::observe::place::CONTROL_ASIDE;
 use crate::world::outside;
 
 /// What a copy needs beside the databases: WAL that is written meanwhile, and two segments to begin with.
 const HEADROOM: u64 = 64 << 20;
 
 impl Site<'_> {
-    /// Sees that a copy of this many bytes fits. Where it fits only in the place of what is replaced, that is removed
-    /// first. Returns what is to be replaced in the end: nothing any more, where it is out of the way already.
-    pub(super) async fn make_room<'a>(
-        &self,
-        clone: &'a CloneFrom,
-        sizes: &BTreeMap<String, u64>,
-        progress: &(dyn Fn(Progress) + Sync),
-    ) -> Result<Option<&'a Replaced>, Failure> {
+    /// Measures the file systems that a copy would go to.
+    pub(super) async fn measure(&self, clone: &CloneFrom) -> Result<Vec<Room>, Failure> {
+        let sizes = self.live.site(&clone.source).await?.sizes().await?;
+        self.rooms(clone, &sizes).await
+    }
+
+    async fn rooms(&self, clone: &CloneFrom, sizes: &BTreeMap<String, u64>) -> Result<Vec<Room>, Failure> {
         let (data_dir, outside) = self.folders();
         let mut needs = vec![(data_dir.clone(), HEADROOM)];
         needs.extend(clone.waldir.iter().map(|waldir| (waldir.clone(), HEADROOM)));
@@ -38,36 +39,44 @@ impl Site<'_> {
             (here.clone(), *size)
         }));
         let (old, replaces) = (self.old_dir(), clone.replaces.is_some());
-        let (own, others) = (data_dir.clone(), outside.clone());
-        let rooms = self.on_files(move || {
+        self.on_files(move || {
             // What a removal would give is walked through file by file: only where it is needed.
             let as_it_is = rooms(&needs, &[])?;
             if as_it_is.iter().all(Room::is_enough) {
                 return Ok(as_it_is);
             }
-            let mut gains = vec![(own.clone(), files::size_of_tree(&old))];
+            let mut gains = vec![(data_dir.clone(), files::size_of_tree(&old))];
             if replaces {
-                gains.push((own.clone(), files::size_of_tree(&own)));
+                gains.push((data_dir.clone(), files::size_of_tree(&data_dir)));
             }
-            for folder in others {
-                if outside::content(&own, &folder)? == Content::InUse {
+            for folder in outside {
+                if outside::content(&data_dir, &folder)? == Content::InUse {
                     gains.push((folder.clone(), files::size_of_tree(&folder)));
                 }
             }
             rooms(&needs, &gains)
-        });
-        let rooms = rooms.await?;
+        })
+        .await
+    }
+
+    /// Sees that a copy of this many bytes fits. Where it fits only in the place of what is replaced, that is removed
+    /// first. Returns what is to be replaced in the end: nothing any more, where it is out of the way already.
+    pub(super) async fn make_room<'a>(
+        &self,
+        clone: &'a CloneFrom,
+        sizes: &BTreeMap<String, u64>,
+        progress: &(dyn Fn(Progress) + Sync),
+    ) -> Result<Option<&'a Replaced>, Failure> {
+        let rooms = self.rooms(clone, sizes).await?;
         if rooms.iter().all(Room::is_enough) {
             return Ok(clone.replaces.as_ref());
         }
-        if let Some(room) = rooms.iter().find(|room| room.free.saturating_add(room.gained) < room.needed) {
-            let [free, needed, gained] = [room.free, room.needed, room.gained].map(|bytes| bytes >> 20);
-            let what =
-                if gained == 0 { String::new() } else { format!(", also without the {gained} MB of the old one") };
-            let folder = room.folder.display();
-            let what = format!("`{folder}` has {free} MB free, and the copy needs {needed} MB{what}");
-            return Err(self.failure(what).with_remedy("free space there, and apply again"));
+        if let Some(room) = rooms.into_iter().find(|room| !room.can_be_made()) {
+            let refusal = Refusal::NoRoom { node: self.node.name.clone(), room };
+            return Err(self.failure(refusal.reason()).with_remedy(refusal.remedy()));
         }
+        let (data_dir, outside) = self.folders();
+        let replaces = clone.replaces.is_some();
         progress(Progress::Waiting("the removal of the old data directory: there is no room for both".to_owned()));
         let old = self.old_dir();
         self.on_files(move || {
@@ -76,7 +85,7 @@ impl Site<'_> {
                 files::rename(&data_dir, &old)?;
             }
             // pg_control goes first, and the links last: what they lead to is the old one's while they are there.
-            files::remove(Path::new(&old).join("global/pg_control"))?;
+            put_control_aside(Path::new(&old))?;
             outside::clear_targets(&old, &outside)?;
             remove_data(Path::new(&old))
         })
@@ -89,7 +98,7 @@ impl Site<'_> {
         let (data_dir, old, new, paths) =
             (self.node.data_dir.clone(), self.old_dir(), self.new_dir(), paths.to_owned());
         self.on_files(move || {
-            let from = if files::exists(&data_dir)? { data_dir } else { old };
+            let from = if files::exists(format!("{data_dir}/PG_VERSION"))? { data_dir } else { old };
             for path in paths {
                 let (own, copied) = (Path::new(&from).join(&path), Path::new(&new).join(&path));
                 files::remove_tree(&copied)?;
@@ -101,28 +110,17 @@ impl Site<'_> {
     }
 }
 
-/// A file system, with what a copy needs there and what the removal of the old one would give.
-struct Room {
-    folder: PathBuf,
-    free: u64,
-    needed: u64,
-    gained: u64,
-}
-
-impl Room {
-    /// Whether the copy fits beside the old one.
-    fn is_enough(&self) -> bool {
-        self.free >= self.needed
-    }
-}
-
 /// Returns the file systems that folders to be made are on. What lies on one needs its room together.
 fn rooms(needs: &[(String, u64)], gains: &[(String, u64)]) -> Result<Vec<Room>, FileError> {
-    let above = |folder: &str| Path::new(folder).parent().unwrap_or(Path::new("/")).to_owned();
+    // A folder above that is not there yet will be made on the file system of the one above it.
+    let above = |folder: &str| {
+        Path::new(folder).ancestors().skip(1).find(|above| above.is_dir()).unwrap_or(Path::new("/")).to_owned()
+    };
     let mut rooms: BTreeMap<u64, Room> = BTreeMap::new();
     for (folder, needed) in needs {
         let folder = above(folder);
         let (device, free) = files::free_space(&folder)?;
+        let folder = folder.display().to_string();
         rooms.entry(device).or_insert(Room { folder, free, needed: 0, gained: 0 }).needed += needed;
     }
     for (folder, gained) in gains {
@@ -134,10 +132,18 @@ fn rooms(needs: &[(String, u64)], gains: &[(String, u64)]) -> Result<Vec<Room>, 
     Ok(rooms.into_values().collect())
 }
 
-/// Removes the data and leaves the rest, the node's configuration with it. pg_control goes first, so that no server
-/// ever starts on what is left.
+/// Moves pg_control to where no server finds it, so that none ever starts on what is left.
+fn put_control_aside(dir: &Path) -> Result<(), FileError> {
+    let (control, aside) = (dir.join("global/pg_control"), dir.join(CONTROL_ASIDE));
+    if files::exists(&control)? {
+        files::remove(&aside)?;
+        files::rename(control, aside)?;
+    }
+    Ok(())
+}
+
+/// Removes the data and leaves the rest, the node's configuration with it.
 fn remove_data(dir: &Path) -> Result<(), FileError> {
-    files::remove(dir.join("global/pg_control"))?;
     let listed = |source| FileError { what: "read", path: dir.to_owned(), source };
     for entry in fs::read_dir(dir).map_err(listed)?.flatten() {
         let name = entry.file_name();
@@ -190,11 +196,13 @@ mod tests {
         for file in ["global/pg_control", "base/1/2", "pg_wal/x", "conf.d/a.conf", "pg_hba.conf", "postgresql.conf"] {
             fs::write(folder.path().join(file), "x").expect("a file");
         }
+        put_control_aside(folder.path()).expect("renamed");
         remove_data(folder.path()).expect("removed");
+        assert!(!folder.path().join("global").exists());
         let left = fs::read_dir(folder.path()).expect("read").map(|entry| entry.expect("an entry").file_name());
         let mut left: Vec<String> = left.map(|name| name.to_string_lossy().into_owned()).collect();
         left.sort();
-        assert_eq!(left, ["conf.d", "pg_hba.conf", "postgresql.conf"]);
+        assert_eq!(left, ["conf.d", CONTROL_ASIDE, "pg_hba.conf", "postgresql.conf"]);
     }
 
     #[test]

@@ -102,19 +102,19 @@ impl Site<'_> {
         let until = Instant::now() + self.live.timeout;
         let unread = |error| self.bad_sql("its configuration can't be read again", error);
         let ask = "SELECT extract(epoch FROM pg_conf_load_time())::float8";
-        let before: f64 = session.client().query_one(ask, &[]).await.map_err(unread)?.get(0);
-        session.client().query_one("SELECT pg_reload_conf()", &[]).await.map_err(unread)?;
+        let before: f64 = session.query_one(ask, &[]).await.map_err(unread)?.get(0);
+        session.query_one("SELECT pg_reload_conf()", &[]).await.map_err(unread)?;
         loop {
             // A session reads the configuration only between its own commands: a new one tells what the server has.
             let fresh = self.session().await?;
-            let now: f64 = fresh.client().query_one(ask, &[]).await.map_err(unread)?.get(0);
+            let now: f64 = fresh.query_one(ask, &[]).await.map_err(unread)?.get(0);
             if now > before {
                 return Ok(fresh);
             }
             if Instant::now() >= until {
                 let ask = "SELECT coalesce(sourcefile || ', line ' || sourceline || ': ', '') || error \
                            FROM pg_file_settings WHERE error IS NOT NULL";
-                let rows = session.client().query(ask, &[]).await.map_err(unread)?;
+                let rows = session.query(ask, &[]).await.map_err(unread)?;
                 let failure =
                     self.failure("its server refused to read its configuration again; the old values stay in force");
                 return Err(failure

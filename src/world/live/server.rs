@@ -90,7 +90,7 @@ impl Site<'_> {
         match self.life().await? {
             Life::Running(postmaster) => {
                 let opened = self.open(&postmaster, database).await?;
-                let session = opened.map_err(|error| self.failure(format!("its server does not answer: {error}")))?;
+                let session = opened.map_err(|error| self.bad_sql("its server does not answer", error))?;
                 self.prove(&session, &postmaster).await?;
                 Ok(session)
             }
@@ -106,13 +106,13 @@ impl Site<'_> {
             database: database.to_owned(),
             password: self.admin_password().await?,
         };
-        Ok(Session::open(&self.seat, &endpoint).await)
+        let opened = Session::open(&self.seat, &endpoint).await;
+        Ok(opened.map(|session| session.with_patience(self.live.timeout)))
     }
 
     /// Refuses a server that only has the right port: the one of these files must be the one that answers.
     async fn prove(&self, session: &Session, postmaster: &PidFile) -> Result<(), Failure> {
         let row = session
-            .client()
             .query_one(
                 "SELECT (SELECT system_identifier::text FROM pg_control_system()), current_setting('data_directory'), \
                  extract(epoch FROM date_trunc('second', pg_postmaster_start_time()))::bigint",
@@ -137,7 +137,12 @@ impl Site<'_> {
     }
 
     pub(super) fn bad_sql(&self, what: &str, error: impl Into<SqlError>) -> Failure {
-        self.failure(format!("{what}: {}", error.into()))
+        let error = error.into();
+        let failure = Failure { disconnected: error.is_lost, ..self.failure(format!("{what}: {error}")) };
+        match error.remedy() {
+            Some(remedy) => failure.with_remedy(remedy),
+            None => failure,
+        }
     }
 
     /// Starts a stopped server on its files as they are.
@@ -181,7 +186,7 @@ impl Site<'_> {
 
     /// Returns what a running server says that it is.
     pub(super) async fn runs_as(&self, session: &Session) -> Result<Role, Failure> {
-        let row = session.client().query_one("SELECT pg_is_in_recovery()", &[]).await;
+        let row = session.query_one("SELECT pg_is_in_recovery()", &[]).await;
         let row = row.map_err(|error| self.bad_sql("its role can't be read", error))?;
         Ok(if row.get(0) { Role::Standby } else { Role::Primary })
     }
@@ -231,7 +236,10 @@ impl Site<'_> {
             match self.life().await? {
                 Life::Running(postmaster) if !postmaster.is_ready => "it is starting up".clone_into(&mut last),
                 Life::Running(postmaster) => match self.open(&postmaster, &self.topology().admin.database).await? {
-                    Ok(session) => return self.prove(&session, &postmaster).await,
+                    Ok(session) => match self.prove(&session, &postmaster).await {
+                        Err(failure) if failure.disconnected => last = failure.message,
+                        proved => return proved,
+                    },
                     Err(error) if error.code.as_deref().is_some_and(|code| REFUSED_LOGINS.contains(&code)) => {
                         let failure = self.failure(format!("its server runs, but lets pgpair not in: {error}"));
                         return Err(

@@ -19,6 +19,7 @@ use rustix::fs::Access;
 use crate::observed::Cluster;
 use crate::observed::DataDir;
 use crate::observed::Identity;
+use crate::observed::MadeWay;
 use crate::observed::Markers;
 use crate::observed::Outside;
 use crate::observed::Passfile;
@@ -58,6 +59,10 @@ const CONTROL_READS: usize = 5;
 
 /// How the name of a backup ends: a file that was replaced, until the one in its place has proved itself.
 pub const BACKUP_SUFFIX: &str = ".pgpair.bak";
+
+/// Where pg_control of a replaced data directory is kept whose data had to be removed: no server starts there, and whose
+/// configuration it is can still be told.
+pub const CONTROL_ASIDE: &str = "pg_control.replaced";
 
 /// What the directory itself does not say.
 #[derive(Clone, Debug)]
@@ -129,15 +134,43 @@ impl Look<'_> {
         let data_dir = self.data_dir()?;
         let data_dir_path = &self.expected.data_dir;
         let sibling = |suffix: &str| exists(Path::new(&format!("{data_dir_path}.pgpair-{suffix}")));
+        let old = sibling("old")?;
+        let made_way = match &data_dir {
+            DataDir::Absent | DataDir::Empty if old => self.made_way().map(Box::new),
+            DataDir::Absent | DataDir::Empty | DataDir::Unfinished(_) | DataDir::Foreign(_) | DataDir::Cluster(_) => {
+                None
+            }
+        };
         let outside = self.expected.outside.iter().map(|folder| Ok((folder.clone(), self.outside(folder)?)));
         Ok(Place {
             data_dir,
             not_writable: self.not_writable(self.dir),
             new: sibling("new")?,
             work: sibling("work")?,
-            old: sibling("old")?,
+            old,
+            made_way,
             unmounted: mounts::unmounted(data_dir_path),
             outside: outside.collect::<Result<_, String>>()?,
+        })
+    }
+
+    /// Reads the configuration in `.pgpair-old`. One that can't be read whole, or of which nothing tells whose it was, is
+    /// none that a copy could keep.
+    fn made_way(&self) -> Option<MadeWay> {
+        let dir = PathBuf::from(format!("{}.pgpair-old", self.expected.data_dir));
+        let major: Major = read_text(&dir.join("PG_VERSION")).ok()??.text.parse().ok()?;
+        let control = match read_control(&dir, major) {
+            Ok(control) => control.ok()?,
+            Err(_) => Control::parse(&fs::read(dir.join(CONTROL_ASIDE)).ok()?, major).ok()?,
+        };
+        let expected = Expected { data_dir: dir.display().to_string(), ..self.expected.clone() };
+        let mut old = Look { expected: &expected, dir: &dir, system_identifier: None, changed: Changed::default() };
+        Some(MadeWay {
+            identity: Identity::Known(control.system_identifier),
+            conf: old.conf_files().ok()?,
+            hba: old.needed(&old.conf_path("pg_hba.conf")).ok()?.text,
+            passfile: old.passfile().ok()?,
+            recovery_conf: old.markers().ok()?.recovery_conf,
         })
     }
 
