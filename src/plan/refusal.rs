@@ -11,6 +11,8 @@ use crate::observed::Identity;
 use crate::observed::Room;
 use crate::topology::NodeName;
 
+pub mod examples;
+
 /// Why something is not done.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Refusal {
