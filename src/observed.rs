@@ -21,6 +21,13 @@ use crate::topology::Node;
 use crate::topology::NodeName;
 use crate::topology::Role;
 
+mod readiness;
+
+pub use readiness::Busy;
+pub use readiness::Lasting;
+pub use readiness::Readiness;
+pub use readiness::Reverse;
+
 /// What a look at one thing found.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
@@ -94,6 +101,10 @@ impl Observed {
         let mut facts = self.clone();
         for seen in facts.nodes.values_mut() {
             seen.rooms.clear();
+            seen.readiness.unarchived = 0;
+            if let Reading::Known(Reverse::Refused(words)) = &mut seen.readiness.reverse {
+                words.clear();
+            }
             if let Some(cluster) = seen.cluster_mut() {
                 (cluster.checkpoint, cluster.end) = (Lsn(0), None);
                 cluster.branches.clear();
@@ -104,6 +115,7 @@ impl Observed {
             if let Some(sql) = server.sql.known_mut() {
                 sql.lsn = Lsn(0);
                 (sql.replayed, sql.asks_from) = (None, None);
+                sql.busy = Busy::default();
                 for sender in &mut sql.senders {
                     (sender.sent, sender.flushed, sender.replayed) = (None, None, None);
                     // It follows from who streams, and from the names in force.
@@ -128,6 +140,7 @@ pub struct NodeObserved {
     pub controller: Reading<Controller>,
     /// The file systems that a copy would go to; measured only where a plan has one.
     pub rooms: Vec<Room>,
+    pub readiness: Readiness,
 }
 
 /// A file system that a copy goes to, in bytes. All of it are measures.
@@ -527,6 +540,7 @@ pub struct Sql {
     pub recovery_conf_loaded: bool,
     pub receiver: Option<Receiver>,
     pub senders: Vec<Sender>,
+    pub busy: Busy,
 }
 
 /// A row of pg_settings.
@@ -549,6 +563,8 @@ pub struct Receiver {
     pub port: Option<u16>,
     pub user: Option<String>,
     pub slot: Option<String>,
+    /// The name that its upstream knows it by.
+    pub application_name: Option<String>,
     pub timeline: Timeline,
 }
 
@@ -558,6 +574,8 @@ pub struct Sender {
     pub application_name: String,
     pub client_addr: Option<String>,
     pub state: String,
+    /// The slot that it goes by, if it has one.
+    pub slot: Option<String>,
     pub sent: Option<Lsn>,
     pub flushed: Option<Lsn>,
     pub replayed: Option<Lsn>,

@@ -33,6 +33,7 @@ pub mod kept;
 pub mod pair;
 pub mod planner;
 pub mod predict;
+pub mod readiness;
 pub mod redact;
 pub mod refusal;
 pub mod request;

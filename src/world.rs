@@ -16,6 +16,7 @@ pub mod observe;
 pub mod outside;
 pub mod probe;
 pub mod process;
+pub mod replication;
 pub mod secrets;
 pub mod sim;
 pub mod sql;

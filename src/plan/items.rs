@@ -20,11 +20,13 @@ use crate::plan::Refusal;
 use crate::plan::SetBy;
 use crate::plan::Step;
 use crate::plan::StopFor;
+use crate::plan::readiness::Finding;
 use crate::topology::NodeName;
 use crate::topology::Topology;
 
 mod configuration;
 mod objects;
+mod readiness;
 mod refused;
 mod role_change;
 mod unseen;
@@ -86,6 +88,8 @@ pub enum Why {
     OutOfReach(Refusal),
     /// Only a role change needs it.
     RoleChange,
+    /// A check before a switchover has found it.
+    Unready(Finding),
     /// It was not compared.
     NotSeen { why: String, remedy: String },
 }
@@ -97,6 +101,7 @@ pub fn items(topology: &Topology, observed: &Observed, plan: &Plan) -> Vec<Item>
     draft.steps();
     draft.refused();
     draft.role_change();
+    draft.readiness();
     draft.unseen();
     draft.items.sort_by_key(|item| item.class);
     draft.items

@@ -110,6 +110,9 @@ fn with_role_change(
     if is_ready(&draft) && at_once {
         draft.make_ready(&as_they_are.nodes[&topology.primary().name], topology);
     }
+    if is_ready(&draft) && at_once {
+        draft.refuse_if_unready(&topology.primary().name);
+    }
     let goes_on = is_ready(&draft) && !draft.is_stuck(topology.primary());
     let mut first = draft.into_made();
     for step in &mut first.steps {

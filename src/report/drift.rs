@@ -75,7 +75,7 @@ pub struct ItemReport {
     /// Who wins now: `FILE:LINE`, `command line`, `default`.
     pub set_by: Option<SetBy>,
     pub reason: String,
-    /// Of what blocks the plan, for scripts.
+    /// Of what blocks the plan, or would block a switchover, for scripts.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub code: Option<&'static str>,
     /// What to do, where `apply` can't.
@@ -139,7 +139,7 @@ impl ItemReport {
     fn of(item: Item) -> Self {
         Self {
             reason: reason(&item.why),
-            code: refusal(&item.why).map(Refusal::code),
+            code: code(&item.why),
             remedy: remedy(&item.why),
             diff: item.diff.iter().map(DiffReport::of).collect(),
             class: item.class,
@@ -167,12 +167,31 @@ fn reason(why: &Why) -> String {
         Why::Step(reason) => words::reason(reason),
         Why::Refused(refusal) | Why::OutOfReach(refusal) => refusal.reason(),
         Why::RoleChange => "a switchover would be refused without it".into(),
+        Why::Unready(finding) => format!("a switchover would be refused: {} {}", finding.node, finding.why),
         Why::NotSeen { why, .. } => why.clone(),
     }
 }
 
 fn remedy(why: &Why) -> Option<String> {
-    if let Why::NotSeen { remedy, .. } = why { Some(remedy.clone()) } else { refusal(why).map(Refusal::remedy) }
+    match why {
+        Why::NotSeen { remedy, .. } => Some(remedy.clone()),
+        Why::Unready(finding) => Some(finding.remedy.clone()),
+        Why::BlockEdited
+        | Why::BlockOf(_)
+        | Why::BlockOverruled
+        | Why::BlockMoved
+        | Why::NotInBlock
+        | Why::TopologyNewer
+        | Why::Waiting
+        | Why::Step(_)
+        | Why::RoleChange
+        | Why::Refused(_)
+        | Why::OutOfReach(_) => refusal(why).map(Refusal::remedy),
+    }
+}
+
+fn code(why: &Why) -> Option<&'static str> {
+    if let Why::Unready(finding) = why { Some(finding.check.about().id) } else { refusal(why).map(Refusal::code) }
 }
 
 fn refusal(why: &Why) -> Option<&Refusal> {

@@ -8,6 +8,7 @@ use crate::observed::NodeObserved;
 use crate::observed::Observed;
 use crate::observed::Place;
 use crate::observed::Program;
+use crate::observed::Readiness;
 use crate::observed::Reading;
 use crate::observed::Receiver;
 use crate::observed::Sender;
@@ -63,6 +64,7 @@ pub(crate) fn nothing(topology: &Topology) -> Observed {
         port_taken: Reading::Absent,
         controller: Reading::Known(Controller::PgCtl),
         rooms: Vec::new(),
+        readiness: Readiness::default(),
     };
     Observed { nodes: topology.nodes.keys().map(|name| (name.clone(), node.clone())).collect() }
 }
@@ -81,6 +83,7 @@ pub(crate) fn healthy(topology: &Topology) -> Observed {
     for node in world.nodes.values_mut() {
         if let Some(cluster) = node.cluster_mut() {
             cluster.identity = Identity::Known(7_446_744_073_709_551_615);
+            cluster.checksums = true;
         }
         if let Some(sql) = node.sql_mut() {
             (sql.version, sql.timeline) = ("15.18".into(), Timeline(1));
@@ -95,6 +98,7 @@ pub(crate) fn healthy(topology: &Topology) -> Observed {
         application_name: "b".into(),
         client_addr: Some("127.0.0.1".into()),
         state: "streaming".into(),
+        slot: Some("pgpair_b".into()),
         sent: Some(Lsn(0x300_0148)),
         flushed: Some(Lsn(0x300_0148)),
         replayed: Some(Lsn(0x300_0100)),
@@ -108,6 +112,7 @@ pub(crate) fn healthy(topology: &Topology) -> Observed {
         port: Some(5433),
         user: Some("repuser".into()),
         slot: Some("pgpair_b".into()),
+        application_name: Some("b".into()),
         timeline: Timeline(1),
     });
     world

@@ -6,6 +6,7 @@ use serde::Serialize;
 
 use crate::observed::Observed;
 use crate::observed::Receiver;
+use crate::plan::readiness;
 use crate::plan::synchronous;
 use crate::report::NodeReport;
 use crate::report::NodeState;
@@ -27,6 +28,16 @@ pub struct StatusReport {
     pub cluster: String,
     pub nodes: Vec<NodeReport>,
     pub findings: Vec<Finding>,
+    /// Of each standby that the primary could move to.
+    pub switchover: Vec<Switchover>,
+}
+
+/// Whether the primary could move to this standby by a switchover now.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Switchover {
+    pub to: NodeName,
+    pub ready: bool,
+    pub findings: Vec<readiness::Finding>,
 }
 
 /// The worst of the findings.
@@ -75,8 +86,19 @@ impl StatusReport {
             findings.push(Finding { node, code: "not_synchronous", message, health: Health::Unhealthy });
         }
         let health = findings.iter().map(|finding| finding.health).max().unwrap_or(Health::Healthy);
-        Self { health, cluster: topology.cluster.clone(), nodes, findings }
+        Self { health, cluster: topology.cluster.clone(), nodes, findings, switchover: switchover(topology, observed) }
     }
+}
+
+/// Asks what a switchover from the node that accepts writes would meet, whichever the topology names.
+fn switchover(topology: &Topology, observed: &Observed) -> Vec<Switchover> {
+    let writer = topology.nodes.keys().find(|node| observed.node(node).accepts_writes());
+    let topology = &writer.map_or_else(|| topology.clone(), |writer| topology.with_primary(writer));
+    let to = |node: &Node| {
+        let findings = readiness::findings(topology, observed, &node.name);
+        Switchover { to: node.name.clone(), ready: findings.is_empty(), findings }
+    };
+    readiness::candidates(topology).map(to).collect()
 }
 
 /// Returns the synchronous standbys that the topology asks for, where the running primary has none.

@@ -10,6 +10,7 @@ use anstyle::Style;
 use crate::event::Change;
 use crate::plan::Impact;
 use crate::plan::Status;
+use crate::plan::readiness;
 use crate::report::BlockedReport;
 use crate::report::DiffReport;
 use crate::report::NodeReport;
@@ -24,6 +25,7 @@ use crate::report::json::ValidFile;
 use crate::report::status::Finding;
 use crate::report::status::Health;
 use crate::report::status::StatusReport;
+use crate::report::status::Switchover;
 use crate::report::tree;
 use crate::report::words;
 use crate::report::words::Symbol;
@@ -229,6 +231,10 @@ pub fn status(report: &StatusReport) -> String {
         lines.push(String::new());
         lines.extend(report.findings.iter().map(finding));
     }
+    if !report.switchover.is_empty() {
+        lines.push(String::new());
+        lines.extend(report.switchover.iter().map(switchover));
+    }
     lines.join("\n") + "\n"
 }
 
@@ -243,6 +249,18 @@ fn health(health: Health) -> String {
 fn finding(finding: &Finding) -> String {
     let style = if finding.health == Health::Unhealthy { RED } else { YELLOW };
     format!("{} {}", paint(style, &visible(&finding.message)), paint(DIM, &format!("[{}]", finding.code)))
+}
+
+fn switchover(switchover: &Switchover) -> String {
+    let told = |finding: &readiness::Finding| {
+        let id = format!("[{}]", finding.check.about().id);
+        format!("{} {} {}", finding.node, visible(&finding.why), paint(DIM, &id))
+    };
+    let found: Vec<String> = switchover.findings.iter().map(told).collect();
+    match found.as_slice() {
+        [] => format!("switchover to {}: {}", switchover.to, paint(GREEN, "ready")),
+        found => format!("switchover to {}: {}: {}", switchover.to, paint(YELLOW, "not ready"), found.join("; ")),
+    }
 }
 
 fn row(node: &NodeReport, name: String) -> [String; 12] {

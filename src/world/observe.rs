@@ -10,19 +10,23 @@ use std::sync::Arc;
 use futures_util::future::join;
 use futures_util::future::join_all;
 
+use crate::observed::Busy;
 use crate::observed::Cluster;
 use crate::observed::DataDir;
 use crate::observed::NodeObserved;
 use crate::observed::Observed;
+use crate::observed::Readiness;
 use crate::observed::Reading;
 use crate::observed::Receiver;
 use crate::observed::ReplicationRole;
+use crate::observed::Reverse;
 use crate::observed::Sender;
 use crate::observed::Server;
 use crate::observed::Setting;
 use crate::observed::Slot;
 use crate::observed::Sql;
 use crate::observed::Verifier;
+use crate::observed::comes_up_as;
 use crate::pg::block;
 use crate::pg::conf;
 use crate::pg::conninfo::Conninfo;
@@ -35,14 +39,19 @@ use crate::plan::desired;
 use crate::plan::desired::REWIND_DATABASE;
 use crate::topology::Node;
 use crate::topology::ReplicationAuth;
+use crate::topology::Role;
 use crate::topology::SslMode;
 use crate::topology::Topology;
 use crate::world::probe;
 use crate::world::probe::control;
 use crate::world::probe::ports;
 use crate::world::probe::same_file;
+use crate::world::probe::supervisors;
+use crate::world::probe::supervisors::Supervisor;
+use crate::world::probe::supervisors::concerned_with;
 use crate::world::secrets::Secrets;
 use crate::world::sql::Endpoint;
+use crate::world::sql::OWN_NAME;
 use crate::world::sql::ReplicationSlot;
 use crate::world::sql::Said;
 use crate::world::sql::Session;
@@ -55,6 +64,7 @@ use crate::world::user::Seat;
 
 mod afar;
 pub mod place;
+mod reverse;
 pub mod server;
 
 use place::Changed;
@@ -113,12 +123,25 @@ pub async fn look(topology: &Topology, secrets: &Secrets) -> Observed {
         (node.name.clone(), seen, told)
     });
     let (mut nodes, mut told) = (BTreeMap::new(), BTreeMap::new());
-    for (name, seen, identifier) in join_all(looks).await {
+    let (looks, supervisors) = join(join_all(looks), supervisors()).await;
+    for (name, mut seen, identifier) in looks {
+        let node = &topology.nodes[&name];
+        if node.ssh.is_none() {
+            seen.readiness.supervisors = concerned_with(&supervisors, &node.data_dir);
+        }
         told.extend(identifier.map(|identifier| (name.clone(), identifier)));
         nodes.insert(name, seen);
     }
     afar::doubt(&mut nodes, &told);
     Observed { nodes }
+}
+
+/// With our own rights, as it is us who want to know what programs were told.
+async fn supervisors() -> Vec<Supervisor> {
+    match Seat::of(None) {
+        Ok(own) => own.blocking(supervisors::running).await,
+        Err(_) => Vec::new(),
+    }
 }
 
 /// The topology's passwords, or why they can't be had; none where the topology has none.
@@ -146,7 +169,7 @@ async fn look_at(topology: &Topology, node: &Node, passwords: &Passwords) -> Nod
         Err(error) => return out_of_reach(&error.to_string()),
     };
     let local = Local::look(topology, node, passwords, &seat).await;
-    let Found { place, system_identifier, changed } = local.found;
+    let Found { place, system_identifier, changed, unwritable, unarchived } = local.found;
     let place = place.map_or_else(Reading::Unknown, Reading::Known);
     let server = Reading::Absent;
     let mut observed = NodeObserved {
@@ -156,6 +179,7 @@ async fn look_at(topology: &Topology, node: &Node, passwords: &Passwords) -> Nod
         port_taken: local.port_taken,
         controller: Reading::Absent,
         rooms: Vec::new(),
+        readiness: Readiness { unwritable, unarchived, ..Readiness::default() },
     };
     let mut program = None;
     observed.server = match local.running {
@@ -166,9 +190,12 @@ async fn look_at(topology: &Topology, node: &Node, passwords: &Passwords) -> Nod
         }
         Reading::Known(running) => {
             let asking = Asking { topology, node, passwords, seat: &seat, running: &running, system_identifier };
-            let asked = asking.ask(observed.cluster()).await;
+            let (asked, reverse) = join(asking.ask(observed.cluster()), asking.reverse(observed.cluster())).await;
             let sql = match asked {
                 Ok(answer) => {
+                    if answer.said.in_recovery {
+                        observed.readiness.reverse = reverse;
+                    }
                     program = running.program.clone().map(|path| (path, answer.said.version.clone()));
                     Reading::Known(answer.into_observed(&mut observed, &changed))
                 }
@@ -218,6 +245,7 @@ fn out_of_reach(why: &str) -> NodeObserved {
         port_taken: Reading::Unknown(why.to_owned()),
         controller: Reading::Unknown(why.to_owned()),
         rooms: Vec::new(),
+        readiness: Readiness::default(),
     }
 }
 
@@ -393,6 +421,15 @@ impl Asking<'_> {
         })
     }
 
+    /// Tries the reverse connection to a server that its files make a standby.
+    async fn reverse(&self, cluster: Option<&Cluster>) -> Reading<Reverse> {
+        let is_standby = cluster.is_some_and(|own| comes_up_as(&own.markers, own.major) == Role::Standby);
+        if !is_standby || self.running.port.is_none() || self.topology.nodes.len() == 1 {
+            return Reading::Absent;
+        }
+        reverse::connection_to(self.topology, self.node, self.passwords, self.system_identifier).await
+    }
+
     /// Asks for the replication role, and judges its verifier.
     ///
     /// An error only where the connection was cut: all else is part of what was seen.
@@ -520,7 +557,8 @@ impl Answer {
             conf_loaded: said.conf_loaded >= changed.conf,
             recovery_conf_loaded: said.started_exactly >= changed.recovery_conf,
             receiver: said.receiver.as_ref().map(receiver),
-            senders: said.senders.iter().map(sender).collect(),
+            senders: senders(&said),
+            busy: Busy { unarchivable: said.unarchivable, transaction: said.transaction, prepared: said.prepared },
             version: said.version,
         }
     }
@@ -577,15 +615,24 @@ fn receiver(row: &WalReceiver) -> Receiver {
         port: get("port").and_then(|port| port.parse().ok()),
         user: get("user"),
         slot: row.slot_name.clone(),
+        application_name: get("application_name").or_else(|| get("fallback_application_name")),
         timeline: row.received_tli.unwrap_or(Timeline(0)),
     }
 }
 
-fn sender(row: &WalSender) -> Sender {
+/// A look that tries a replication connection is none of them, nor is another run's.
+fn senders(said: &Said) -> Vec<Sender> {
+    let others = said.senders.iter().filter(|sender| sender.application_name.as_deref() != Some(OWN_NAME));
+    others.map(|row| sender(row, &said.slots)).collect()
+}
+
+fn sender(row: &WalSender, slots: &[ReplicationSlot]) -> Sender {
+    let slot = slots.iter().find(|slot| slot.active_pid.is_some() && slot.active_pid == row.pid);
     Sender {
         application_name: row.application_name.clone().unwrap_or_default(),
         client_addr: row.client_addr.clone(),
         state: row.state.clone().unwrap_or_default(),
+        slot: slot.map(|slot| slot.slot_name.clone()),
         sent: row.sent_lsn,
         flushed: row.flush_lsn,
         replayed: row.replay_lsn,

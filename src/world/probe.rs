@@ -26,6 +26,7 @@ pub mod control;
 pub mod mounts;
 pub mod ports;
 pub mod process;
+pub mod supervisors;
 pub mod wal;
 
 /// Without these nothing can be created, started or stopped.

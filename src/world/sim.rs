@@ -18,6 +18,7 @@ use crate::observed::Observed;
 use crate::observed::Outside;
 use crate::observed::Place;
 use crate::observed::Program;
+use crate::observed::Readiness;
 use crate::observed::Reading;
 use crate::observed::comes_up_as;
 use crate::pg::block;
@@ -142,6 +143,7 @@ pub fn nothing(topology: &Topology) -> Observed {
         port_taken: Reading::Absent,
         controller: Reading::Known(Controller::PgCtl),
         rooms: Vec::new(),
+        readiness: Readiness::default(),
     };
     Observed { nodes: topology.nodes.values().map(|spec| (spec.name.clone(), node(spec))).collect() }
 }

@@ -19,10 +19,14 @@ use tokio_postgres::error::Severity;
 use tokio_postgres::types::ToSql;
 use tokio_postgres::types::Type;
 
+use crate::observed::Lasting;
 use crate::pg::lsn::Lsn;
 use crate::pg::lsn::Timeline;
 use crate::pg::secret::Secret;
 use crate::world::user::Seat;
+
+/// The application name of every connection of pgpair's.
+pub const OWN_NAME: &str = "pgpair";
 
 /// How long a connection may take, authentication included.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
@@ -201,7 +205,7 @@ impl Session {
             .port(endpoint.port)
             .user(&endpoint.user)
             .dbname(&endpoint.database)
-            .application_name("pgpair")
+            .application_name(OWN_NAME)
             .options(OPTIONS);
         if let Some(password) = &endpoint.password {
             config.password(password.reveal());
@@ -376,6 +380,17 @@ select jsonb_build_object(
     'replay_paused', case when in_recovery then pg_is_wal_replay_paused() else false end,
     'receiver', (select to_jsonb(r) from pg_stat_wal_receiver r),
     'senders', (select coalesce(jsonb_agg(to_jsonb(r)), '[]') from pg_stat_replication r),
+    'unarchivable', (select last_failed_wal from pg_stat_archiver
+        where current_setting('archive_mode') <> 'off'
+            and last_failed_time > coalesce(last_archived_time, '-infinity')),
+    'transaction', (select jsonb_build_object('what', pid::text,
+            'seconds', greatest(floor(extract(epoch from clock_timestamp() - xact_start)), 0)::bigint)
+        from pg_stat_activity
+        where backend_type = 'client backend' and pid <> pg_backend_pid() and xact_start is not null
+        order by xact_start limit 1),
+    'prepared', case when not in_recovery then (select jsonb_build_object('what', gid,
+            'seconds', greatest(floor(extract(epoch from clock_timestamp() - prepared)), 0)::bigint)
+        from pg_prepared_xacts order by prepared limit 1) end,
     'slots', (select coalesce(jsonb_agg(to_jsonb(r)), '[]') from pg_replication_slots r),
     'settings', (select coalesce(jsonb_object_agg(lower(name), to_jsonb(s)), '{}')
         from (select name, setting, context, source, boot_val, pending_restart from pg_settings
@@ -431,6 +446,9 @@ pub struct Said {
     pub receiver: Option<WalReceiver>,
     pub senders: Vec<WalSender>,
     pub slots: Vec<ReplicationSlot>,
+    pub unarchivable: Option<String>,
+    pub transaction: Option<Lasting>,
+    pub prepared: Option<Lasting>,
     pub settings: BTreeMap<String, SettingRow>,
 }
 
@@ -453,6 +471,7 @@ pub struct WalReceiver {
 /// A row of pg_stat_replication.
 #[derive(Clone, Debug, Deserialize)]
 pub struct WalSender {
+    pub pid: Option<i64>,
     pub application_name: Option<String>,
     pub client_addr: Option<String>,
     pub state: Option<String>,
@@ -469,6 +488,7 @@ pub struct ReplicationSlot {
     pub slot_type: String,
     pub temporary: bool,
     pub active: bool,
+    pub active_pid: Option<i64>,
     pub restart_lsn: Option<Lsn>,
     /// 13 and later.
     pub wal_status: Option<String>,

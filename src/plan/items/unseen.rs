@@ -9,6 +9,7 @@ use crate::plan::items::Class;
 use crate::plan::items::Draft;
 use crate::plan::items::Why;
 use crate::plan::items::bare;
+use crate::plan::readiness;
 use crate::topology::Node;
 use crate::topology::NodeName;
 
@@ -24,6 +25,14 @@ impl Draft<'_> {
             let subject = format!("role {}", self.topology.replication.user);
             let remedy = "a role with SELECT on pg_authid (or a superuser) as `admin.user` can see it".to_owned();
             self.not_seen(Some(primary.clone()), &subject, why.clone(), remedy);
+        }
+        for candidate in readiness::candidates(self.topology) {
+            let seen = self.seen(&candidate.name);
+            if let (Reading::Unknown(why), Some(_), Some(_)) = (&seen.readiness.reverse, seen.sql(), seen.cluster()) {
+                let why = format!("whether {primary} would be let replicate from it was not tried: {why}");
+                let remedy = "see pg_hba.conf, and try a replication connection by hand".to_owned();
+                self.not_seen(Some(candidate.name.clone()), "reverse connection", why, remedy);
+            }
         }
         let places: Vec<String> =
             self.topology.nodes.values().filter_map(|node| self.uncompared(node)).flatten().collect();

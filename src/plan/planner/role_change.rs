@@ -35,6 +35,7 @@ use crate::plan::planner::configuration::text_digest;
 use crate::plan::planner::step_id;
 use crate::plan::planner::synchronous::names_alone;
 use crate::plan::predict::predict;
+use crate::plan::readiness;
 use crate::plan::synchronous::NAMES;
 use crate::topology::Node;
 use crate::topology::NodeName;
@@ -67,6 +68,14 @@ impl<'a> Draft<'a> {
             && let Some(action) = names_alone(self.topology, &self.world, candidate, String::new())
         {
             self.step(candidate, action, Impact::Reload, reason);
+        }
+    }
+
+    /// Leaves the change out where a check finds something, and says all that they find.
+    pub(super) fn refuse_if_unready(&mut self, candidate: &NodeName) {
+        for finding in readiness::findings(self.topology, &self.world, candidate) {
+            self.blocked.push(Blocked { node: Some(candidate.clone()), refusal: finding.refusal() });
+            self.stuck.insert(candidate.clone());
         }
     }
 
@@ -223,8 +232,9 @@ mod tests {
 
     /// A cluster of this version with these nodes below a, and more at the top of the file.
     fn cluster(version: u32, more: &str, nodes: &str) -> Topology {
+        let given = if more.contains("parameters:") { "" } else { "parameters: { wal_log_hints: on }\n" };
         let yaml = format!(
-            "version: 1\ncluster: orders\npostgresql: {{ version: {version} }}\n{more}\n\
+            "version: 1\ncluster: orders\npostgresql: {{ version: {version} }}\n{more}\n{given}\
              nodes:\n  a: {{ role: primary, port: 5433, data_dir: /pg/a }}\n{nodes}"
         );
         topology::parse(yaml.as_bytes(), "orders.yaml", "/srv").expect("a good topology")
@@ -314,7 +324,7 @@ mod tests {
 
     #[test]
     fn other_changes_come_before_the_role_change_with_their_own_allowances() {
-        let parameters = format!("{TRUST}\nparameters: {{ shared_buffers: 256MB, work_mem: 8MB }}");
+        let parameters = format!("{TRUST}\nparameters: {{ wal_log_hints: on, shared_buffers: 256MB, work_mem: 8MB }}");
         let wanted = cluster(15, &parameters, B).with_primary(&name("b"));
         let change = plan(&wanted, &living(&cluster(15, TRUST, B)));
         insta::assert_snapshot!(shown(&change));
@@ -337,6 +347,6 @@ mod tests {
         let mut world = living(&topology);
         world.node_mut(&name("b")).sql_mut().expect("it runs").replay_paused = true;
         let change = plan(&wanted, &world);
-        assert_eq!(shown(&change), "blocked: b can't be promoted: it has its replay paused");
+        assert_eq!(shown(&change), "blocked: b has its replay paused");
     }
 }

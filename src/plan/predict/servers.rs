@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use crate::observed::Busy;
 use crate::observed::NodeObserved;
 use crate::observed::Observed;
 use crate::observed::Reading;
@@ -112,6 +113,7 @@ pub(super) fn started(seen: &mut NodeObserved, node: &Node, topology: &Topology)
             recovery_conf_loaded: true,
             receiver: None,
             senders: Vec::new(),
+            busy: Busy::default(),
         }),
     });
 }
@@ -166,6 +168,7 @@ pub(super) fn streams(observed: &mut Observed, node: &Node, upstream: &Node) {
         application_name: node.name.as_str().to_owned(),
         client_addr: None,
         state: "streaming".into(),
+        slot: Some(slot.clone()).filter(|slot| !slot.is_empty()),
         sent: None,
         flushed: None,
         replayed: None,
@@ -185,6 +188,7 @@ pub(super) fn streams(observed: &mut Observed, node: &Node, upstream: &Node) {
             port: Some(upstream.port),
             user: None,
             slot: Some(slot).filter(|slot| !slot.is_empty()),
+            application_name: Some(node.name.as_str().to_owned()),
             timeline,
         });
     }

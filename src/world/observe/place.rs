@@ -15,6 +15,7 @@ use std::thread;
 use std::time::Duration;
 
 use rustix::fs::Access;
+use rustix::io::Errno;
 
 use crate::observed::Cluster;
 use crate::observed::DataDir;
@@ -88,6 +89,10 @@ pub struct Found {
     /// From pg_control, known also where something else could not be read.
     pub system_identifier: Option<u64>,
     pub changed: Changed,
+    /// Why a file that is edited in a role change can't be written.
+    pub unwritable: Option<String>,
+    /// WAL files that wait for the archiver.
+    pub unarchived: u32,
 }
 
 /// When files were last changed, in microseconds since the epoch; 0 where there are none.
@@ -104,8 +109,11 @@ pub fn look(expected: &Expected) -> Found {
     let dir = Path::new(&expected.data_dir);
     let mut look = Look { expected, dir, system_identifier: None, changed: Changed::default() };
     let place = look.place();
+    let has_data = place.as_ref().is_ok_and(|place| matches!(place.data_dir, DataDir::Cluster(_)));
+    let unwritable = if has_data { look.unwritable_file() } else { None };
+    let unarchived = if has_data { unarchived(&dir.join("pg_wal/archive_status")) } else { 0 };
     let Look { system_identifier, changed, .. } = look;
-    Found { place, system_identifier, changed }
+    Found { place, system_identifier, changed, unwritable, unarchived }
 }
 
 /// Returns what a backup keeps, unless the file that replaced it was replaced itself. Its first line has the digests of
@@ -447,6 +455,31 @@ impl Look<'_> {
         Some(format!("{} can't write in {}: {why}", self.expected.owner.1, existing.display()))
     }
 
+    /// Says why one of the files that a role change edits can't be replaced: in its folder, with its owner kept.
+    fn unwritable_file(&self) -> Option<String> {
+        let (uid, user) = &self.expected.owner;
+        let refused = |path: &Path, why: &str| Some(format!("{user} can't write {}: {why}", path.display()));
+        let files =
+            ["postgresql.auto.conf", "standby.signal", "recovery.conf", PASSFILE].map(|name| self.dir.join(name));
+        let configuration = ["postgresql.conf", "pg_hba.conf"].map(|name| self.conf_path(name));
+        files.into_iter().chain(configuration).find_map(|path| {
+            let real = fs::canonicalize(&path).unwrap_or(path);
+            let folder = real.parent()?;
+            if let Err(error) = rustix::fs::access(folder, Access::WRITE_OK | Access::EXEC_OK) {
+                return refused(folder, &error.to_string());
+            }
+            let metadata = fs::metadata(&real).ok()?;
+            let is_kept_by_others = metadata.uid() != *uid && !rustix::process::geteuid().is_root();
+            if is_kept_by_others {
+                return refused(&real, &format!("it belongs to user number {}", metadata.uid()));
+            }
+            // Of its owner's own file only what even the owner may not do is in the way: it is not written, but replaced.
+            let is_denied = |error: &rustix::io::Errno| [Errno::PERM, Errno::ROFS].contains(error);
+            let denied = rustix::fs::access(&real, Access::WRITE_OK).err().filter(is_denied)?;
+            refused(&real, &denied.to_string())
+        })
+    }
+
     /// The slots of a stopped server.
     fn slots(&self) -> Result<BTreeMap<String, Slot>, String> {
         let dir = self.dir.join("pg_replslot");
@@ -485,6 +518,12 @@ fn wal_files(dir: &Path, names: &[String], segment_size: u32) -> Option<WalFiles
     let newest = files.iter().rev().find(|(start, name)| is_written(*start, name));
     let end = newest.map_or(oldest, |(start, _)| Lsn(start.0 + u64::from(segment_size)));
     Some(WalFiles { oldest, end })
+}
+
+/// Counts the WAL files that wait for the archiver. One that can't be looked for is no reason not to look at the rest.
+fn unarchived(archive_status: &Path) -> u32 {
+    let names = names_in(archive_status).unwrap_or_default();
+    u32::try_from(names.iter().filter(|name| name.ends_with(".ready")).count()).unwrap_or(u32::MAX)
 }
 
 /// Reads the `state` file of a slot: `ReplicationSlotOnDisk` in `slot.c`. What it does not tell is taken for a

@@ -15,7 +15,8 @@ pub struct Process {
 }
 
 /// Whether a process lives, a zombie not counted. Who may not see it is told nothing else.
-fn is_alive(pid: u32) -> bool {
+#[must_use]
+pub fn is_alive(pid: u32) -> bool {
     fs::read_to_string(format!("/proc/{pid}/stat")).is_ok_and(|stat| {
         // The name is in parentheses and may have parentheses and blanks itself.
         let state = stat.rsplit_once(')').and_then(|(_, rest)| rest.split_whitespace().next());
@@ -95,9 +96,19 @@ pub fn holder_of(target: &str) -> Option<Process> {
         let files = fs::read_dir(format!("/proc/{pid}/fd")).into_iter().flatten().flatten();
         files.filter_map(|file| fs::read_link(file.path()).ok()).any(|link| link.as_os_str() == target)
     };
-    let pid = pids().find(holds)?;
-    let name = fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_default();
-    Some(Process { pid, name: name.trim_end().to_owned() })
+    pids().find(holds).map(Process::of)
+}
+
+/// Returns every process.
+pub fn all() -> impl Iterator<Item = Process> {
+    pids().map(Process::of)
+}
+
+impl Process {
+    fn of(pid: u32) -> Self {
+        let name = fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_default();
+        Self { pid, name: name.trim_end().to_owned() }
+    }
 }
 
 fn pids() -> impl Iterator<Item = u32> {
