@@ -12,6 +12,8 @@ use crate::observed::Room;
 use crate::observed::TlsProblem;
 use crate::topology::NodeName;
 
+pub mod examples;
+
 /// Why something is not done.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Refusal {
