@@ -20,6 +20,7 @@ pub mod diagnostic;
 pub mod model;
 pub mod spans;
 pub mod validate;
+pub mod write;
 
 /// Reads a topology file, or says everything that is wrong with it.
 ///
