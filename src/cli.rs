@@ -20,6 +20,7 @@ use crate::report::json;
 mod apply;
 mod drift;
 mod event_log;
+mod import;
 mod interrupt;
 mod plan;
 mod progress;
@@ -111,6 +112,16 @@ Examples:
   pgpair status orders.yaml --watch=5s
   pgpair status orders.yaml --format json | jq '.findings[].message'")]
     Status(status::Arguments),
+    /// Write the topology of running servers; changes nothing.
+    #[command(after_help = "\
+Examples:
+  pgpair import --data-dir /pg/a/data --data-dir /pg/b/data -o orders.yaml
+  pgpair import --data-dir /pg/a/data --data-dir /pg/b/data --cluster orders > orders.yaml
+  PGPASSWORD=... pgpair import 'port=5432 user=monitor' 'port=5433 user=monitor'    with the grants of pg_monitor alone
+
+The plan of what is written is empty; what could not be expressed is said, in the file and on standard error.
+A replication password that is found goes to a file of mode 0600 beside FILE, and never into the topology.")]
+    Import(import::Arguments),
 }
 
 /// What every command takes.
@@ -226,6 +237,7 @@ fn run(command: Command, ui: &Ui) -> Result<Exit, Error> {
             Command::Rebuild(arguments) => rebuild::run(arguments, ui).await,
             Command::Drift(arguments) => drift::run(&arguments, ui).await,
             Command::Status(arguments) => status::run(&arguments, ui).await,
+            Command::Import(arguments) => import::run(&arguments, ui).await,
         }
     });
     // A thread that still waits for an answer at the terminal must not keep the process.
@@ -286,7 +298,8 @@ mod tests {
                 | Command::Plan(_)
                 | Command::Rebuild(_)
                 | Command::Drift(_)
-                | Command::Status(_)) => {
+                | Command::Status(_)
+                | Command::Import(_)) => {
                     panic!("{other:?}")
                 }
             }

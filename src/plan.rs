@@ -24,6 +24,7 @@ pub mod check;
 pub mod desired;
 pub mod difference;
 pub mod drift;
+pub mod import;
 pub mod items;
 pub mod kept;
 pub mod pair;

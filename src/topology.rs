@@ -344,6 +344,13 @@ impl Node {
         self.waldir.iter().chain(self.tablespaces.values()).map(String::as_str)
     }
 
+    /// Whether a connection to `host`, as a connection string has it, and `port` ends here: by the node's own host, or by
+    /// a Unix socket, whose folder begins with a slash.
+    #[must_use]
+    pub fn is_at(&self, host: &str, port: u16) -> bool {
+        (self.host == host || host.starts_with('/')) && self.port == port
+    }
+
     /// Whether two nodes are on one machine, as far as the topology tells.
     #[must_use]
     pub fn is_beside(&self, other: &Self) -> bool {

@@ -31,6 +31,12 @@ impl Conninfo {
         }
     }
 
+    /// Takes a key out, and returns its value.
+    pub fn remove(&mut self, key: &str) -> Option<String> {
+        let at = self.pairs.iter().position(|(name, _)| name == key)?;
+        Some(self.pairs.remove(at).1)
+    }
+
     /// Returns the value of a key.
     #[must_use]
     pub fn get(&self, key: &str) -> Option<&str> {

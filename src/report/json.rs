@@ -136,6 +136,26 @@ pub fn apply(report: &ApplyReport) -> String {
     document(report)
 }
 
+/// What an import found and wrote.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Imported {
+    pub status: &'static str,
+    pub cluster: String,
+    /// Where it was written; absent: nowhere but here.
+    pub file: Option<String>,
+    /// The text of the topology.
+    pub topology: String,
+    /// Where the replication password was put.
+    pub secret_file: Option<String>,
+    pub not_expressed: Vec<String>,
+}
+
+/// Renders an import.
+#[must_use]
+pub fn imported(imported: &Imported) -> String {
+    document(imported)
+}
+
 /// Renders topologies that are all valid.
 #[must_use]
 pub fn valid(files: &[ValidFile]) -> String {
