@@ -23,12 +23,14 @@ use crate::observed::Observed;
 use crate::pg::conninfo::Conninfo;
 use crate::pg::secret::Secret;
 use crate::plan::Plan;
+use crate::plan::Status;
 use crate::plan::import;
 use crate::plan::import::Given;
 use crate::plan::import::Import;
 use crate::plan::planner::plan;
 use crate::report::json;
 use crate::report::json::Imported;
+use crate::report::text;
 use crate::report::words;
 use crate::topology;
 use crate::topology::Admin;
@@ -92,20 +94,20 @@ pub(super) async fn run(arguments: &Arguments, ui: &Ui) -> Result<Exit, Error> {
     let admin = admin(arguments, &dsns)?;
     let interrupt = interrupt::listen()?;
     let work = async {
-        let import = imported(arguments, dsns, admin, &output, &interrupt).await?;
-        output.write(import)
+        let (import, status) = imported(arguments, dsns, admin, &output, &interrupt).await?;
+        output.write(import, status)
     };
     let imported = unless_interrupted(&interrupt, work).await??;
     for what in &imported.not_expressed {
         ui.warn(&format!("could not be expressed: {what}"));
     }
-    for file in imported.secret_file.iter().filter(|_| ui.format == Format::Text) {
-        ui.note(&format!("The replication password is in {}.\n", words::visible(file)));
-    }
     match (&ui.format, &imported.file) {
         (Format::Json, _) => ui.result(&json::imported(&imported))?,
-        (Format::Text, None) => ui.result(&imported.topology)?,
-        (Format::Text, Some(file)) => ui.result(&format!("Wrote {}.\n", words::visible(file)))?,
+        (Format::Text, Some(_)) => ui.result(&text::imported(&imported))?,
+        (Format::Text, None) => {
+            ui.note(&text::imported(&imported));
+            ui.result(&imported.topology)?;
+        }
     }
     Ok(Exit::Success)
 }
@@ -160,7 +162,7 @@ async fn imported(
     admin: Admin,
     output: &Output,
     interrupt: &Interrupt,
-) -> Result<Import, Error> {
+) -> Result<(Import, Status), Error> {
     let password = admin.password.as_ref().and_then(|_| std::env::var(PASSWORD_VARIABLE).ok()).map(Secret::new);
     let login = Login { user: admin.user.clone(), database: admin.database.clone(), password };
     let ways: Vec<Way> =
@@ -173,16 +175,17 @@ async fn imported(
     let observed = world.observe(&provisional, None).await?;
     let secret = output.secret_reference(&provisional);
     let mut import = Import::new(provisional, &sightings, &observed, &secret);
-    for look in 1.. {
+    let mut looks = 0;
+    loop {
+        looks += 1;
         let topology = output.parse(&import)?;
         let observed = world.observe(&topology, import.password.as_ref()).await?;
         let plan = plan(&topology, &observed);
-        if look == LOOKS || !import.settle(&plan, &observed) {
+        if looks == LOOKS || !import.settle(&plan, &observed) {
             import.left_out.extend(differences(&plan, &observed));
-            break;
+            return Ok((import, plan.status()));
         }
     }
-    Ok(import)
 }
 
 /// What a plan of the topology would do after all.
@@ -283,7 +286,7 @@ impl Output {
     }
 
     /// Writes the password, and then the topology.
-    fn write(&self, import: Import) -> Result<Imported, Error> {
+    fn write(&self, import: Import, plan: Status) -> Result<Imported, Error> {
         let unwritten = |error: FileError| Error::World(Failure::new(error.to_string()));
         let reference = match (&import.topology.replication.password, &import.password) {
             (Some(SecretRef::File(reference)), Some(password)) => Some((reference, password)),
@@ -307,6 +310,8 @@ impl Output {
             status: "imported",
             cluster: import.topology.cluster,
             file: self.file.clone(),
+            nodes: import.topology.nodes.len(),
+            plan,
             topology: text,
             secret_file,
             not_expressed: import.left_out,

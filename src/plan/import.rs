@@ -112,6 +112,8 @@ pub enum Unfit {
     Twice { twice: String },
     #[error("no primary is among these servers: {standby} streams from {upstream}")]
     NoPrimary { standby: String, upstream: String },
+    #[error("{standby} streams from {upstream}, which is on another machine")]
+    Elsewhere { standby: String, upstream: String },
 }
 
 impl Unfit {
@@ -125,6 +127,7 @@ impl Unfit {
             Self::OtherCluster { .. } => "import each cluster by itself",
             Self::Twice { .. } => "give each server once",
             Self::NoPrimary { .. } => "give the data directory of that server too",
+            Self::Elsewhere { .. } => "nodes on other machines can't be imported yet",
         }
     }
 }
@@ -203,13 +206,22 @@ fn the_primary(sightings: &[Sighting]) -> Result<usize, Unfit> {
             let [first, second] = [first, second].map(|at| sightings[at].data_dir.clone());
             Err(Unfit::TwoPrimaries { first, second })
         }
-        [] => {
-            // The end of the chain of those that were given.
-            let is_outside =
-                |seen: &&Sighting| seen.feed.as_ref().is_none_or(|feed| fed_by(feed, seen, sightings).is_none());
-            let last = sightings.iter().find(is_outside).or(sightings.first());
-            let upstream = last.and_then(|seen| seen.feed.as_ref()).map_or_else(|| "nobody".to_owned(), Feed::place);
-            Err(Unfit::NoPrimary { standby: last.map(|seen| seen.data_dir.clone()).unwrap_or_default(), upstream })
+        [] => Err(without_primary(sightings)),
+    }
+}
+
+/// Where the primary must be: what feeds those that none of these servers does.
+fn without_primary(sightings: &[Sighting]) -> Unfit {
+    let feeds = sightings.iter().filter_map(|seen| Some((seen, seen.feed.as_ref()?)));
+    let outside = feeds.clone().find(|(seen, feed)| fed_by(feed, seen, sightings).is_none());
+    match outside.or(feeds.clone().next()) {
+        Some((seen, feed)) => {
+            let (standby, upstream) = (seen.data_dir.clone(), feed.place());
+            if feed.is_here { Unfit::NoPrimary { standby, upstream } } else { Unfit::Elsewhere { standby, upstream } }
+        }
+        None => {
+            let standby = sightings.first().map(|seen| seen.data_dir.clone()).unwrap_or_default();
+            Unfit::NoPrimary { standby, upstream: "nowhere that could be seen".to_owned() }
         }
     }
 }
@@ -377,3 +389,6 @@ impl Import {
         self.leave_out(format!("`{name}` of {node}: its files and its server do not say the same"));
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -3,6 +3,7 @@
 use serde::Serialize;
 use serde_json::Value;
 
+use crate::plan::Status;
 use crate::report::PlanReport;
 use crate::report::drift::DriftReport;
 use crate::report::status::StatusReport;
@@ -141,6 +142,9 @@ pub fn apply(report: &ApplyReport) -> String {
 pub struct Imported {
     pub status: &'static str,
     pub cluster: String,
+    pub nodes: usize,
+    /// Of the plan of what was written: `clean` where nothing would be done.
+    pub plan: Status,
     /// Where it was written; absent: nowhere but here.
     pub file: Option<String>,
     /// The text of the topology.

@@ -25,6 +25,7 @@ use crate::topology::SslMode;
 use crate::topology::SyncMethod;
 use crate::topology::Synchronous;
 use crate::topology::Tls;
+use crate::topology::Topology;
 
 const SSLMODES: [SslMode; 3] = [SslMode::Require, SslMode::VerifyCa, SslMode::VerifyFull];
 
@@ -187,7 +188,7 @@ impl Import {
         }
     }
 
-    /// Brings the standbys into their order of priority too. Returns whether it could be said.
+    /// Brings the standbys into their order of priority where they are not. Returns whether it could be said.
     fn express_synchronous(&mut self, text: &str) -> bool {
         let elements = guc::elements(synchronous::NAMES, text).unwrap_or_default();
         let Some((method, names)) = elements.split_first() else { return false };
@@ -196,17 +197,23 @@ impl Import {
         if usize::try_from(num).is_ok_and(|num| num > names.len()) {
             return false;
         }
-        let place = |node: &Node| names.iter().position(|name| name.eq_ignore_ascii_case(node.name.as_str()));
-        self.topology.nodes.sort_by_key(|_, node| (node.role == Role::Standby, place(node).unwrap_or(names.len())));
-        let named: Vec<NodeName> =
-            self.topology.standbys().filter(|node| place(node).is_some()).map(|node| node.name.clone()).collect();
         let method = if method == "ANY" { SyncMethod::Any } else { SyncMethod::First };
-        // All of them need not be named.
-        [Vec::new(), named].into_iter().any(|standbys| {
-            self.topology.replication.synchronous = Some(Synchronous { method, num, standbys });
-            let said = synchronous::names(&self.topology).unwrap_or_default();
-            guc::same(self.topology.postgresql.version, synchronous::NAMES, &said, text)
-        })
+        let place = |node: &Node| names.iter().position(|name| name.eq_ignore_ascii_case(node.name.as_str()));
+        let says_so = |topology: &mut Topology| {
+            let named =
+                topology.standbys().filter(|node| place(node).is_some()).map(|node| node.name.clone()).collect();
+            // All of them need not be named.
+            [Vec::new(), named].into_iter().any(|standbys| {
+                topology.replication.synchronous = Some(Synchronous { method, num, standbys });
+                let said = synchronous::names(topology).unwrap_or_default();
+                guc::same(topology.postgresql.version, synchronous::NAMES, &said, text)
+            })
+        };
+        says_so(&mut self.topology) || {
+            let nodes = &mut self.topology.nodes;
+            nodes.sort_by_key(|_, node| (node.role == Role::Standby, place(node).unwrap_or(names.len())));
+            says_so(&mut self.topology)
+        }
     }
 }
 
