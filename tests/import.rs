@@ -2,6 +2,7 @@
 //! written is empty, a change through pgpair is applied, and the plan is empty again.
 
 use std::fs;
+use std::net::UdpSocket;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 use std::process::Command;
@@ -373,6 +374,50 @@ fn a_pair_that_pgpair_made_and_whose_topology_is_lost() {
     servers.workspace.apply().exits(0);
     assert_eq!(servers.workspace.sql("b", "show work_mem"), "5MB");
     servers.workspace.in_sync();
+}
+
+/// The address by which this machine reaches others; of one that reaches none, loopback.
+fn own_address() -> String {
+    let socket = UdpSocket::bind("0.0.0.0:0").expect("a socket");
+    // Nothing is sent by this.
+    let own = socket.connect("203.0.113.1:9").and_then(|()| socket.local_addr());
+    own.map_or_else(|_| "127.0.0.1".to_owned(), |own| own.ip().to_string())
+}
+
+#[test]
+fn a_pair_by_certificates_at_the_address_of_the_machine() {
+    let servers = Servers::new(PG);
+    let (workspace, address) = (&servers.workspace, own_address());
+    workspace.make_folder("tls");
+    let openssl = |arguments: &str| {
+        let mut command = as_owner("openssl");
+        Ran::of(&command.args(arguments.split(' ')).current_dir(workspace.path("tls")).output().expect("it runs"))
+            .exits(0);
+    };
+    openssl("req -x509 -newkey rsa:2048 -nodes -days 2 -subj /CN=ca -keyout ca.key -out ca.pem");
+    for (file, name) in [("server", address.as_str()), ("repl", "repuser")] {
+        openssl(&format!("req -newkey rsa:2048 -nodes -subj /CN={name} -keyout {file}.key -out {file}.csr"));
+        openssl(&format!("x509 -req -in {file}.csr -CA ca.pem -CAkey ca.key -CAcreateserial -days 2 -out {file}.crt"));
+    }
+    let tls = workspace.path("tls").display().to_string();
+    let conf = format!(
+        "listen_addresses = '*'\nssl = on\nssl_cert_file = '{tls}/server.crt'\nssl_key_file = '{tls}/server.key'\n\
+         ssl_ca_file = '{tls}/ca.pem'\n"
+    );
+    servers.primary(&conf, &format!("hostssl replication repuser {address}/32 cert\n"));
+    let files = format!("sslmode=verify-ca sslrootcert={tls}/ca.pem sslcert={tls}/repl.crt sslkey={tls}/repl.key");
+    let conninfo = format!("host={address} port={} user=repuser {files}", servers.port("a"));
+    servers.copy("b", &["-R", "-d", &conninfo], "");
+    servers.start("b");
+    servers.feeds("a", 1);
+    assert_eq!(workspace.sql("a", "select ssl from pg_stat_ssl join pg_stat_replication using (pid)"), "t");
+
+    let text = servers.imported(&["a", "b"]);
+    for line in ["  auth: cert\n", "    sslmode: verify-ca\n", "    sslcert: ", "  listen_addresses: \"*\"\n"] {
+        assert!(text.contains(line), "{line}\n{text}");
+    }
+    assert_eq!(text.matches(&format!("    host: {address}\n")).count(), 2, "{text}");
+    servers.is_adopted(&["a", "b"]);
 }
 
 #[test]

@@ -255,7 +255,7 @@ mod tests {
             assert!(is_here(here), "{here}");
         }
         // Addresses for documentation, which no machine has.
-        for elsewhere in ["192.0.2.1", "no-such-host.invalid"] {
+        for elsewhere in ["203.0.113.77", "no-such-host.invalid"] {
             assert!(!is_here(elsewhere), "{elsewhere}");
         }
     }
