@@ -206,6 +206,25 @@ fn a_pair_by_pg_basebackup_over_a_unix_socket() {
 }
 
 #[test]
+fn a_pair_whose_conninfo_names_no_user() {
+    let servers = Servers::new(PG);
+    servers.primary("", "");
+    let port = servers.port("a");
+    servers.copy("b", &["-h", "127.0.0.1", "-p", &port.to_string(), "-U", "repuser"], "");
+    servers.workspace.set("b", &format!("primary_conninfo = 'host=127.0.0.1 port={port}'"));
+    servers.workspace.write("b/data/standby.signal", "", 0o600);
+    servers.start("b");
+    servers.feeds("a", 1);
+
+    let text = servers.imported(&["a", "b"]);
+    let owner = servers.workspace.sql("a", "select current_user");
+    for line in [format!("  user: {owner}\n"), format!("    os_user: {owner}\n")] {
+        assert!(text.contains(&line), "{line}\n{text}");
+    }
+    servers.is_adopted(&["a", "b"]);
+}
+
+#[test]
 fn the_pair_of_the_runbook_on_10() {
     let servers = Servers::new(Version(10));
     let runbook = "logging_collector = on\nlog_min_messages = notice\nlog_min_duration_statement = 1000\n\
@@ -503,7 +522,7 @@ fn who_may_not_read_the_files_imports_what_the_servers_say_and_is_told_the_rest(
         servers.workspace.sql("b", "select pg_has_role('monitor', 'pg_monitor', 'usage')") == "t"
     });
 
-    let ran = import(&dsns).exits(0).says("what only files tell: pg_hba.conf, passwords");
+    let ran = import(&dsns).exits(0).says("what only files of a and b tell (pg_hba.conf");
     // A role with pg_monitor sees what a conninfo has in it.
     let secret = own.join("cluster.repuser.secret");
     assert_eq!(

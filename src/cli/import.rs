@@ -223,6 +223,10 @@ impl Reach<'_> {
     }
 }
 
+fn unusable(error: FileError) -> Error {
+    Error::World(Failure::new(error.to_string()).with_remedy("name another place, by --out or --secrets-dir"))
+}
+
 /// Where the topology goes, and the password that it refers to.
 struct Output {
     /// Absent: to standard output.
@@ -287,7 +291,6 @@ impl Output {
 
     /// Writes the password, and then the topology.
     fn write(&self, import: Import, plan: Status) -> Result<Imported, Error> {
-        let unwritten = |error: FileError| Error::World(Failure::new(error.to_string()));
         let reference = match (&import.topology.replication.password, &import.password) {
             (Some(SecretRef::File(reference)), Some(password)) => Some((reference, password)),
             (Some(_) | None, _) => None,
@@ -301,8 +304,8 @@ impl Output {
         let text = import.text();
         if let Some(file) = &self.file {
             if self.is_forced && Path::new(file).exists() {
-                files::replace(file, text.as_bytes(), None).map_err(unwritten)?;
-            } else if !files::create(file, text.as_bytes(), 0o644).map_err(unwritten)? {
+                files::replace(file, text.as_bytes(), None).map_err(unusable)?;
+            } else if !files::create(file, text.as_bytes(), 0o644).map_err(unusable)? {
                 return Err(self.exists(file));
             }
         }
@@ -320,12 +323,11 @@ impl Output {
 
     /// One that is there already with the same password serves as well; any other is somebody's.
     fn write_password(&self, path: &PathBuf, password: &Secret) -> Result<(), Error> {
-        let unwritten = |error: FileError| Error::World(Failure::new(error.to_string()));
         let text = format!("{}\n", password.reveal());
-        if files::create(path, text.as_bytes(), 0o600).map_err(unwritten)? {
+        if files::create(path, text.as_bytes(), 0o600).map_err(unusable)? {
             return Ok(());
         }
-        match files::read_text(path).map_err(unwritten)? {
+        match files::read_text(path).map_err(unusable)? {
             Some(there) if there.trim_end_matches('\n') == password.reveal() => Ok(()),
             Some(_) | None => {
                 let what = format!("{} exists and holds something else than the password found", path.display());

@@ -171,7 +171,8 @@ pub fn conninfo_holds(topology: &Topology, standby: &Node, text: &str) -> bool {
         let port = conninfo.get("port").unwrap_or("5432");
         port.parse().is_ok_and(|port| upstream.is_at(host, port))
             && (!host.starts_with('/') || standby.is_beside(upstream))
-            && conninfo.get("user") == Some(&topology.replication.user)
+            // Without a user it is who runs the server.
+            && conninfo.get("user").or(topology.os_user(standby)) == Some(&topology.replication.user)
             && (!synchronous::is_candidate(topology, standby) || is_named(&conninfo, standby))
             && (!is_pgpairs(standby, &conninfo, text) || text == primary_conninfo(topology, standby))
     })

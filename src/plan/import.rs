@@ -47,8 +47,10 @@ pub struct Sighting {
     pub config_dir: Option<String>,
     /// Where its programs are, if they would not be found there without being told.
     pub bin_dir: Option<String>,
-    /// Who runs it, if that is not who would be taken for it.
-    pub os_user: Option<String>,
+    /// Who runs it, where that could be seen.
+    pub owner: Option<String>,
+    /// Whether somebody else would be taken for that.
+    pub is_owner_unusual: bool,
     pub major: Major,
     pub system_identifier: u64,
     pub port: u16,
@@ -72,6 +74,17 @@ pub struct Feed {
     pub password: Option<Secret>,
     /// Whether the host is this machine's.
     pub is_here: bool,
+}
+
+impl Sighting {
+    /// The role that a standby logs in as: by libpq's default it has the name of who runs the server.
+    fn feeds_as(&self) -> Option<&str> {
+        self.feed.as_ref()?.conninfo.get("user").or(self.owner.as_deref())
+    }
+
+    fn takes_owners_name(&self) -> bool {
+        self.feed.as_ref().is_some_and(|feed| feed.conninfo.get("user").is_none())
+    }
 }
 
 impl Feed {
@@ -156,8 +169,7 @@ pub fn provisional(sightings: &[Sighting], given: &Given) -> Result<Topology, Un
         node.upstream = upstream.filter(|at| *at != primary).map(|at| NodeName::new(names[at].clone()));
     }
     nodes.sort_by_key(|node| node.role == Role::Standby);
-    let feeds = sightings.iter().filter_map(|seen| seen.feed.as_ref());
-    let user = feeds.filter_map(|feed| feed.conninfo.get("user")).next().map(str::to_owned);
+    let user = sightings.iter().find_map(Sighting::feeds_as).map(str::to_owned);
     let user = user.or_else(|| sightings[primary].replication_roles.first().cloned());
     Ok(Topology {
         cluster: names::of_cluster(sightings, given),
@@ -248,7 +260,7 @@ fn node(seen: &Sighting, name: &str, sightings: &[Sighting]) -> Node {
         data_dir: seen.data_dir.clone(),
         ssh: None,
         r#become: None,
-        os_user: seen.os_user.clone(),
+        os_user: seen.owner.clone().filter(|_| seen.is_owner_unusual || seen.takes_owners_name()),
         bin_dir: seen.bin_dir.clone(),
         upstream: None,
         clone_from: None,
@@ -296,7 +308,6 @@ impl Import {
             head.push("Could not be expressed:".to_owned());
             head.extend(self.left_out.iter().map(|what| format!("- {what}")));
         }
-        head.push("".to_owned());
         write::yaml(&self.topology, &Remarks { head, before_parameter: groups::titles(&self.topology.parameters) })
     }
 
@@ -309,17 +320,16 @@ impl Import {
     }
 
     fn unseen_files(&mut self, observed: &Observed) {
-        let unseen: Vec<String> = self
-            .topology
-            .nodes
-            .keys()
-            .filter_map(|name| Some(format!("{name} ({})", observed.node(name).place.unknown()?)))
-            .collect();
-        if !unseen.is_empty() {
+        let mut unseen: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
+        for (name, seen) in &observed.nodes {
+            if let Some(why) = seen.place.unknown() {
+                unseen.entry(why).or_default().push(name.as_str());
+            }
+        }
+        for (why, nodes) in unseen {
+            let nodes = nodes.join(" and ");
             self.leave_out(format!(
-                "what only files tell: pg_hba.conf, passwords, pg_wal elsewhere, tablespaces, of {}; import as the \
-                 owner of the data directories or as root to have it",
-                unseen.join(", ")
+                "what only files of {nodes} tell (pg_hba.conf, pg_wal elsewhere, tablespaces): {why}"
             ));
         }
     }

@@ -34,6 +34,7 @@ pub struct Remarks {
 pub fn yaml(topology: &Topology, remarks: &Remarks) -> String {
     let mut page = Page::default();
     remarks.head.iter().for_each(|remark| page.remark(0, remark));
+    page.gap();
     page.line(0, "version", "1");
     page.line(0, "cluster", &scalar(&topology.cluster));
     if let Some(number) = topology.system_identifier {
@@ -257,8 +258,18 @@ impl Page {
         }
     }
 
+    /// A section begins after an empty line.
     fn open(&mut self, level: usize, key: &str) {
+        if level == 0 {
+            self.gap();
+        }
         self.put(level, &format!("{key}:"));
+    }
+
+    fn gap(&mut self) {
+        if !self.text.is_empty() {
+            self.text.push('\n');
+        }
     }
 
     fn item(&mut self, level: usize, value: &str) {

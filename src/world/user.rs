@@ -29,7 +29,7 @@ use crate::topology::Node;
 use crate::topology::Topology;
 
 /// The user that owns the servers where nothing else says who does, and root runs pgpair.
-const USUAL_USER: &str = "postgres";
+pub(crate) const USUAL_USER: &str = "postgres";
 
 /// The threads that work as one operating-system user.
 #[derive(Debug)]

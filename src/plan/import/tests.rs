@@ -45,7 +45,8 @@ fn sightings(topology: &Topology, world: &Observed) -> Vec<Sighting> {
             data_dir: node.data_dir.clone(),
             config_dir: None,
             bin_dir: None,
-            os_user: None,
+            owner: Some("postgres".to_owned()),
+            is_owner_unusual: false,
             major: topology.postgresql.version,
             system_identifier: 7,
             port: node.port,
@@ -130,7 +131,8 @@ fn server(data_dir: &str, port: u16, conninfo: Option<&str>) -> Sighting {
         data_dir: data_dir.to_owned(),
         config_dir: None,
         bin_dir: None,
-        os_user: None,
+        owner: Some("postgres".to_owned()),
+        is_owner_unusual: false,
         major: Major::NEWEST,
         system_identifier: 7,
         port,
@@ -183,6 +185,20 @@ fn nodes_are_called_what_they_are_called_already_or_what_their_folders_are() {
     assert_eq!(provisional(&common, &given()).expect("a cluster").cluster, "orders-eu");
     let same = [server("/1/pg/data", 1, None), server("/2/pg/data", 2, conninfo)];
     assert_eq!(nodes_of(&same), ["pg 127.0.0.1:1 primary -", "node2 127.0.0.1:2 standby -"]);
+}
+
+#[test]
+fn a_conninfo_without_a_user_means_who_runs_the_server() {
+    let named = [server("/pg/a", 1, None), server("/pg/b", 2, Some("host=localhost port=1 user=r"))];
+    let topology = provisional(&named, &given()).expect("a cluster");
+    assert_eq!((topology.replication.user.as_str(), topology.postgresql.os_user), ("r", None));
+
+    let unnamed = [server("/pg/a", 1, None), server("/pg/b", 2, Some("host=localhost port=1"))];
+    let topology = provisional(&unnamed, &given()).expect("a cluster");
+    let standby = topology.standbys().next().expect("a standby");
+    assert_eq!((topology.replication.user.as_str(), topology.os_user(standby)), ("postgres", Some("postgres")));
+    assert!(desired::conninfo_holds(&topology, standby, "host=localhost port=1"));
+    assert!(!desired::conninfo_holds(&topology, standby, "host=localhost port=1 user=r"));
 }
 
 #[test]

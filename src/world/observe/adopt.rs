@@ -30,6 +30,7 @@ use crate::world::sql::Endpoint;
 use crate::world::sql::Said;
 use crate::world::sql::Session;
 use crate::world::user::Seat;
+use crate::world::user::USUAL_USER;
 
 /// By what a server is found.
 #[derive(Clone, Debug)]
@@ -73,8 +74,11 @@ async fn by_data_dir(dir: &str, login: &Login) -> Result<Sighting, Failure> {
     let running = match running {
         Reading::Known(running) => running,
         Reading::Absent => {
-            return Err(failure("no server runs on this data directory".to_owned())
-                .with_remedy("start it first: what runs is imported"));
+            let is_one = Path::new(&path).join("PG_VERSION").exists();
+            let what = if is_one { "no server runs on this data directory" } else { "this is no data directory" };
+            let remedy =
+                if is_one { "start it first: what runs is imported" } else { "give the folder with PG_VERSION" };
+            return Err(failure(what.to_owned()).with_remedy(remedy));
         }
         Reading::Unknown(why) => return Err(failure(why).with_remedy(AS_MONITOR)),
     };
@@ -156,12 +160,14 @@ async fn sighting(
     let major: Major = number.parse().map_err(|unknown: crate::pg::version::UnknownMajor| unknown.to_string())?;
     let replication_roles = session.replication_roles().await.map_err(|error| error.to_string())?;
     let data_dir = said.data_directory.clone().unwrap_or_default();
-    let is_ours = rustix::process::geteuid().is_root();
-    let os_user = seat.as_ref().map(|seat| seat.user().to_owned()).filter(|user| is_ours && user != "postgres");
+    let owner = seat.as_ref().map(|seat| seat.user().to_owned());
     let mut sighting = Sighting {
         config_dir: None,
         bin_dir: None,
-        os_user,
+        // A topology without `os_user` means the owner of the data directory, but where that is gone.
+        is_owner_unusual: rustix::process::geteuid().is_root()
+            && owner.as_ref().is_some_and(|owner| owner != USUAL_USER),
+        owner,
         major,
         system_identifier: said.system_identifier,
         port,
@@ -182,7 +188,8 @@ async fn sighting(
             let text = files::read_text(conf).ok().flatten().unwrap_or_default();
             let owner = block::owner(&text).ok().flatten();
             sighting.block = owner.map(|(cluster, node)| (cluster.to_owned(), node.to_owned()));
-            sighting.feed = said.in_recovery.then(|| feed(&said, major, &sighting.data_dir, &home)).flatten();
+            let owner = sighting.owner.as_deref();
+            sighting.feed = said.in_recovery.then(|| feed(&said, major, &sighting.data_dir, owner, &home)).flatten();
             sighting
         })
         .await)
@@ -208,7 +215,7 @@ fn bin_dir(program: &str, major: Major) -> Option<String> {
 }
 
 /// How a standby reaches its upstream, by its files or, where they can't be read, by its receiver.
-fn feed(said: &Said, major: Major, data_dir: &str, home: &str) -> Option<Feed> {
+fn feed(said: &Said, major: Major, data_dir: &str, owner: Option<&str>, home: &str) -> Option<Feed> {
     let text = match major.dialect().standby_mode {
         StandbyMode::SignalFile => setting(said, "primary_conninfo"),
         StandbyMode::RecoveryConf => {
@@ -227,17 +234,18 @@ fn feed(said: &Said, major: Major, data_dir: &str, home: &str) -> Option<Feed> {
             running
         }
     };
-    let password = conninfo.remove("password").map(Secret::new).or_else(|| password(&conninfo, home));
+    let password = conninfo.remove("password").map(Secret::new).or_else(|| password(&conninfo, owner?, home));
     let is_here = is_here(conninfo.get("hostaddr").or_else(|| conninfo.get("host")).unwrap_or_default());
     Some(Feed { conninfo, password, is_here })
 }
 
-/// The password that libpq would take out of a passfile.
-fn password(conninfo: &Conninfo, home: &str) -> Option<Secret> {
+/// The password that libpq would take out of a passfile, in a server of this user's.
+fn password(conninfo: &Conninfo, owner: &str, home: &str) -> Option<Secret> {
     let own = format!("{home}/.pgpass");
     let text = files::read_text(conninfo.get("passfile").unwrap_or(&own)).ok().flatten()?;
     let host = conninfo.get("host").or_else(|| conninfo.get("hostaddr")).unwrap_or("localhost");
-    passfile::password(&text, host, conninfo.get("port").unwrap_or("5432"), "replication", conninfo.get("user")?)
+    let (port, user) = (conninfo.get("port").unwrap_or("5432"), conninfo.get("user").unwrap_or(owner));
+    passfile::password(&text, host, port, "replication", user)
 }
 
 /// Whether a host is this machine: a socket's folder, none at all, or an address that a socket can be bound to here.
