@@ -223,7 +223,7 @@ impl Reach<'_> {
     }
 }
 
-fn unusable(error: FileError) -> Error {
+fn unusable(error: &FileError) -> Error {
     Error::World(Failure::new(error.to_string()).with_remedy("name another place, by --out or --secrets-dir"))
 }
 
