@@ -11,6 +11,7 @@ use crate::observed::Cluster;
 use crate::observed::NodeObserved;
 use crate::observed::Observed;
 use crate::observed::Sql;
+use crate::pg::lsn::Lsn;
 use crate::plan::drift;
 use crate::topology::Node;
 use crate::topology::NodeName;
@@ -339,6 +340,11 @@ impl<'a> Change<'a> {
 
     fn sql(&self, node: &Node) -> Option<&'a Sql> {
         self.seen(node).sql()
+    }
+
+    /// What a standby says of its position; nothing where it is yet to be started.
+    fn position_of(&self, node: &Node) -> Option<&'a Sql> {
+        self.sql(node).filter(|sql| sql.lsn != Lsn(0))
     }
 
     /// A parameter as the node's server has it, a number.

@@ -35,6 +35,10 @@ use crate::plan::planner::configuration::text_digest;
 use crate::plan::planner::step_id;
 use crate::plan::planner::synchronous::names_alone;
 use crate::plan::predict::predict;
+use crate::plan::readiness;
+use crate::plan::readiness::Finding;
+use crate::plan::readiness::Lasts;
+use crate::plan::readiness::ReadinessCheck;
 use crate::plan::synchronous::NAMES;
 use crate::topology::Node;
 use crate::topology::NodeName;
@@ -67,6 +71,28 @@ impl<'a> Draft<'a> {
             && let Some(action) = names_alone(self.topology, &self.world, candidate, String::new())
         {
             self.step(candidate, action, Impact::Reload, reason);
+        }
+    }
+
+    /// Refuses the change for what would stand in its way once the steps before it are done. A candidate that is only
+    /// started by them is one for the next run: what it answers to the checks is not known before.
+    pub(super) fn refuse_unready(&mut self, candidate: &Node) {
+        if self.is_stuck(candidate) {
+            return;
+        }
+        let found_in = |world| readiness::findings(self.topology, world, &candidate.name);
+        let is_as_seen = |finding: &Finding| {
+            let is_momentary = finding.check.about().lasts == Lasts::Momentary;
+            is_momentary || matches!(finding.check, ReadinessCheck::Reach | ReadinessCheck::Upstream)
+        };
+        let mut findings = found_in(self.observed);
+        findings.retain(is_as_seen);
+        findings.extend(found_in(&self.world).into_iter().filter(|finding| !is_as_seen(finding)));
+        for finding in findings {
+            let Finding { check, node, subject: _, why, remedy } = finding;
+            let refusal = Refusal::Unready { check: check.about().id, node, why, remedy };
+            self.stuck.insert(candidate.name.clone());
+            self.blocked.push(Blocked { node: Some(candidate.name.clone()), refusal });
         }
     }
 
@@ -224,7 +250,7 @@ mod tests {
     /// A cluster of this version with these nodes below a, and more at the top of the file.
     fn cluster(version: u32, more: &str, nodes: &str) -> Topology {
         let yaml = format!(
-            "version: 1\ncluster: orders\npostgresql: {{ version: {version} }}\n{more}\n\
+            "version: 1\ncluster: orders\npostgresql: {{ version: {version}, initdb: {{ data_checksums: true }} }}\n{more}\n\
              nodes:\n  a: {{ role: primary, port: 5433, data_dir: /pg/a }}\n{nodes}"
         );
         topology::parse(yaml.as_bytes(), "orders.yaml", "/srv").expect("a good topology")
@@ -337,6 +363,6 @@ mod tests {
         let mut world = living(&topology);
         world.node_mut(&name("b")).sql_mut().expect("it runs").replay_paused = true;
         let change = plan(&wanted, &world);
-        assert_eq!(shown(&change), "blocked: b can't be promoted: it has its replay paused");
+        assert_eq!(shown(&change), "blocked: b has its replay paused");
     }
 }
