@@ -78,13 +78,16 @@ fn is_refused(pair: &Workspace, code: &str) {
     assert_eq!(pair.sql("a", "select pg_is_in_recovery()"), "f");
 }
 
+type Act<'a, T> = Box<dyn Fn(&Workspace) -> T + 'a>;
+
 /// What spoils a switchover, and how that is taken back.
 struct Spoiler<'a> {
     check: &'a str,
     /// Whether drift tells it too.
     is_standing: bool,
-    spoil: Box<dyn Fn(&Workspace) -> Option<Child> + 'a>,
-    mend: Box<dyn Fn(&Workspace) + 'a>,
+    /// Returns the program that does, where one does.
+    spoil: Act<'a, Option<Child>>,
+    mend: Act<'a, ()>,
 }
 
 fn spoiler<'a>(
