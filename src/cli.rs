@@ -20,6 +20,7 @@ use crate::report::json;
 mod apply;
 mod drift;
 mod event_log;
+mod explain;
 mod interrupt;
 mod plan;
 mod progress;
@@ -123,6 +124,14 @@ Examples:
   pgpair status orders.yaml --watch=5s
   pgpair status orders.yaml --format json | jq '.findings[].message'")]
     Status(status::Arguments),
+    /// Say what an id means: a state, action, refusal or warning of pgpair's, or a parameter of PostgreSQL.
+    #[command(after_help = "\
+Examples:
+  pgpair explain armed               a joint state, and what a plan does then; `states` is the whole table
+  pgpair explain promote             what a step is for, its impact, and what one would do by hand
+  pgpair explain two_primaries       why something is blocked
+  pgpair explain max_wal_senders     what a parameter takes, and what its change takes")]
+    Explain(explain::Arguments),
 }
 
 /// What every command takes.
@@ -239,6 +248,7 @@ fn run(command: Command, ui: &Ui) -> Result<Exit, Error> {
             Command::Rebuild(arguments) => rebuild::run(arguments, ui).await,
             Command::Drift(arguments) => drift::run(&arguments, ui).await,
             Command::Status(arguments) => status::run(&arguments, ui).await,
+            Command::Explain(arguments) => explain::run(&arguments, ui),
         }
     });
     // A thread that still waits for an answer at the terminal must not keep the process.
@@ -300,7 +310,8 @@ mod tests {
                 | Command::Switchover(_)
                 | Command::Rebuild(_)
                 | Command::Drift(_)
-                | Command::Status(_)) => {
+                | Command::Status(_)
+                | Command::Explain(_)) => {
                     panic!("{other:?}")
                 }
             }

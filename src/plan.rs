@@ -537,6 +537,12 @@ impl Action {
         if let Self::Promote(promote) = self { Some(promote) } else { None }
     }
 
+    /// Returns the hook, where that is what the action does.
+    #[must_use]
+    pub fn as_hook(&self) -> Option<&Hook> {
+        if let Self::Hook(hook) = self { Some(hook) } else { None }
+    }
+
     /// The action's name, as it stands in JSON and in `pgpair explain`.
     #[must_use]
     pub fn name(&self) -> &'static str {

@@ -38,6 +38,7 @@ use crate::topology::Role;
 use crate::topology::Topology;
 
 pub mod drift;
+pub mod explain;
 pub mod json;
 #[cfg(test)]
 pub(crate) mod samples;

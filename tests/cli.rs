@@ -70,7 +70,7 @@ fn wrong_usage_is_json_where_json_was_asked_for() {
 #[test]
 fn help_is_a_result_with_examples_for_every_command() {
     let folder = folder();
-    for command in ["validate", "plan", "apply", "switchover", "rebuild", "drift", "status"] {
+    for command in ["validate", "plan", "apply", "switchover", "rebuild", "drift", "status", "explain"] {
         let (code, stdout, _) = run(folder.path(), &[command, "--help"]);
         assert_eq!(code, 0);
         assert!(stdout.contains(&format!("Examples:\n  pgpair {command} ")), "{stdout}");
@@ -126,6 +126,17 @@ fn a_topology_comes_from_an_argument_an_option_the_environment_or_standard_input
     let (code, stdout, _) = ended(child.wait_with_output().expect("it ends"));
     assert_eq!(code, 0);
     assert_eq!(json(&stdout)["files"][0]["file"], "standard input");
+}
+
+#[test]
+fn an_id_is_explained_without_a_topology() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let (code, stdout, _) = run(folder.path(), &["explain", "armed", "--format", "json"]);
+    let explained = json(&stdout);
+    assert_eq!((code, &explained["explanations"][0]["subject"]), (0, &"state".into()));
+    let (code, _, stderr) = run(folder.path(), &["explain", "armd"]);
+    assert_eq!(code, 1);
+    assert!(stderr.contains("nothing is called `armd`; did you mean `armed`?"), "{stderr}");
 }
 
 #[test]

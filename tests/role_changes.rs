@@ -17,6 +17,7 @@ use pgpair::apply::Limits;
 use pgpair::apply::Outcome;
 use pgpair::event::Change;
 use pgpair::observed::DataDir;
+use pgpair::observed::NodeObserved;
 use pgpair::observed::Observed;
 use pgpair::observed::Reading;
 use pgpair::pg::control::ControlState;
@@ -25,8 +26,11 @@ use pgpair::plan::Action;
 use pgpair::plan::Plan;
 use pgpair::plan::Status;
 use pgpair::plan::allow;
+use pgpair::plan::hook;
+use pgpair::plan::hook::Owed;
 use pgpair::plan::planner::plan;
 use pgpair::plan::predict::predict;
+use pgpair::topology::Hooks;
 use pgpair::topology::Role;
 use pgpair::topology::Topology;
 use pgpair::world::World as _;
@@ -93,12 +97,19 @@ fn converge(topology: &Topology, start: &Observed, story: &str) -> Plan {
         if run.performed == 0 {
             if run.plan.status() == Status::Clean {
                 assert!(truth.node(&topology.primary().name).accepts_writes(), "{story}: ends without a primary");
+                assert_eq!(owed_anywhere(&truth), Vec::new(), "{story}: ends with hooks owed");
             }
             return run.plan;
         }
         last = shown(&run.plan);
     }
     panic!("{story}: does not converge: {last:?}");
+}
+
+/// What the nodes say is owed to hooks.
+fn owed_anywhere(truth: &Observed) -> Vec<Owed> {
+    let of = |(name, seen): (_, &NodeObserved)| hook::owed(&seen.cluster()?.conf.main.text, name);
+    truth.nodes.iter().filter_map(of).collect()
 }
 
 fn mishaps() -> Vec<Mishap> {
@@ -219,13 +230,13 @@ fn is_full() -> bool {
     std::env::var_os("PGPAIR_FULL").is_some()
 }
 
-fn try_every_state(version: u32, slots: bool, share: usize) {
-    let topology = pair(version, "scram-sha-256", slots);
+fn try_every_state(topology: &Topology, share: usize) {
+    let version = topology.postgresql.version;
     let swapped = topology.with_primary(&name("b"));
     let mut tally = Tally::default();
     let mut states: BTreeMap<String, (String, Observed)> = BTreeMap::new();
     let mut pairs: usize = 0;
-    for (way, state) in on_the_way(&topology, &swapped) {
+    for (way, state) in on_the_way(topology, &swapped) {
         for (at_a, mishap_at_a) in mishaps() {
             for (at_b, mishap_at_b) in mishaps() {
                 if at_a != NONE && at_b != NONE {
@@ -235,8 +246,8 @@ fn try_every_state(version: u32, slots: bool, share: usize) {
                     }
                 }
                 let mut state = state.clone();
-                mishap_at_a(&topology, &mut state, &name("a"));
-                mishap_at_b(&topology, &mut state, &name("b"));
+                mishap_at_a(topology, &mut state, &name("a"));
+                mishap_at_b(topology, &mut state, &name("b"));
                 let key = serde_json::to_string(&state).expect("plain data");
                 states.entry(key).or_insert_with(|| (format!("{way}, a: {at_a}, b: {at_b}"), state));
             }
@@ -244,13 +255,14 @@ fn try_every_state(version: u32, slots: bool, share: usize) {
     }
     let mut known: BTreeMap<(bool, String), Plan> = BTreeMap::new();
     for (label, start) in states.values() {
-        for (to_b, desired) in [(false, &topology), (true, &swapped)] {
+        for (to_b, desired) in [(false, topology), (true, &swapped)] {
             let story = format!("{version}, {label}, {} is to be primary", desired.primary().name);
             tally.states += 1;
             try_state(desired, to_b, start, &story, &mut known, &mut tally);
         }
     }
-    println!("{version}, slots {slots}: {tally:?}");
+    let (slots, hooks) = (topology.replication.slots, !topology.hooks.is_empty());
+    println!("{version}, slots {slots}, hooks {hooks}: {tally:?}");
     assert!(tally.clean > 200 && tally.blocked > 100 && tally.undone > 50, "{tally:?}");
 }
 
@@ -305,15 +317,28 @@ fn try_state(
 
 #[test]
 fn a_switchover_of_15_never_makes_two_writers_and_loses_nothing_whatever_happens() {
-    try_every_state(15, true, 11);
+    try_every_state(&pair(15, "scram-sha-256", true), 11);
+}
+
+#[test]
+fn hooks_are_owed_until_they_have_run_whatever_happens() {
+    let commands = || vec![vec!["/bin/true".to_owned()]];
+    let mut topology = pair(15, "scram-sha-256", true);
+    topology.hooks = Hooks {
+        before_switchover: commands(),
+        after_promotion: commands(),
+        after_switchover: commands(),
+        switchover_undone: commands(),
+    };
+    try_every_state(&topology, 101);
 }
 
 #[test]
 fn a_switchover_of_12_never_makes_two_writers_and_loses_nothing_whatever_happens() {
-    try_every_state(12, false, 17);
+    try_every_state(&pair(12, "scram-sha-256", false), 17);
 }
 
 #[test]
 fn a_switchover_of_10_never_makes_two_writers_and_loses_nothing_whatever_happens() {
-    try_every_state(10, true, 17);
+    try_every_state(&pair(10, "scram-sha-256", true), 17);
 }

@@ -15,6 +15,7 @@ use crate::event::Change;
 use crate::event::Event;
 use crate::observed::Observed;
 use crate::observed::Server;
+use crate::plan::Action;
 use crate::plan::Reason;
 use crate::plan::Step;
 use crate::plan::allow::Selection;
@@ -35,9 +36,15 @@ impl<W: World> Run<'_, W> {
             return Some(change);
         }
         let from = from?;
-        let steps = self.to_take_back(from, &seen);
+        let mut steps = self.to_take_back(from, &seen);
         if steps.is_empty() {
             return None;
+        }
+        let resumed = selection.chosen.iter().any(|step| step.action.as_hook().is_some_and(|hook| hook.resumed));
+        for step in &mut steps {
+            if let Action::Hook(hook) = &mut step.action {
+                hook.resumed = resumed;
+            }
         }
         (self.emit)(Event::TakenBack { from: from.clone(), to: step.node.clone() });
         // The signal that ended the run is no reason to leave the cluster without a primary.
@@ -45,7 +52,9 @@ impl<W: World> Run<'_, W> {
         let limits = Limits { interrupt, ..self.limits.clone() };
         let undo = Run { limits: &limits, ..*self };
         for step in &steps {
-            if undo.step(step, selection.chosen.len(), None).await.is_err() {
+            let is_done = undo.step(step, selection.chosen.len(), None).await.is_ok();
+            // A hook that fails stays owed, and changes nothing of who is the primary.
+            if !is_done && step.action.as_hook().is_none() {
                 return Some(Change::Open);
             }
         }

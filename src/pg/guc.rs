@@ -339,6 +339,27 @@ pub fn check(major: Major, name: &str, value: &str) -> Result<(), BadValue> {
     if good { Ok(()) } else { Err(bad(wanted(&dialect, &row.guc))) }
 }
 
+/// What a major takes for a parameter, in words.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Taken {
+    /// In PostgreSQL's own case.
+    pub name: &'static str,
+    pub values: String,
+    /// `None` if it is NULL or the build chooses it.
+    pub default: Option<&'static str>,
+    pub context: Context,
+}
+
+/// Returns what a major takes for a parameter; `None`: it does not know the name.
+#[must_use]
+pub fn taken(major: Major, name: &str) -> Option<Taken> {
+    let guc = &row(major, name)?.guc;
+    let is_free = guc.kind == Kind::String && guc.name != "synchronous_standby_names";
+    let values = if is_free { "a text".to_owned() } else { wanted(&major.dialect(), guc) };
+    let values = values.strip_prefix("it takes ").unwrap_or(&values).to_owned();
+    Some(Taken { name: guc.name, values, default: guc.boot, context: guc.context })
+}
+
 /// Judges the texts whose refusal would cost a pair its replication.
 fn text_is_good(name: &str, text: &str) -> bool {
     match name {

@@ -29,6 +29,7 @@ mod hooks;
 mod objects;
 mod roles;
 mod servers;
+mod tls;
 
 /// The answer.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -108,9 +108,10 @@ fn with_role_change(
     draft.whole_cluster(if state == PairState::Armed { PairState::PrimaryRuns } else { state });
     let is_ready = |draft: &Draft| !draft.is_halted() && !draft.is_stuck(&as_they_are.nodes[primary]);
     if is_ready(&draft) && at_once {
-        let candidate = &as_they_are.nodes[&topology.primary().name];
-        draft.make_ready(candidate, topology);
-        draft.refuse_unready(candidate);
+        draft.make_ready(&as_they_are.nodes[&topology.primary().name], topology);
+    }
+    if is_ready(&draft) && at_once {
+        draft.refuse_if_unready(&topology.primary().name);
     }
     let goes_on = is_ready(&draft) && !draft.is_stuck(topology.primary());
     let mut first = draft.into_made();

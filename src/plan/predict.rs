@@ -5,6 +5,8 @@
 
 use crate::observed::Observed;
 use crate::observed::Passfile;
+use crate::observed::Reading;
+use crate::observed::Reverse;
 use crate::observed::Slot;
 use crate::pg::block;
 use crate::plan::Action;
@@ -23,6 +25,7 @@ mod servers;
 pub fn predict(node: &NodeName, action: &Action, topology: &Topology, observed: &mut Observed) {
     let spec = &topology.nodes[node];
     let major = topology.postgresql.version;
+    copies::leftovers_go(observed.node_mut(node));
     match action {
         Action::CreatePrimary(create) => copies::created(observed.node_mut(node), create, spec, major),
         Action::Clone(clone) => copies::cloned(observed, spec, clone),
@@ -49,6 +52,10 @@ pub fn predict(node: &NodeName, action: &Action, topology: &Topology, observed: 
             }
             if let Some(sql) = seen.sql_mut() {
                 sql.hba_loaded = true;
+            }
+            // Who gets in by other rules is tried anew.
+            if let Reading::Known(Reverse::Refused(_)) = seen.readiness.reverse {
+                seen.readiness.reverse = Reading::Unknown("the rules have changed since".into());
             }
         }
         Action::Passfile { .. } => {

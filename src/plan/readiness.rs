@@ -12,6 +12,7 @@ use crate::observed::NodeObserved;
 use crate::observed::Observed;
 use crate::observed::Sql;
 use crate::pg::lsn::Lsn;
+use crate::plan::Refusal;
 use crate::plan::drift;
 use crate::topology::Node;
 use crate::topology::NodeName;
@@ -269,6 +270,15 @@ pub struct Finding {
     /// What was seen of the node, a sentence without its subject.
     pub why: String,
     pub remedy: String,
+}
+
+impl Finding {
+    /// As a refusal of the switchover.
+    #[must_use]
+    pub fn refusal(self) -> Refusal {
+        let Self { check, node, why, remedy, .. } = self;
+        Refusal::Unready { check: check.about().id, node, why, remedy }
+    }
 }
 
 /// Returns the standbys that a switchover may go to: a delayed one is none by its topology.

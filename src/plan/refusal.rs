@@ -9,7 +9,10 @@ use serde::ser::SerializeStruct;
 
 use crate::observed::Identity;
 use crate::observed::Room;
+use crate::observed::TlsProblem;
 use crate::topology::NodeName;
+
+pub mod examples;
 
 /// Why something is not done.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -48,6 +51,8 @@ pub enum Refusal {
     NotWritable { node: NodeName, why: String },
     /// A copy does not fit, not even in the place of what it replaces.
     NoRoom { node: NodeName, room: Room },
+    /// A TLS file that a standby's connection needs can't be used there.
+    TlsFile { node: NodeName, problem: TlsProblem },
     /// A folder outside the data directory has files that belong to no data directory of the node.
     NotEmpty { node: NodeName, folder: String },
     /// A tablespace of the source would lie where the source itself has it.
@@ -118,6 +123,7 @@ impl Refusal {
             Self::WrongAccess { .. } => "wrong_access",
             Self::NotWritable { .. } => "not_writable",
             Self::NoRoom { .. } => "no_room",
+            Self::TlsFile { .. } => "tls_file",
             Self::NotEmpty { .. } => "not_empty",
             Self::TablespaceUnmapped { .. } => "tablespace_unmapped",
             Self::TablespacesMixed { .. } => "tablespaces_mixed",
@@ -192,6 +198,7 @@ impl Refusal {
                     if gained == 0 { String::new() } else { format!(", also without the {gained} MB of the old data") };
                 format!("{folder} of {node} has {free} MB free, and the copy needs {needed} MB{without}")
             }
+            Self::TlsFile { node, problem } => format!("{node} can't use {problem}"),
             Self::NotEmpty { node, folder } => {
                 format!("{folder} of {node} is not empty, and no data directory of {node} leads to it")
             }
@@ -286,6 +293,7 @@ impl Refusal {
             Self::WrongAccess { .. } => "give it to the servers' OS user, as root, or correct `os_user`".into(),
             Self::NotWritable { .. } => "make the folder above it writable for the servers' OS user".into(),
             Self::NoRoom { .. } => "free space there, and apply again".into(),
+            Self::TlsFile { problem, .. } => problem.remedy(),
             Self::NotEmpty { node, .. } => {
                 format!("see what is in it; move it away, or let the topology give {node} another folder")
             }

@@ -7,6 +7,7 @@ use crate::event::Change;
 use crate::report::DiffReport;
 use crate::report::PlanReport;
 use crate::report::drift::DriftReport;
+use crate::report::explain::Explanation;
 use crate::report::status::StatusReport;
 use crate::topology::NodeName;
 use crate::topology::diagnostic::Diagnostic;
@@ -171,6 +172,17 @@ pub fn valid(files: &[ValidFile]) -> String {
         files: &'a [ValidFile],
     }
     document(&Valid { status: "valid", files })
+}
+
+/// Renders what ids mean.
+#[must_use]
+pub fn explained(explanations: &[Explanation]) -> String {
+    #[derive(Serialize)]
+    struct Explained<'a> {
+        status: &'static str,
+        explanations: &'a [Explanation],
+    }
+    document(&Explained { status: "explained", explanations })
 }
 
 /// Renders a command that failed.

@@ -63,8 +63,9 @@ pub(crate) fn nothing(topology: &Topology) -> Observed {
         server: Reading::Absent,
         port_taken: Reading::Absent,
         controller: Reading::Known(Controller::PgCtl),
-        readiness: Readiness::default(),
         rooms: Vec::new(),
+        readiness: Readiness::default(),
+        tls: Vec::new(),
     };
     Observed { nodes: topology.nodes.keys().map(|name| (name.clone(), node.clone())).collect() }
 }

@@ -66,6 +66,7 @@ mod afar;
 pub mod place;
 mod reverse;
 pub mod server;
+mod tls;
 
 use place::Changed;
 use place::Found;
@@ -178,8 +179,9 @@ async fn look_at(topology: &Topology, node: &Node, passwords: &Passwords) -> Nod
         server,
         port_taken: local.port_taken,
         controller: Reading::Absent,
-        readiness: Readiness { unwritable, unarchived, ..Readiness::default() },
         rooms: Vec::new(),
+        readiness: Readiness { unwritable, unarchived, ..Readiness::default() },
+        tls: Vec::new(),
     };
     let mut program = None;
     observed.server = match local.running {
@@ -218,6 +220,9 @@ async fn look_at(topology: &Topology, node: &Node, passwords: &Passwords) -> Nod
         }),
     };
     observed.binaries = seat.blocking(move || probe::binaries(&wanted)).await;
+    if let Some(tls) = topology.replication.tls.clone() {
+        observed.tls = seat.blocking(move || tls::problems(&tls)).await;
+    }
     // With our own rights: it is us whom systemd or sudo lets do something.
     let own = Seat::of(None).unwrap_or_else(|_| Arc::clone(&seat));
     let wanted = control::Wanted {
@@ -244,8 +249,9 @@ fn out_of_reach(why: &str) -> NodeObserved {
         server: Reading::Unknown(why.to_owned()),
         port_taken: Reading::Unknown(why.to_owned()),
         controller: Reading::Unknown(why.to_owned()),
-        readiness: Readiness::default(),
         rooms: Vec::new(),
+        readiness: Readiness::default(),
+        tls: Vec::new(),
     }
 }
 

@@ -142,8 +142,9 @@ pub fn nothing(topology: &Topology) -> Observed {
         server: Reading::Absent,
         port_taken: Reading::Absent,
         controller: Reading::Known(Controller::PgCtl),
-        readiness: Readiness::default(),
         rooms: Vec::new(),
+        readiness: Readiness::default(),
+        tls: Vec::new(),
     };
     Observed { nodes: topology.nodes.values().map(|spec| (spec.name.clone(), node(spec))).collect() }
 }

@@ -112,6 +112,7 @@ impl At<'_> {
         self.basebackup()?;
         self.can_make_data_dir()?;
         self.has_room()?;
+        self.can_use_tls()?;
         // A tablespace that the source has by now, and had not when the plan was made, would have no place.
         let tablespaces = desired::tablespaces(self.node, source.node, source.cluster()?)?;
         let all = clone.outside().chain(tablespaces.values().map(String::as_str));

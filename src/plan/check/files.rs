@@ -7,6 +7,7 @@ use crate::observed::comes_up_as;
 use crate::pg::block;
 use crate::pg::block::Block;
 use crate::pg::conf::Origin;
+use crate::pg::conninfo::Conninfo;
 use crate::pg::version::StandbyMode;
 use crate::plan::Configure;
 use crate::plan::Digest;
@@ -87,6 +88,8 @@ impl At<'_> {
         if configure.effect == Effect::Restart {
             self.may_control()?;
             self.keeps_the_floors(configure)?;
+            // It would be without its stream afterwards.
+            self.can_reconnect()?;
         }
         self.enough_confirm(configure)?;
         self.can_be_told(cluster, configure)?;
@@ -109,6 +112,10 @@ impl At<'_> {
         let present = desired::present_conninfo(cluster);
         let is_told = present
             .is_none_or(|present| present == *wanted || desired::conninfo_holds(self.topology, self.node, &present));
+        if !is_told {
+            let conninfo = Conninfo::parse(wanted);
+            conninfo.map_or(Ok(()), |conninfo| self.can_use_tls_of(&conninfo))?;
+        }
         let upstream = self.topology.upstream(self.node);
         let why = access::not_there_yet(self.topology, upstream, self.observed.node(&upstream.name));
         match why.filter(|_| !is_told) {

@@ -19,6 +19,7 @@ use crate::plan::check::Verdict;
 use crate::plan::desired;
 use crate::plan::drift;
 use crate::plan::pair;
+use crate::plan::readiness;
 use crate::topology::Role;
 
 impl At<'_> {
@@ -33,7 +34,10 @@ impl At<'_> {
         }
         match &self.seen.server {
             Reading::Absent => {}
-            Reading::Known(_) => drop(self.writes()?),
+            Reading::Known(_) => {
+                self.writes()?;
+                primary.is_ready_after(self)?;
+            }
             Reading::Unknown(why) => return Err(Refusal::OutOfReach { node: self.name(), why: why.clone() }),
         }
         if !self.has_settings_of_standby(cluster) {
@@ -163,6 +167,13 @@ impl At<'_> {
         Ok(())
     }
 
+    /// Every check before a switchover from this running primary finds nothing.
+    fn is_ready_after(&self, old: &Self) -> Result<(), Refusal> {
+        let as_they_are = self.topology.with_primary(&old.node.name);
+        let findings = readiness::findings(&as_they_are, self.observed, &self.node.name);
+        findings.into_iter().next().map_or(Ok(()), |finding| Err(finding.refusal()))
+    }
+
     /// The old primary is fenced, and has ended with all its WAL on the candidate, or will when it is stopped.
     fn gives_way_to(&self, candidate: &Self, theirs: &Cluster, sql: &Sql, parent: Timeline) -> Result<(), Refusal> {
         let cluster = self.cluster()?;
@@ -180,6 +191,7 @@ impl At<'_> {
                 }
                 Reading::Known(own) if own.in_recovery => self.has_no_more_than(candidate, sql),
                 Reading::Known(own) => {
+                    candidate.is_ready_after(self)?;
                     let streams = sql
                         .receiver
                         .as_ref()

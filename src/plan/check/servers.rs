@@ -51,12 +51,16 @@ impl At<'_> {
                 self.basebackup()?;
                 self.can_make_data_dir()?;
                 self.has_room()?;
+                self.can_use_tls()?;
                 self.may_be_thrown_away(cluster)?;
                 let source = self.of(source);
                 source.has_files_inside()?;
                 source.feeds(self.node, slot.as_deref())?;
             }
-            StopFor::Restart => self.can_start(cluster)?,
+            StopFor::Restart => {
+                self.can_use_tls()?;
+                self.can_start(cluster)?;
+            }
         }
         Ok(false)
     }
@@ -163,6 +167,9 @@ impl At<'_> {
         // Why it can't is looked for where it doesn't.
         if let Some(why) = (!receives).then(|| self.can_not_stream(own, sql)).flatten() {
             return Err(self.not_ready(&format!("{why} {upstream}")));
+        }
+        if !receives {
+            self.can_reconnect()?;
         }
         if drift::is_delayed(self.topology, self.node) || sql.replay_paused {
             // It receives nothing while it holds back what it has; that it would is all that can be seen.

@@ -74,13 +74,10 @@ impl<'a> Draft<'a> {
         }
     }
 
-    /// Refuses the change for what would stand in its way once the steps before it are done. A candidate that is only
-    /// started by them is one for the next run: what it answers to the checks is not known before.
-    pub(super) fn refuse_unready(&mut self, candidate: &Node) {
-        if self.is_stuck(candidate) {
-            return;
-        }
-        let found_in = |world| readiness::findings(self.topology, world, &candidate.name);
+    /// Leaves the change out where a check finds something, and says all that they find once the steps before it are done.
+    /// A candidate that is only started by them is one for the next run: what it answers to the checks is not known yet.
+    pub(super) fn refuse_if_unready(&mut self, candidate: &NodeName) {
+        let found_in = |world| readiness::findings(self.topology, world, candidate);
         let is_as_seen = |finding: &Finding| {
             let is_momentary = finding.check.about().lasts == Lasts::Momentary;
             is_momentary || matches!(finding.check, ReadinessCheck::Reach | ReadinessCheck::Upstream)
@@ -89,10 +86,8 @@ impl<'a> Draft<'a> {
         findings.retain(is_as_seen);
         findings.extend(found_in(&self.world).into_iter().filter(|finding| !is_as_seen(finding)));
         for finding in findings {
-            let Finding { check, node, subject: _, why, remedy } = finding;
-            let refusal = Refusal::Unready { check: check.about().id, node, why, remedy };
-            self.stuck.insert(candidate.name.clone());
-            self.blocked.push(Blocked { node: Some(candidate.name.clone()), refusal });
+            self.blocked.push(Blocked { node: Some(candidate.clone()), refusal: finding.refusal() });
+            self.stuck.insert(candidate.clone());
         }
     }
 
@@ -249,8 +244,9 @@ mod tests {
 
     /// A cluster of this version with these nodes below a, and more at the top of the file.
     fn cluster(version: u32, more: &str, nodes: &str) -> Topology {
+        let given = if more.contains("parameters:") { "" } else { "parameters: { wal_log_hints: on }\n" };
         let yaml = format!(
-            "version: 1\ncluster: orders\npostgresql: {{ version: {version}, initdb: {{ data_checksums: true }} }}\n{more}\n\
+            "version: 1\ncluster: orders\npostgresql: {{ version: {version} }}\n{more}\n{given}\
              nodes:\n  a: {{ role: primary, port: 5433, data_dir: /pg/a }}\n{nodes}"
         );
         topology::parse(yaml.as_bytes(), "orders.yaml", "/srv").expect("a good topology")
@@ -340,7 +336,7 @@ mod tests {
 
     #[test]
     fn other_changes_come_before_the_role_change_with_their_own_allowances() {
-        let parameters = format!("{TRUST}\nparameters: {{ shared_buffers: 256MB, work_mem: 8MB }}");
+        let parameters = format!("{TRUST}\nparameters: {{ wal_log_hints: on, shared_buffers: 256MB, work_mem: 8MB }}");
         let wanted = cluster(15, &parameters, B).with_primary(&name("b"));
         let change = plan(&wanted, &living(&cluster(15, TRUST, B)));
         insta::assert_snapshot!(shown(&change));

@@ -1,0 +1,140 @@
+//! What each action of a plan is for, what people notice of it, and what one would do by hand.
+
+/// What is told of an action, by its name in JSON.
+pub(super) struct ActionRow {
+    pub(super) name: &'static str,
+    pub(super) what: &'static str,
+    pub(super) why: &'static str,
+    pub(super) impact: &'static str,
+    pub(super) by_hand: &'static str,
+}
+
+/// Every action.
+pub(super) const ACTIONS: [ActionRow; 18] = [
+    ActionRow {
+        name: "create_primary",
+        what: "makes a new cluster with its configuration in place",
+        why: "no node has a data directory, nor a trace of one; it is made in `.pgpair-new` and renamed when it is whole",
+        impact: "none",
+        by_hand: "`initdb`, then postgresql.conf and pg_hba.conf by an editor",
+    },
+    ActionRow {
+        name: "clone",
+        what: "copies the source with its standby files in place",
+        why: "the node has no data of the cluster, or what it has can't follow any more; made in `.pgpair-new` and renamed",
+        impact: "none where nothing was there, else destroy",
+        by_hand: "`pg_basebackup -D … -R -S SLOT -X stream -c fast` into an empty folder",
+    },
+    ActionRow {
+        name: "standby_files",
+        what: "makes the files of a stopped node those of a standby",
+        why: "started without them it would be a second primary, or one that follows the wrong server",
+        impact: "none",
+        by_hand: "`touch standby.signal`, and primary_conninfo in postgresql.conf; 10 and 11: recovery.conf",
+    },
+    ActionRow {
+        name: "configure",
+        what: "writes pgpair's block in postgresql.conf and puts it in force",
+        why: "a value differs from the topology, or is in the file and not in force; tried before, put back if the server does not take it",
+        impact: "reload; restart of a standby, or outage of the primary, where a parameter takes a start",
+        by_hand: "edit postgresql.conf or `ALTER SYSTEM SET`, then `SELECT pg_reload_conf()` or `pg_ctl restart`",
+    },
+    ActionRow {
+        name: "hba",
+        what: "writes pgpair's block in pg_hba.conf and lets the server read it",
+        why: "a rule that the topology asks for is not there, or one before it has another method",
+        impact: "reload",
+        by_hand: "edit pg_hba.conf, look at pg_hba_file_rules for errors, then `SELECT pg_reload_conf()`",
+    },
+    ActionRow {
+        name: "passfile",
+        what: "writes the passfile of the replication role into the data directory, mode 0600",
+        why: "the standby proves itself with it, and no password stands in primary_conninfo",
+        impact: "none",
+        by_hand: "a line `*:*:replication:USER:PASSWORD`, mode 0600, named by `passfile=` in primary_conninfo",
+    },
+    ActionRow {
+        name: "mode",
+        what: "gives the data directory the mode 0700",
+        why: "PostgreSQL does not start on one that others may read or write",
+        impact: "none",
+        by_hand: "`chmod 0700`",
+    },
+    ActionRow {
+        name: "fence",
+        what: "lets whatever starts on the old primary's data directory come up as a standby",
+        why: "between its stop and the promotion a service manager may start it again; written while it still runs",
+        impact: "none",
+        by_hand: "`touch standby.signal` after primary_conninfo is in postgresql.conf; 10 and 11: recovery.conf",
+    },
+    ActionRow {
+        name: "unfence",
+        what: "takes the standby files of the primary away",
+        why: "a role change was begun and is taken back; only where no other node accepts writes, or could",
+        impact: "none",
+        by_hand: "`rm standby.signal`; 10 and 11: recovery.conf",
+    },
+    ActionRow {
+        name: "promote",
+        what: "stops the old primary, sees that all of its WAL is on the new one, and promotes that",
+        why: "nothing lies between the three, so that clients wait as short as can be and no commit is lost",
+        impact: "switchover; none where only an outage ends",
+        by_hand: "`pg_ctl stop -m fast` there; compare `pg_controldata` with pg_last_wal_receive_lsn(); `pg_ctl promote` here",
+    },
+    ActionRow {
+        name: "hook",
+        what: "runs the commands of a hook, and notes in pgpair's block which are owed",
+        why: "what else has to move with the primary; a killed run leaves the note, and the next plan runs them (PGPAIR_RESUMED=1)",
+        impact: "none by itself; what the commands do",
+        by_hand: "run the commands of `hooks:` with the PGPAIR_* variables of the README",
+    },
+    ActionRow {
+        name: "stop",
+        what: "stops a standby",
+        why: "its data are replaced, or it starts again with other files; it is left running unless that can be done",
+        impact: "none by itself; it goes with a step that names its own",
+        by_hand: "`pg_ctl stop -m fast`, or its service",
+    },
+    ActionRow {
+        name: "start",
+        what: "starts a server in its role and waits until it answers",
+        why: "it is stopped; a primary only where no other node can be one",
+        impact: "none for a standby or what is new; outage for a primary that has data",
+        by_hand: "`pg_ctl start`, or its service",
+    },
+    ActionRow {
+        name: "replication_role",
+        what: "makes or changes the role that standbys connect as",
+        why: "it is missing, or its password, limit or grants differ; the server gets a verifier, never the password",
+        impact: "none",
+        by_hand: "`CREATE ROLE … LOGIN REPLICATION`, `ALTER ROLE …`",
+    },
+    ActionRow {
+        name: "slot",
+        what: "makes a physical replication slot",
+        why: "it keeps WAL for a standby that is away",
+        impact: "none; WAL stays until the standby has it",
+        by_hand: "`SELECT pg_create_physical_replication_slot('NAME', true)`",
+    },
+    ActionRow {
+        name: "drop_slot",
+        what: "drops a slot that feeds nobody, once it is inactive",
+        why: "it would keep WAL until the disk is full; only slots named `pgpair_*` or in the topology",
+        impact: "none",
+        by_hand: "`SELECT pg_drop_replication_slot('NAME')`",
+    },
+    ActionRow {
+        name: "streaming",
+        what: "waits until a standby streams from its upstream, on its timeline",
+        why: "to see that it works",
+        impact: "none",
+        by_hand: "look at pg_stat_wal_receiver there and pg_stat_replication on its upstream",
+    },
+    ActionRow {
+        name: "remove_old",
+        what: "removes the replaced data directory, kept as `.pgpair-old`",
+        why: "the new standby streams, so that it is of no use any more",
+        impact: "none",
+        by_hand: "`rm -r DATA_DIR.pgpair-old`",
+    },
+];
