@@ -651,10 +651,10 @@ pub struct Sender {
 }
 
 impl Receiver {
-    /// Whether it is connected to the address of this node.
+    /// Whether it is connected to this node.
     #[must_use]
     pub fn is_from(&self, node: &Node) -> bool {
-        self.host.as_ref() == Some(&node.host) && self.port == Some(node.port)
+        self.host.as_ref().zip(self.port).is_some_and(|(host, port)| node.is_at(host, port))
     }
 
     #[must_use]

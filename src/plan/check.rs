@@ -115,6 +115,11 @@ impl<'a> At<'a> {
         Refusal::NotReady { why: format!("{} {why}", self.node.name) }
     }
 
+    /// The same, where planning again does not help by itself.
+    fn not_ready_until(&self, why: &str, remedy: impl Into<String>) -> Refusal {
+        Refusal::NotReadyUntil { why: format!("{} {why}", self.node.name), remedy: remedy.into() }
+    }
+
     fn place(&self) -> Result<&'a Place, Refusal> {
         let out_of_reach = |why: &str| Refusal::OutOfReach { node: self.name(), why: why.to_owned() };
         match &self.seen.place {

@@ -97,6 +97,8 @@ pub enum Refusal {
     LocksOut { node: NodeName, who: String, rule: String, why: String, remedy: String },
     /// What the step depends on is not there (any more).
     NotReady { why: String },
+    /// The same, where only somebody's hand, or an allowance, puts it there.
+    NotReadyUntil { why: String, remedy: String },
     /// A file was edited since the plan was made.
     FileChanged { node: NodeName, file: String },
 }
@@ -145,7 +147,7 @@ impl Refusal {
             Self::NotASource { .. } => "not_a_source",
             Self::FreshClone { .. } => "fresh_clone",
             Self::LocksOut { .. } => "locks_out",
-            Self::NotReady { .. } => "not_ready",
+            Self::NotReady { .. } | Self::NotReadyUntil { .. } => "not_ready",
             Self::FileChanged { .. } => "file_changed",
         }
     }
@@ -257,7 +259,7 @@ impl Refusal {
             Self::LocksOut { node, who, rule, why, .. } => {
                 format!("the new pg_hba.conf of {node} would lock out {who}: {rule} {why}")
             }
-            Self::NotReady { why } => why.clone(),
+            Self::NotReady { why } | Self::NotReadyUntil { why, .. } => why.clone(),
             Self::FileChanged { node, file } => format!("{file} of {node} was edited since the plan was made"),
         }
     }
@@ -309,9 +311,10 @@ impl Refusal {
             ),
             Self::PortTaken { .. } => "stop that program, or give the node another port".into(),
             Self::OtherClustersBlock { .. } => "correct data_dir or `cluster:`; take the block out by hand if it is a leftover".into(),
-            Self::Shadowed { remedy, .. } | Self::NotASource { remedy, .. } | Self::LocksOut { remedy, .. } => {
-                remedy.clone()
-            }
+            Self::Shadowed { remedy, .. }
+            | Self::NotASource { remedy, .. }
+            | Self::LocksOut { remedy, .. }
+            | Self::NotReadyUntil { remedy, .. } => remedy.clone(),
             Self::BadConf { .. } => "correct the file".into(),
             Self::FormerPrimary { node } => format!(
                 "if what only {node} has may be lost, `pgpair rebuild {node}` clones it anew"

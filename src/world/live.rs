@@ -22,6 +22,7 @@ use crate::plan::Action;
 use crate::plan::Step;
 use crate::topology::Node;
 use crate::topology::NodeName;
+use crate::topology::SecretRef;
 use crate::topology::Topology;
 use crate::world::Failure;
 use crate::world::Progress;
@@ -111,6 +112,11 @@ impl Live {
     pub fn with_locks(mut self, locks: Locks) -> Self {
         self.locks = Some(locks);
         self
+    }
+
+    /// Takes a secret as known that is not yet where the topology says.
+    pub async fn learn(&self, reference: SecretRef, secret: Secret) {
+        self.secrets.learn(reference, secret).await;
     }
 
     /// Sees that every password of the topology can be had, before anything is judged or begun that rests on one.

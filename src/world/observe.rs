@@ -62,6 +62,7 @@ use crate::world::sql::WalSender;
 use crate::world::sql::Whose;
 use crate::world::user::Seat;
 
+pub mod adopt;
 mod afar;
 pub mod place;
 mod reverse;
@@ -617,7 +618,7 @@ fn receiver(row: &WalReceiver) -> Receiver {
     let get = |key: &str| conninfo.get(key).filter(|value| !value.is_empty()).map(str::to_owned);
     Receiver {
         status: row.status.clone().unwrap_or_default(),
-        host: get("hostaddr").or_else(|| get("host")),
+        host: get("hostaddr").or_else(|| get("host")).or_else(|| row.sender_host.clone()),
         port: get("port").and_then(|port| port.parse().ok()),
         user: get("user"),
         slot: row.slot_name.clone(),

@@ -215,7 +215,7 @@ impl Site<'_> {
     }
 
     async fn ask(&self, session: &Session) -> Result<(bool, Lsn), Failure> {
-        let row = session.client().query_one(ASK, &[]).await;
+        let row = session.query_one(ASK, &[]).await;
         let row = row.map_err(|error| self.bad_sql("its position can't be read", error))?;
         let position: Option<&str> = row.get(1);
         Ok((row.get(0), position.and_then(|text| text.parse().ok()).unwrap_or_default()))
@@ -398,7 +398,7 @@ impl Site<'_> {
         }
         // It waits for the candidate to confirm what it sent last.
         let end_receiver = "SELECT pg_terminate_backend(pid) FROM pg_stat_wal_receiver";
-        let ended = session.client().batch_execute(end_receiver).await;
+        let ended = session.run(end_receiver).await;
         if let Err(error) = ended {
             tracing::warn!("the walreceiver of {} can't be ended: {error}", candidate.node.name);
         }
