@@ -70,7 +70,7 @@ pub struct About {
     pub id: &'static str,
     pub lasts: Lasts,
     /// What its findings are about, where they don't say it themselves.
-    subject: &'static str,
+    pub subject: &'static str,
     /// Why it is asked.
     pub reason: &'static str,
 }
