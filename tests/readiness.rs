@@ -293,9 +293,9 @@ fn a_node_out_of_reach_or_of_another_cluster_refuses_a_switchover() {
     let pair = pair_with_archive(Version(15));
     write_swapped(&pair);
     let swapped = pair.path("swapped.yaml").display().to_string();
-    let refused = |check: &str| {
+    let refused = |check: &str, exit: i32| {
         assert!(unready(&pair).iter().any(|found| found == check), "{:?}", unready(&pair));
-        pair.pgpair(&["apply", &swapped, "--allow", "switchover=b", "--auto-approve"]).exits(3);
+        pair.pgpair(&["apply", &swapped, "--allow", "switchover=b", "--auto-approve"]).exits(exit);
         assert_eq!(pair.sql("a", "select pg_is_in_recovery()"), "f");
         assert!(!pair.data_dir("a").join("standby.signal").exists());
     };
@@ -305,14 +305,17 @@ fn a_node_out_of_reach_or_of_another_cluster_refuses_a_switchover() {
         fs::set_permissions(&folder, fs::Permissions::from_mode(0o700)).expect("our folder");
         let owner = std::os::unix::fs::MetadataExt::uid(&fs::metadata(&folder).expect("a folder"));
         std::os::unix::fs::chown(&folder, Some(0), None).expect("root may");
-        refused("reach");
+        refused("reach", 3);
         std::os::unix::fs::chown(&folder, Some(owner), None).expect("root may");
     }
     pair.pg_ctl("b", &["stop", "-m", "fast"]).exits(0);
-    refused("reach");
+    // It is started, and could be asked nothing before.
+    refused("reach", 5);
+    assert_eq!(unready(&pair), [""; 0]);
+    pair.pg_ctl("b", &["stop", "-m", "fast"]).exits(0);
     fs::rename(pair.data_dir("b"), pair.path("b/away")).expect("our folder");
     pair.initdb("b");
-    refused("system_identifier");
+    refused("system_identifier", 3);
 }
 
 /// Whether the reverse connection was had at a look.

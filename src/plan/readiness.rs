@@ -281,6 +281,13 @@ impl Finding {
     }
 }
 
+/// Returns the topology with the node as its primary that accepts writes, whichever it names: it may be newer.
+#[must_use]
+pub fn roles_as_they_are(topology: &Topology, observed: &Observed) -> Topology {
+    let writer = topology.nodes.keys().find(|node| observed.node(node).accepts_writes());
+    writer.map_or_else(|| topology.clone(), |writer| topology.with_primary(writer))
+}
+
 /// Returns the standbys that a switchover may go to: a delayed one is none by its topology.
 pub fn candidates(topology: &Topology) -> impl Iterator<Item = &Node> {
     topology.standbys().filter(|node| !drift::is_delayed(topology, node))
