@@ -382,6 +382,15 @@ mod tests {
     }
 
     #[test]
+    fn a_primary_that_can_not_move_yet_is_one_pending_item_beside_what_is_not_ready() {
+        let mut observed = healthy(&pair());
+        observed.node_mut(&name("a")).readiness.unarchived = 1000;
+        observed.node_mut(&name("b")).sql_mut().expect("it runs").replay_paused = true;
+        let items = found(&pair().with_primary(&name("b")), &observed);
+        assert_eq!(short(&items), [(Class::Pending, "b", "role"), (Class::NotReady, "a", "archive")]);
+    }
+
+    #[test]
     fn without_the_secret_its_password_is_unseen_and_named_once() {
         let mut observed = healthy(&pair());
         for node in ["a", "b"] {
