@@ -6,6 +6,8 @@ use crate::pg::guc;
 use crate::pg::guc::Context;
 use crate::pg::version::Major;
 use crate::plan::pair::states::STATES;
+use crate::plan::readiness::Lasts;
+use crate::plan::readiness::ReadinessCheck;
 use crate::plan::refusal::examples::examples;
 use crate::report::explain::actions::ACTIONS;
 use crate::topology::advice::Advice;
@@ -21,6 +23,8 @@ pub enum Subject {
     State,
     /// What a step does.
     Action,
+    /// What must hold before a switchover.
+    Check,
     /// Why something is not done.
     Refusal,
     /// What is legal in a topology and unwise.
@@ -30,8 +34,13 @@ pub enum Subject {
 }
 
 impl Subject {
-    const LISTED: [(Self, &'static str); 4] =
-        [(Self::State, "states"), (Self::Action, "actions"), (Self::Refusal, "refusals"), (Self::Warning, "warnings")];
+    const LISTED: [(Self, &'static str); 5] = [
+        (Self::State, "states"),
+        (Self::Action, "actions"),
+        (Self::Check, "checks"),
+        (Self::Refusal, "refusals"),
+        (Self::Warning, "warnings"),
+    ];
 }
 
 /// One id, explained. What does not apply is absent.
@@ -74,7 +83,7 @@ impl Explanation {
     }
 }
 
-/// Explains an id in every sense that it has, or a whole list (`states`, `actions`, `refusals`, `warnings`).
+/// Explains an id in every sense that it has, or a whole list (`states`, `actions`, `checks`, `refusals`, `warnings`).
 ///
 /// # Errors
 ///
@@ -114,7 +123,18 @@ fn all() -> Vec<Explanation> {
         remedy: Some(advice.remedy().to_owned()),
         ..Explanation::new(advice.id(), Subject::Warning, advice.reason().to_owned())
     });
-    states.chain(actions).chain(refusals).chain(warnings).collect()
+    let checks = ReadinessCheck::ALL.into_iter().map(|check| {
+        let about = check.about();
+        let answer = match about.lasts {
+            Lasts::Standing => "a switchover is refused; `pgpair drift` calls it `not_ready` before",
+            Lasts::Momentary => "a switchover is refused for the moment; `pgpair status` tells it",
+        };
+        Explanation {
+            answer: Some(answer.to_owned()),
+            ..Explanation::new(about.id, Subject::Check, about.reason.to_owned())
+        }
+    });
+    states.chain(actions).chain(checks).chain(refusals).chain(warnings).collect()
 }
 
 /// What each major takes for a parameter: one explanation for every span of majors in which it is the same.
@@ -184,7 +204,15 @@ mod tests {
 
     #[test]
     fn an_id_is_explained_with_what_applies() {
-        let ids = ["armed", "promote", "two_primaries", "no-rewind", "max_wal_senders", "wal_keep_segments"];
+        let ids = [
+            "armed",
+            "promote",
+            "reverse_connection",
+            "two_primaries",
+            "no-rewind",
+            "max_wal_senders",
+            "wal_keep_segments",
+        ];
         insta::assert_snapshot!(ids.map(texts).join("\n"));
     }
 
