@@ -235,7 +235,7 @@ impl<W: World> Run<'_, W> {
         failure: Failure,
         progress: &(dyn Fn(Progress) + Sync),
     ) -> Result<(), Failure> {
-        let judged = check(&step.node, &step.action, self.topology, &self.look().await);
+        let judged = check(&step.node, &step.action, &step.topology(self.topology), &self.look().await);
         if self.is_interrupted() {
             return Err(failure);
         }

@@ -21,6 +21,7 @@ mod apply;
 mod drift;
 mod event_log;
 mod explain;
+mod import;
 mod interrupt;
 mod plan;
 mod progress;
@@ -133,6 +134,16 @@ Examples:
   pgpair explain two_primaries       why something is blocked
   pgpair explain max_wal_senders     what a parameter takes, and what its change takes")]
     Explain(explain::Arguments),
+    /// Write the topology of running servers; changes nothing.
+    #[command(after_help = "\
+Examples:
+  pgpair import --data-dir /pg/a/data --data-dir /pg/b/data -o orders.yaml
+  pgpair import --data-dir /pg/a/data --data-dir /pg/b/data --cluster orders > orders.yaml
+  PGPASSWORD=... pgpair import 'port=5432 user=monitor' 'port=5433 user=monitor'    with the grants of pg_monitor alone
+
+The plan of what is written is empty; what could not be expressed is said, in the file and on standard error.
+A replication password that is found goes to a file of mode 0600 beside FILE, and never into the topology.")]
+    Import(import::Arguments),
 }
 
 /// What every command takes.
@@ -250,6 +261,7 @@ fn run(command: Command, ui: &Ui) -> Result<Exit, Error> {
             Command::Drift(arguments) => drift::run(&arguments, ui).await,
             Command::Status(arguments) => status::run(&arguments, ui).await,
             Command::Explain(arguments) => explain::run(&arguments, ui),
+            Command::Import(arguments) => import::run(&arguments, ui).await,
         }
     });
     // A thread that still waits for an answer at the terminal must not keep the process.
@@ -312,7 +324,8 @@ mod tests {
                 | Command::Rebuild(_)
                 | Command::Drift(_)
                 | Command::Status(_)
-                | Command::Explain(_)) => {
+                | Command::Explain(_)
+                | Command::Import(_)) => {
                     panic!("{other:?}")
                 }
             }

@@ -12,6 +12,7 @@ use miette::LabeledSpan;
 use miette::NamedSource;
 use miette::SourceCode;
 
+use crate::plan::import::Unfit;
 use crate::report::json::ErrorReport;
 use crate::report::words::visible;
 use crate::topology::NodeName;
@@ -73,6 +74,8 @@ pub enum Error {
     Lock(Box<LockError>),
     #[error(transparent)]
     World(#[from] Failure),
+    #[error(transparent)]
+    Unfit(#[from] Unfit),
     #[error("what was seen of {} has changed since the plan was shown, so nothing was done", list(.changed))]
     Stale { changed: Vec<NodeName> },
     #[error("`{file}` was changed meanwhile, so nothing was done")]
@@ -139,6 +142,7 @@ impl Error {
             Self::Interrupted => facts(Exit::Interrupted, "interrupted", None),
             Self::World(failure) if failure.interrupted => facts(Exit::Interrupted, "interrupted", None),
             Self::World(failure) => facts(Exit::Failed, "failed", failure.remedy.as_deref()),
+            Self::Unfit(unfit) => facts(Exit::Failed, "no_cluster", Some(unfit.remedy())),
             Self::Stale { .. } => facts(Exit::Refused, "stale_plan", Some("apply again, and read the new plan")),
             Self::FileChanged { .. } => facts(Exit::Refused, "file_changed", Some("read it, and try again")),
             Self::NotEditable { .. } => {

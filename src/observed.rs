@@ -11,6 +11,7 @@ use std::collections::BTreeMap;
 use serde::Serialize;
 
 use crate::pg::conf::ConfFiles;
+use crate::pg::conninfo::Conninfo;
 use crate::pg::control::ControlState;
 use crate::pg::guc::Context;
 use crate::pg::history::Branch;
@@ -141,6 +142,73 @@ pub struct NodeObserved {
     /// The file systems that a copy would go to; measured only where a plan has one.
     pub rooms: Vec<Room>,
     pub readiness: Readiness,
+    /// The files of `replication.tls` that the node's user can't use for a connection.
+    pub tls: Vec<TlsProblem>,
+}
+
+/// A file of `replication.tls` that libpq would not take on a node.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct TlsProblem {
+    /// `sslrootcert`, `sslcert` or `sslkey`.
+    pub key: String,
+    pub path: String,
+    pub trouble: TlsTrouble,
+}
+
+/// Why libpq would not take it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum TlsTrouble {
+    Missing,
+    NotAFile,
+    /// The node's user may not read it; what the system says.
+    Unreadable(String),
+    /// A private key that others could read.
+    TooOpen {
+        mode: u32,
+        by_root: bool,
+    },
+}
+
+impl TlsProblem {
+    /// Whether a connection string names the file.
+    #[must_use]
+    pub fn is_of(&self, conninfo: &Conninfo) -> bool {
+        conninfo.get(&self.key) == Some(self.path.as_str())
+    }
+
+    /// What to do about it.
+    #[must_use]
+    pub fn remedy(&self) -> String {
+        let Self { key, path, trouble } = self;
+        match trouble {
+            TlsTrouble::Missing | TlsTrouble::NotAFile => {
+                format!("put it there, for the servers' OS user to read, or correct `replication.tls.{key}`")
+            }
+            TlsTrouble::Unreadable(_) if key == "sslkey" => {
+                format!("give it to the servers' OS user (`chown`), with `chmod 600 {path}`")
+            }
+            TlsTrouble::Unreadable(_) => "make it readable for the servers' OS user".into(),
+            TlsTrouble::TooOpen { by_root: true, .. } => format!("`chmod 640 {path}`, with a group of that user's"),
+            TlsTrouble::TooOpen { by_root: false, .. } => format!("`chmod 600 {path}`"),
+        }
+    }
+}
+
+impl std::fmt::Display for TlsProblem {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Self { key, path, trouble } = self;
+        write!(f, "{path} (`replication.tls.{key}`): ")?;
+        match trouble {
+            TlsTrouble::Missing => f.write_str("it is not there"),
+            TlsTrouble::NotAFile => f.write_str("it is not a file"),
+            TlsTrouble::Unreadable(why) => write!(f, "it can't be read: {why}"),
+            TlsTrouble::TooOpen { mode, by_root } => {
+                let whom = if *by_root { "only root and a group can read" } else { "only its owner can read" };
+                write!(f, "it has mode {mode:04o}, and libpq takes a key that {whom}")
+            }
+        }
+    }
 }
 
 /// A file system that a copy goes to, in bytes. All of it are measures.
@@ -583,10 +651,10 @@ pub struct Sender {
 }
 
 impl Receiver {
-    /// Whether it is connected to the address of this node.
+    /// Whether it is connected to this node.
     #[must_use]
     pub fn is_from(&self, node: &Node) -> bool {
-        self.host.as_ref() == Some(&node.host) && self.port == Some(node.port)
+        self.host.as_ref().zip(self.port).is_some_and(|(host, port)| node.is_at(host, port))
     }
 
     #[must_use]

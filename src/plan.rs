@@ -28,6 +28,7 @@ pub mod desired;
 pub mod difference;
 pub mod drift;
 pub mod hook;
+pub mod import;
 pub mod items;
 pub mod kept;
 pub mod pair;

@@ -21,6 +21,7 @@ pub mod edit;
 pub mod model;
 pub mod spans;
 pub mod validate;
+pub mod write;
 
 /// Reads a topology file, or says everything that is wrong with it.
 ///
@@ -370,6 +371,13 @@ impl Node {
     /// The node's folders outside its data directory: its waldir, and where tablespaces are to lie.
     pub fn outside(&self) -> impl Iterator<Item = &str> {
         self.waldir.iter().chain(self.tablespaces.values()).map(String::as_str)
+    }
+
+    /// Whether a connection to `host`, as a connection string has it, and `port` ends here: by the node's own host, or by
+    /// a Unix socket, whose folder begins with a slash.
+    #[must_use]
+    pub fn is_at(&self, host: &str, port: u16) -> bool {
+        (self.host == host || host.starts_with('/')) && self.port == port
     }
 
     /// Whether two nodes are on one machine, as far as the topology tells.

@@ -3,6 +3,8 @@
 mod support;
 
 use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::Path;
 use std::process::Command;
 
 use pgpair::plan::Action;
@@ -175,28 +177,116 @@ fn certificates(pair: &Workspace) {
     }
 }
 
+const CERT: &str =
+    "auth: cert, tls: { sslmode: verify-full, sslrootcert: tls/ca.pem, sslcert: tls/repl.crt, sslkey: tls/repl.key }";
+
+/// The parameters of servers that encrypt, and judge certificates.
+fn with_ssl(pair: &Workspace) -> String {
+    let tls = pair.path("tls");
+    let tls = tls.display();
+    format!(
+        "{COMMON}  ssl: on\n  ssl_cert_file: {tls}/server.crt\n  ssl_key_file: {tls}/server.key\n  ssl_ca_file: {tls}/ca.pem\n"
+    )
+}
+
 #[test]
 fn a_pair_changes_to_certificates_and_back() {
     let pair = Workspace::new(Version(15));
     certificates(&pair);
     pair.topology(SCRAM, COMMON);
     pair.apply().exits(0);
-    let cert = "auth: cert, tls: { sslmode: verify-full, sslrootcert: tls/ca.pem, sslcert: tls/repl.crt, sslkey: tls/repl.key }";
     // Without TLS on the servers the standby is not told to use it.
-    pair.topology(cert, COMMON);
+    pair.topology(CERT, COMMON);
     pair.pgpair(&["plan"]).says("would lock out the standby b");
-    let tls = pair.path("tls");
-    let tls = tls.display();
-    let ssl = format!(
-        "{COMMON}  ssl: on\n  ssl_cert_file: {tls}/server.crt\n  ssl_key_file: {tls}/server.key\n  ssl_ca_file: {tls}/ca.pem\n"
-    );
-    pair.topology(cert, &ssl);
+    let ssl = with_ssl(&pair);
+    pair.topology(CERT, &ssl);
     pair.apply().exits(0);
     pair.in_sync();
     reconnects(&pair);
     assert_eq!(pair.sql("a", "select ssl from pg_stat_ssl join pg_stat_replication using (pid)"), "t");
     assert!(pair.sql("b", "show primary_conninfo").contains("sslmode=verify-full"));
     pair.topology(SCRAM, &ssl);
+    pair.apply().exits(0);
+    pair.in_sync();
+    reconnects(&pair);
+}
+
+/// What becomes of the standby's key, what is said of it, and of the remedy.
+type KeyDamage<'a> = (&'a str, &'a dyn Fn(&Path), &'a str, &'a str);
+
+#[test]
+fn a_key_that_the_standby_can_not_use_is_told_with_its_remedy_before_it_is_needed() {
+    let pair = Workspace::new(Version(15));
+    certificates(&pair);
+    let (ssl, key) = (with_ssl(&pair), pair.path("tls/repl.key"));
+    let mode = |path: &Path, mode: u32| fs::set_permissions(path, fs::Permissions::from_mode(mode)).expect("our file");
+    let good = fs::read_to_string(&key).expect("our file");
+    let mend = || {
+        let _ = fs::remove_file(&key);
+        pair.write("tls/repl.key", &good, 0o600);
+    };
+    pair.topology(SCRAM, &ssl);
+    pair.apply().exits(0);
+    pair.topology(CERT, &ssl);
+    let give_to_root = |path: &Path| {
+        fs::remove_file(path).expect("our file");
+        fs::write(path, &good).expect("our folder");
+        mode(path, 0o600);
+    };
+    let chmod = format!("`chmod 600 {}`", key.display());
+    let damages: [KeyDamage; 3] = [
+        (
+            "absent",
+            &|key| fs::remove_file(key).expect("our file"),
+            "it is not there",
+            "correct `replication.tls.sslkey`",
+        ),
+        ("too open", &|key| mode(key, 0o644), "it has mode 0644", &chmod),
+        ("another's", &give_to_root, "it can't be read: Permission denied", "give it to the servers' OS user"),
+    ];
+    for (name, damage, reason, remedy) in
+        damages.into_iter().filter(|(name, ..)| support::is_root() || *name != "another's")
+    {
+        damage(&key);
+        let named = format!("b can't use {} (`replication.tls.sslkey`): {reason}", key.display());
+        pair.pgpair(&["plan"]).says(&named).says(remedy);
+        let ran = pair.apply();
+        assert!(matches!(ran.code, Some(3 | 5)), "{name}: {ran:?}");
+        reconnects(&pair);
+        mend();
+    }
+    pair.apply().exits(0);
+    pair.in_sync();
+    reconnects(&pair);
+
+    // It streams still, and could not connect again: a restart would cost it its stream, a start gets it none.
+    mode(&key, 0o644);
+    pair.topology(CERT, &format!("{ssl}  shared_buffers: 64MB\n"));
+    pair.pgpair(&["plan"]).says("it has mode 0644").says(&chmod);
+    pair.pgpair(&["apply", "--auto-approve", "--allow", "restart"]);
+    assert_eq!(pair.sql("b", "select status from pg_stat_wal_receiver"), "streaming");
+    pair.pg_ctl("b", &["stop"]).exits(0);
+    pair.pgpair(&["apply", "--auto-approve"]).exits(5).says("it has mode 0644").says(&chmod);
+    mend();
+    pair.pgpair(&["apply", "--auto-approve", "--allow", "restart,outage"]).exits(0);
+    pair.in_sync();
+    reconnects(&pair);
+
+    // Nothing is copied with it either.
+    pair.pg_ctl("b", &["stop"]).exits(0);
+    fs::remove_dir_all(pair.path("b")).expect("our folder");
+    mode(&key, 0o640);
+    pair.apply().says("it has mode 0640");
+    assert!(!pair.data_dir("b").exists());
+    if support::is_root() {
+        // As the system's own certificates are kept: root's, for a group to read.
+        give_to_root(&key);
+        mode(&key, 0o640);
+        let chgrp = Command::new("chgrp").arg("postgres").arg(&key).status().expect("chgrp runs");
+        assert!(chgrp.success());
+    } else {
+        mend();
+    }
     pair.apply().exits(0);
     pair.in_sync();
     reconnects(&pair);

@@ -254,6 +254,24 @@ fn a_clone_with_folders_outside_converges_after_a_kill_at_any_moment() {
     }
 }
 
+#[test]
+fn what_a_killed_rebuild_has_copied_goes_when_the_standby_is_started_again() {
+    let mut cluster = Cluster::new(NEW);
+    cluster.nodes(&[("a", ""), ("b", ", waldir: wal/b")]);
+    cluster.apply().exits(0);
+    cluster.wrap_basebackup("\"$real\" \"$@\" && : > \"$here/reached\" && sleep 60");
+    cluster.nodes(&[("a", ""), ("b", ", waldir: wal/b")]);
+    let mut rebuild = Running::start(&cluster, &["rebuild", "b", "--auto-approve"]);
+    wait_until("the copy is made", || cluster.path("reached").exists());
+    rebuild.signal("-KILL");
+    rebuild.end();
+    assert!(cluster.path("b/data.pgpair-new").exists() && cluster.path("wal/b.pgpair-new").exists());
+    assert_eq!(cluster.planned(), ["b.start", "b.streaming"]);
+    wait_until("no child of it lives", || !lives("pg_basebackup", &cluster.path("")));
+    cluster.apply().exits(0);
+    cluster.works(&["b"]);
+}
+
 /// Whether a program that works on a folder lives.
 fn lives(program: &str, folder: &Path) -> bool {
     let folder = folder.display().to_string();

@@ -747,7 +747,8 @@ fn changes_nothing(version: Version) {
         lsn: pair.sql("a", lsn),
         rows: pair.sql("a", written),
     };
-    for arguments in [&["plan"][..], &["drift"], &["status"], &["drift", "--format", "json"]] {
+    let import = ["import", "--data-dir", "a/data", "--data-dir", "b/data"];
+    for arguments in [&["plan"][..], &["drift"], &["status"], &["drift", "--format", "json"], &import] {
         let changed = || {
             let before = look();
             pair.pgpair(arguments).exits(0);

@@ -48,13 +48,14 @@ fn modules() -> Vec<(PathBuf, String, String)> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
     let mut paths = Vec::new();
     sources(&root, &mut paths);
-    let modules = paths.into_iter().filter(|path| !path.ends_with("lib.rs")).map(|path| {
-        let relative = path.strip_prefix(&root).expect("below the root").with_extension("");
-        let module = relative.components().next().expect("a name").as_os_str().to_string_lossy().into_owned();
-        let text = fs::read_to_string(&path).expect("a readable source");
-        let code = text.split("#[cfg(test)]\nmod tests").next().unwrap_or_default().to_owned();
-        (path, module, code)
-    });
+    let modules =
+        paths.into_iter().filter(|path| !path.ends_with("lib.rs") && !path.ends_with("tests.rs")).map(|path| {
+            let relative = path.strip_prefix(&root).expect("below the root").with_extension("");
+            let module = relative.components().next().expect("a name").as_os_str().to_string_lossy().into_owned();
+            let text = fs::read_to_string(&path).expect("a readable source");
+            let code = text.split("#[cfg(test)]\nmod tests").next().unwrap_or_default().to_owned();
+            (path, module, code)
+        });
     modules.collect()
 }
 

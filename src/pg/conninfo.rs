@@ -1,8 +1,10 @@
-//! libpq connection strings in their `key=value` form, as `primary_conninfo` has them.
+//! libpq connection strings: the `key=value` form that `primary_conninfo` usually has, and URIs.
 
 use std::fmt;
 
 use crate::pg::secret::HIDDEN;
+
+mod uri;
 
 /// A connection string: keys in order, each once.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -27,6 +29,12 @@ impl Conninfo {
             Some((_, old)) => value.clone_into(old),
             None => self.pairs.push((key.to_owned(), value.to_owned())),
         }
+    }
+
+    /// Takes a key out, and returns its value.
+    pub fn remove(&mut self, key: &str) -> Option<String> {
+        let at = self.pairs.iter().position(|(name, _)| name == key)?;
+        Some(self.pairs.remove(at).1)
     }
 
     /// Returns the value of a key.
@@ -62,13 +70,20 @@ impl Conninfo {
         shown.text()
     }
 
-    /// Reads a connection string by libpq's rules: a repeated key's last value counts, `\` escapes inside and
-    /// outside of quotes, and `''` is no escaped quote.
+    /// Reads a connection string in either form by libpq's rules. A repeated key's last value counts.
     ///
     /// # Errors
     ///
-    /// [`BadConninfo`] where libpq would refuse the text, and for a URI. Keys may be any word.
+    /// [`BadConninfo`] where libpq would refuse the text. Keys may be any word.
     pub fn parse(text: &str) -> Result<Self, BadConninfo> {
+        match SCHEMES.iter().find_map(|scheme| text.strip_prefix(scheme)) {
+            Some(uri) => uri::parse(uri),
+            None => Self::parse_pairs(text),
+        }
+    }
+
+    /// `\` escapes inside and outside of quotes, and `''` is no escaped quote.
+    fn parse_pairs(text: &str) -> Result<Self, BadConninfo> {
         let mut conninfo = Self::new();
         let mut chars = text.chars().peekable();
         let is_blank = |c: &char| c.is_ascii_whitespace() || *c == '\x0B';
@@ -85,7 +100,7 @@ impl Conninfo {
             if key.is_empty() || chars.next() != Some('=') {
                 return Err(BadConninfo("a key without `=`"));
             }
-            // Such as the beginning of a URI, password and all.
+            // Such as the beginning of a URI behind a blank, password and all.
             if !key.chars().all(|c| c.is_ascii_alphanumeric() || c == '_') {
                 return Err(BadConninfo("a key that is no word"));
             }
@@ -106,6 +121,9 @@ impl Conninfo {
     }
 }
 
+/// How a URI begins. To libpq no blank may stand before it, and no other case will do.
+const SCHEMES: [&str; 2] = ["postgresql://", "postgres://"];
+
 /// What names a secret: a password, or what 18 takes in its place.
 const SECRETS: [&str; 4] = ["password", "oauth_client_secret", "scram_client_key", "scram_server_key"];
 
@@ -119,7 +137,7 @@ fn is_secret(key: &str) -> bool {
 pub fn may_hold_secret(text: &str) -> bool {
     let text = text.to_ascii_lowercase();
     let is_given = |name: &str| text.split(name).skip(1).any(|rest| rest.trim_start().starts_with('='));
-    let is_uri = ["postgres://", "postgresql://"].iter().any(|scheme| text.contains(scheme));
+    let is_uri = SCHEMES.iter().any(|scheme| text.contains(scheme));
     is_uri || SECRETS.iter().any(|name| is_given(name))
 }
 
@@ -171,9 +189,9 @@ mod tests {
             let shown = Conninfo::parse(text).expect("good").redacted();
             assert!(shown.ends_with("='(secret)'"), "{shown}");
         }
-        for uri in ["postgresql://u:hunter2@h/db?sslmode=require", " postgres://u@h/?password=hunter2"] {
-            assert!(Conninfo::parse(uri).is_err(), "{uri}");
-        }
+        assert!(Conninfo::parse(" postgres://u@h/?password=hunter2").is_err());
+        let uri = Conninfo::parse("postgresql://u:hunter2@h/db?sslmode=require").expect("good");
+        assert_eq!(uri.redacted(), "user=u password='(secret)' host=h dbname=db sslmode=require");
         let path = "passfile='/etc/my passwords/x'";
         assert_eq!(Conninfo::parse(path).expect("good").redacted(), path);
     }
@@ -191,6 +209,7 @@ mod tests {
         #[test]
         fn no_text_makes_the_reader_panic(text: String) {
             let _ = Conninfo::parse(&text);
+            let _ = Conninfo::parse(&format!("postgresql://{text}"));
         }
     }
 }

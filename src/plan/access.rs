@@ -14,6 +14,7 @@ use std::net::IpAddr;
 use crate::observed::NodeObserved;
 use crate::observed::Observed;
 use crate::observed::Passfile;
+use crate::observed::TlsProblem;
 use crate::observed::Verifier;
 use crate::pg::block::Block;
 use crate::pg::conninfo::Conninfo;
@@ -32,7 +33,7 @@ use crate::topology::validate::listens_at;
 
 /// Why a connection is not let in.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Shut {
+struct Shut {
     /// The rule that decides, as it is named in messages.
     rule: String,
     why: String,
@@ -67,13 +68,14 @@ impl Shut {
 /// [`Refusal::LocksOut`] with the first that would be shut out.
 pub fn keeps_everyone(topology: &Topology, observed: &Observed, node: &Node, text: &str) -> Result<(), Refusal> {
     let seen = observed.node(&node.name);
-    let now = seen.cluster().map_or("", |cluster| cluster.hba.as_str());
-    if let (Some(shut), None) = (own(topology, node, seen, text), own(topology, node, seen, now)) {
+    let (new, now) = (rules_of(text), present_rules(seen));
+    let (new, now) = (new.as_deref(), now.as_deref());
+    if let (Some(shut), None) = (own(topology, node, seen, new), own(topology, node, seen, now)) {
         return Err(shut.refusal(node, "pgpair".into()));
     }
     for standby in topology.followers(node) {
-        let judge = |text: &str| follower(topology, observed, node, standby, text);
-        if let (Some(shut), None) = (judge(text), judge(now)) {
+        let judge = |rules: Option<&[Rule]>| follower(topology, observed, node, standby, rules, now);
+        if let (Some(shut), None) = (judge(new), judge(now)) {
             return Err(shut.refusal(node, format!("the standby {}", standby.name)));
         }
     }
@@ -87,28 +89,37 @@ pub fn keeps_everyone(topology: &Topology, observed: &Observed, node: &Node, tex
 ///
 /// [`Refusal::LocksOut`].
 pub fn lets_pgpair_in(topology: &Topology, node: &Node, seen: &NodeObserved, block: &Block) -> Result<(), Refusal> {
-    let text = block.text() + "local all all trust\nhost all all all trust\n";
-    own(topology, node, seen, &text).map_or(Ok(()), |shut| Err(shut.refusal(node, "pgpair".into())))
+    let rules = rules_of(&(block.text() + "local all all trust\nhost all all all trust\n"));
+    own(topology, node, seen, rules.as_deref()).map_or(Ok(()), |shut| Err(shut.refusal(node, "pgpair".into())))
 }
 
 /// Whether the rules may come before the standbys are told: they decide some standby's connection otherwise than the
 /// present ones, and all that get in now, or should, get in by them as they are.
 #[must_use]
 pub fn rules_come_first(topology: &Topology, observed: &Observed, node: &Node, text: &str) -> bool {
-    let now = observed.node(&node.name).cluster().map_or("", |cluster| cluster.hba.as_str());
+    let (new, now) = (rules_of(text), present_rules(observed.node(&node.name)));
+    let (new, now) = (new.as_deref(), now.as_deref());
     let mut decided_otherwise = false;
     for standby in topology.followers(node).filter(|standby| observed.node(&standby.name).cluster().is_some()) {
-        if follower(topology, observed, node, standby, text).is_some() {
+        if follower(topology, observed, node, standby, new, now).is_some() {
             return false;
         }
-        decided_otherwise |= methods(topology, standby, text) != methods(topology, standby, now);
+        decided_otherwise |= methods(topology, standby, new) != methods(topology, standby, now);
     }
     decided_otherwise
 }
 
+/// The rules of a text. None where it can't be read: the server refuses it then, and nobody is shut out by it.
+fn rules_of(text: &str) -> Option<Vec<Rule>> {
+    hba::parse(text).ok()
+}
+
+fn present_rules(seen: &NodeObserved) -> Option<Vec<Rule>> {
+    rules_of(seen.cluster().map_or("", |cluster| cluster.hba.as_str()))
+}
+
 /// Says why pgpair's own connection to a node would not be let in.
-#[must_use]
-pub fn own(topology: &Topology, node: &Node, seen: &NodeObserved, text: &str) -> Option<Shut> {
+fn own(topology: &Topology, node: &Node, seen: &NodeObserved, rules: Option<&[Rule]>) -> Option<Shut> {
     let by_socket = seen.server.known().is_none_or(|server| server.socket_dir.is_some());
     let admin = &topology.admin;
     let os_user = topology.os_user(node);
@@ -117,7 +128,7 @@ pub fn own(topology: &Topology, node: &Node, seen: &NodeObserved, text: &str) ->
     let user = admin.user.as_deref().or(os_user).unwrap_or("postgres");
     let connection = Connection { way, database: Database::Named(&admin.database), user: Some(user) };
     let remedy = "give pgpair a rule of its own in `hba`, before this one";
-    judge(text, &connection, |rule| match rule.method.as_str() {
+    judge(rules, &connection, |rule| match rule.method.as_str() {
         "trust" => None,
         "reject" => Some(Shut::by(rule, "rejects it", remedy)),
         "peer" | "ident" => {
@@ -135,31 +146,43 @@ pub fn own(topology: &Topology, node: &Node, seen: &NodeObserved, text: &str) ->
     })
 }
 
+/// The remedy where an earlier step was left out that gives it what it lacks.
+const AGAIN: &str = "plan again, so that it gets one first";
+
 /// What a standby has to connect with.
-struct Client {
+struct Client<'a> {
     conninfo: Conninfo,
     passfile: Passfile,
+    /// What it can't use of the files of `replication.tls`.
+    tls: &'a [TlsProblem],
 }
 
 /// Says why a standby would not be let in by its upstream. One without data, or without a conninfo, is not there yet.
-fn follower(topology: &Topology, observed: &Observed, upstream: &Node, standby: &Node, text: &str) -> Option<Shut> {
+fn follower(
+    topology: &Topology,
+    observed: &Observed,
+    upstream: &Node,
+    standby: &Node,
+    rules: Option<&[Rule]>,
+    now: Option<&[Rule]>,
+) -> Option<Shut> {
     let seen = observed.node(&standby.name);
     let Some(cluster) = seen.cluster() else {
-        return unseen(topology, observed, upstream, standby, text);
+        return unseen(topology, observed, upstream, standby, rules, now);
     };
     let conninfo = desired::present_conninfo(cluster).and_then(|text| Conninfo::parse(&text).ok())?;
-    let client = Client { conninfo, passfile: cluster.passfile };
+    let client = Client { conninfo, passfile: cluster.passfile, tls: &seen.tls };
     let server = observed.node(&upstream.name);
     let shuts = attempts(&client, server).into_iter().map(|encrypted| {
         let froms = origins(topology, server, standby);
         let by_origin = froms.iter().map(|from| {
             let connection = replication(topology, encrypted, from.as_deref());
-            judge(text, &connection, |rule| refused(topology, observed, upstream, standby, &client, rule))
+            judge(rules, &connection, |rule| refused(topology, observed, upstream, standby, &client, rule))
         });
         by_origin.reduce(Option::and).flatten()
     });
-    // Of several ways to connect, one is enough.
-    shuts.reduce(Option::and).unwrap_or_else(|| {
+    // Of several ways to connect, one is enough; what shuts the first one tells most.
+    shuts.reduce(|first, next| next.and(first)).unwrap_or_else(|| {
         let why = "its `sslmode` asks for an encrypted connection, and the server has `ssl` off".to_owned();
         Some(Shut {
             rule: "no rule".into(),
@@ -170,16 +193,22 @@ fn follower(topology: &Topology, observed: &Observed, upstream: &Node, standby: 
 }
 
 /// A standby that streams and can't be looked at can't be given what other rules ask for.
-fn unseen(topology: &Topology, observed: &Observed, upstream: &Node, standby: &Node, text: &str) -> Option<Shut> {
+fn unseen(
+    topology: &Topology,
+    observed: &Observed,
+    upstream: &Node,
+    standby: &Node,
+    rules: Option<&[Rule]>,
+    now: Option<&[Rule]>,
+) -> Option<Shut> {
     let server = observed.node(&upstream.name);
     observed.node(&standby.name).place.unknown()?;
     if !server.sql().is_some_and(|sql| sql.senders.iter().any(|sender| sender.is_of(&standby.name))) {
         return None;
     }
-    let now = server.cluster().map_or("", |cluster| cluster.hba.as_str());
     let before = methods(topology, standby, now);
     let connection = replication(topology, false, None);
-    judge(text, &connection, |rule| {
+    judge(rules, &connection, |rule| {
         let is_known = rule.method == "trust" || before.contains(&(rule.kind.clone(), rule.method.clone()));
         let why = "asks for what it may not have, and it can't be looked at";
         (!is_known).then(|| Shut::by(rule, why, format!("make {} reachable, or stop it, and plan again", standby.name)))
@@ -192,11 +221,11 @@ fn replication<'a>(topology: &'a Topology, encrypted: bool, from: Option<&'a str
 }
 
 /// Kinds and methods of the rules that may decide a standby's connection.
-fn methods(topology: &Topology, standby: &Node, text: &str) -> Vec<(String, String)> {
-    let rules = hba::parse(text).unwrap_or_default();
+fn methods(topology: &Topology, standby: &Node, rules: Option<&[Rule]>) -> Vec<(String, String)> {
+    let rules = rules.unwrap_or_default();
     let from = topology.replication.addresses.is_empty().then(|| desired::origin(&standby.host));
     let decide =
-        [false, true].into_iter().flat_map(|encrypted| deciders(&rules, &replication(topology, encrypted, from)));
+        [false, true].into_iter().flat_map(|encrypted| deciders(rules, &replication(topology, encrypted, from)));
     decide.map(|rule| (rule.kind.clone(), rule.method.clone())).collect()
 }
 
@@ -212,7 +241,7 @@ fn origins(topology: &Topology, server: &NodeObserved, standby: &Node) -> Vec<Op
 }
 
 /// Whether the attempts that libpq makes are encrypted, in their order.
-fn attempts(client: &Client, server: &NodeObserved) -> Vec<bool> {
+fn attempts(client: &Client<'_>, server: &NodeObserved) -> Vec<bool> {
     let offered = has_ssl(server);
     let mode = client.conninfo.get("sslmode").unwrap_or("prefer");
     match mode {
@@ -229,9 +258,8 @@ fn has_ssl(server: &NodeObserved) -> bool {
     running.unwrap_or(true)
 }
 
-fn judge(text: &str, connection: &Connection<'_>, refused: impl Fn(&Rule) -> Option<Shut>) -> Option<Shut> {
-    let Ok(rules) = hba::parse(text) else { return None };
-    let verdicts: Vec<Option<Shut>> = deciders(&rules, connection).into_iter().map(refused).collect();
+fn judge(rules: Option<&[Rule]>, connection: &Connection<'_>, refused: impl Fn(&Rule) -> Option<Shut>) -> Option<Shut> {
+    let verdicts: Vec<Option<Shut>> = deciders(rules?, connection).into_iter().map(refused).collect();
     if verdicts.is_empty() {
         return Some(Shut::by_none());
     }
@@ -244,10 +272,9 @@ fn refused(
     observed: &Observed,
     upstream: &Node,
     standby: &Node,
-    client: &Client,
+    client: &Client<'_>,
     rule: &Rule,
 ) -> Option<Shut> {
-    let again = "plan again, so that it gets one first";
     let lacks_password = || {
         let names = client.conninfo.get("passfile");
         let is_ours = names == Some(desired::passfile_path(standby).as_str());
@@ -272,21 +299,30 @@ fn refused(
             Some(Shut::by(rule, format!("asks for a password, and `{role}` has none"), "set `replication.password`"))
         }
         "scram-sha-256" if verifier == Some(Verifier::Differs) => {
-            Some(Shut::by(rule, format!("asks for a password that `{role}` does not have as SCRAM verifier"), again))
+            Some(Shut::by(rule, format!("asks for a password that `{role}` does not have as SCRAM verifier"), AGAIN))
         }
-        "cert" if client.conninfo.get("sslcert").is_none() => {
-            Some(Shut::by(rule, "asks for a certificate, and it has none", again))
-        }
-        "cert" if !trusts_certificates(observed.node(&upstream.name)) => {
-            let remedy = "set `ssl_ca_file` in `parameters`";
-            Some(Shut::by(rule, "asks for a certificate, and the server has no `ssl_ca_file` to judge it by", remedy))
-        }
-        "cert" => None,
+        "cert" => by_certificate(observed.node(&upstream.name), client, rule),
         "peer" | "ident" | "gss" | "sspi" | "oauth" => {
             Some(Shut::by(rule, "asks for a proof that it can't give", "let the rules of `hba` spare the standbys"))
         }
         _ => lacks_password(),
     }
+}
+
+/// Says why a rule that asks for a certificate does not let a standby in.
+fn by_certificate(server: &NodeObserved, client: &Client<'_>, rule: &Rule) -> Option<Shut> {
+    if client.conninfo.get("sslcert").is_none() {
+        let remedy = client.tls.first().map_or_else(|| AGAIN.to_owned(), TlsProblem::remedy);
+        return Some(Shut::by(rule, "asks for a certificate, and it has none", remedy));
+    }
+    if let Some(problem) = client.tls.iter().find(|problem| problem.is_of(&client.conninfo)) {
+        return Some(Shut::by(rule, format!("asks for a certificate, and it can't use {problem}"), problem.remedy()));
+    }
+    if trusts_certificates(server) {
+        return None;
+    }
+    let why = "asks for a certificate, and the server has no `ssl_ca_file` to judge it by";
+    Some(Shut::by(rule, why, "set `ssl_ca_file` in `parameters`"))
 }
 
 fn trusts_certificates(server: &NodeObserved) -> bool {

@@ -29,6 +29,7 @@ mod hooks;
 mod objects;
 mod roles;
 mod servers;
+mod tls;
 
 /// The answer.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -112,6 +113,11 @@ impl<'a> At<'a> {
 
     fn not_ready(&self, why: &str) -> Refusal {
         Refusal::NotReady { why: format!("{} {why}", self.node.name) }
+    }
+
+    /// The same, where planning again does not help by itself.
+    fn not_ready_until(&self, why: &str, remedy: impl Into<String>) -> Refusal {
+        Refusal::NotReadyUntil { why: format!("{} {why}", self.node.name), remedy: remedy.into() }
     }
 
     fn place(&self) -> Result<&'a Place, Refusal> {

@@ -166,11 +166,13 @@ pub fn passfile_path(node: &Node) -> String {
 pub fn conninfo_holds(topology: &Topology, standby: &Node, text: &str) -> bool {
     let upstream = topology.upstream(standby);
     Conninfo::parse(text).is_ok_and(|conninfo| {
-        let host = conninfo.get("hostaddr").or_else(|| conninfo.get("host"));
+        // Without a host libpq takes the socket of its own build's folder.
+        let host = conninfo.get("hostaddr").or_else(|| conninfo.get("host")).unwrap_or("/");
         let port = conninfo.get("port").unwrap_or("5432");
-        host == Some(&upstream.host)
-            && port == upstream.port.to_string()
-            && conninfo.get("user") == Some(&topology.replication.user)
+        port.parse().is_ok_and(|port| upstream.is_at(host, port))
+            && (!host.starts_with('/') || standby.is_beside(upstream))
+            // Without a user it is who runs the server.
+            && conninfo.get("user").or(topology.os_user(standby)) == Some(&topology.replication.user)
             && (!synchronous::is_candidate(topology, standby) || is_named(&conninfo, standby))
             && (!is_pgpairs(standby, &conninfo, text) || text == primary_conninfo(topology, standby))
     })

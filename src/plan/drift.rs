@@ -28,6 +28,7 @@ pub use floors::below_floor;
 pub use force::file_holds;
 pub use force::is_in_force;
 pub use force::is_restored;
+pub use force::setting_holds;
 
 /// Compares pg_hba.conf with the topology; returns the block that it must have, where it differs.
 ///

@@ -268,7 +268,11 @@ pub fn is_safe(name: &NodeName, seen: &NodeObserved, primary: &Cluster) -> Resul
         return match &place.unmounted {
             Some(mount_point) => Err(Refusal::Unmounted { node: name.clone(), mount_point: mount_point.clone() }),
             None if place.work => {
-                Err(Refusal::NotReady { why: format!("{name} has a data directory kept aside as `.pgpair-work`") })
+                let why = format!("{name} has a data directory kept aside as `.pgpair-work`");
+                Err(Refusal::NotReadyUntil {
+                    why,
+                    remedy: "find out what it is, and move it back or away by hand".into(),
+                })
             }
             None => Ok(()),
         };

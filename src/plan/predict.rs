@@ -25,6 +25,7 @@ mod servers;
 pub fn predict(node: &NodeName, action: &Action, topology: &Topology, observed: &mut Observed) {
     let spec = &topology.nodes[node];
     let major = topology.postgresql.version;
+    copies::leftovers_go(observed.node_mut(node));
     match action {
         Action::CreatePrimary(create) => copies::created(observed.node_mut(node), create, spec, major),
         Action::Clone(clone) => copies::cloned(observed, spec, clone),

@@ -9,6 +9,7 @@ use serde::ser::SerializeStruct;
 
 use crate::observed::Identity;
 use crate::observed::Room;
+use crate::observed::TlsProblem;
 use crate::topology::NodeName;
 
 pub mod examples;
@@ -50,6 +51,8 @@ pub enum Refusal {
     NotWritable { node: NodeName, why: String },
     /// A copy does not fit, not even in the place of what it replaces.
     NoRoom { node: NodeName, room: Room },
+    /// A TLS file that a standby's connection needs can't be used there.
+    TlsFile { node: NodeName, problem: TlsProblem },
     /// A folder outside the data directory has files that belong to no data directory of the node.
     NotEmpty { node: NodeName, folder: String },
     /// A tablespace of the source would lie where the source itself has it.
@@ -94,6 +97,8 @@ pub enum Refusal {
     LocksOut { node: NodeName, who: String, rule: String, why: String, remedy: String },
     /// What the step depends on is not there (any more).
     NotReady { why: String },
+    /// The same, where only somebody's hand, or an allowance, puts it there.
+    NotReadyUntil { why: String, remedy: String },
     /// A file was edited since the plan was made.
     FileChanged { node: NodeName, file: String },
 }
@@ -120,6 +125,7 @@ impl Refusal {
             Self::WrongAccess { .. } => "wrong_access",
             Self::NotWritable { .. } => "not_writable",
             Self::NoRoom { .. } => "no_room",
+            Self::TlsFile { .. } => "tls_file",
             Self::NotEmpty { .. } => "not_empty",
             Self::TablespaceUnmapped { .. } => "tablespace_unmapped",
             Self::TablespacesMixed { .. } => "tablespaces_mixed",
@@ -141,7 +147,7 @@ impl Refusal {
             Self::NotASource { .. } => "not_a_source",
             Self::FreshClone { .. } => "fresh_clone",
             Self::LocksOut { .. } => "locks_out",
-            Self::NotReady { .. } => "not_ready",
+            Self::NotReady { .. } | Self::NotReadyUntil { .. } => "not_ready",
             Self::FileChanged { .. } => "file_changed",
         }
     }
@@ -194,6 +200,7 @@ impl Refusal {
                     if gained == 0 { String::new() } else { format!(", also without the {gained} MB of the old data") };
                 format!("{folder} of {node} has {free} MB free, and the copy needs {needed} MB{without}")
             }
+            Self::TlsFile { node, problem } => format!("{node} can't use {problem}"),
             Self::NotEmpty { node, folder } => {
                 format!("{folder} of {node} is not empty, and no data directory of {node} leads to it")
             }
@@ -252,7 +259,7 @@ impl Refusal {
             Self::LocksOut { node, who, rule, why, .. } => {
                 format!("the new pg_hba.conf of {node} would lock out {who}: {rule} {why}")
             }
-            Self::NotReady { why } => why.clone(),
+            Self::NotReady { why } | Self::NotReadyUntil { why, .. } => why.clone(),
             Self::FileChanged { node, file } => format!("{file} of {node} was edited since the plan was made"),
         }
     }
@@ -288,6 +295,7 @@ impl Refusal {
             Self::WrongAccess { .. } => "give it to the servers' OS user, as root, or correct `os_user`".into(),
             Self::NotWritable { .. } => "make the folder above it writable for the servers' OS user".into(),
             Self::NoRoom { .. } => "free space there, and apply again".into(),
+            Self::TlsFile { problem, .. } => problem.remedy(),
             Self::NotEmpty { node, .. } => {
                 format!("see what is in it; move it away, or let the topology give {node} another folder")
             }
@@ -303,9 +311,10 @@ impl Refusal {
             ),
             Self::PortTaken { .. } => "stop that program, or give the node another port".into(),
             Self::OtherClustersBlock { .. } => "correct data_dir or `cluster:`; take the block out by hand if it is a leftover".into(),
-            Self::Shadowed { remedy, .. } | Self::NotASource { remedy, .. } | Self::LocksOut { remedy, .. } => {
-                remedy.clone()
-            }
+            Self::Shadowed { remedy, .. }
+            | Self::NotASource { remedy, .. }
+            | Self::LocksOut { remedy, .. }
+            | Self::NotReadyUntil { remedy, .. } => remedy.clone(),
             Self::BadConf { .. } => "correct the file".into(),
             Self::FormerPrimary { node } => format!(
                 "if what only {node} has may be lost, `pgpair rebuild {node}` clones it anew"

@@ -4,6 +4,7 @@ use serde::Serialize;
 use serde_json::Value;
 
 use crate::event::Change;
+use crate::plan::Status;
 use crate::report::DiffReport;
 use crate::report::PlanReport;
 use crate::report::drift::DriftReport;
@@ -161,6 +162,29 @@ pub fn status_line(report: &StatusReport) -> String {
 #[must_use]
 pub fn apply(report: &ApplyReport) -> String {
     document(report)
+}
+
+/// What an import found and wrote.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Imported {
+    pub status: &'static str,
+    pub cluster: String,
+    pub nodes: usize,
+    /// Of the plan of what was written: `clean` where nothing would be done.
+    pub plan: Status,
+    /// Where it was written; absent: nowhere but here.
+    pub file: Option<String>,
+    /// The text of the topology.
+    pub topology: String,
+    /// Where the replication password was put.
+    pub secret_file: Option<String>,
+    pub not_expressed: Vec<String>,
+}
+
+/// Renders an import.
+#[must_use]
+pub fn imported(imported: &Imported) -> String {
+    document(imported)
 }
 
 /// Renders topologies that are all valid.

@@ -65,6 +65,7 @@ pub(crate) fn nothing(topology: &Topology) -> Observed {
         controller: Reading::Known(Controller::PgCtl),
         rooms: Vec::new(),
         readiness: Readiness::default(),
+        tls: Vec::new(),
     };
     Observed { nodes: topology.nodes.keys().map(|name| (name.clone(), node.clone())).collect() }
 }

@@ -20,6 +20,7 @@ use crate::report::Summary;
 use crate::report::json::ApplyReport;
 use crate::report::json::ApplyStatus;
 use crate::report::json::EditOutcome;
+use crate::report::json::Imported;
 use crate::report::json::StepOutcome;
 use crate::report::json::ValidFile;
 use crate::report::status::Finding;
@@ -358,6 +359,23 @@ pub fn valid(files: &[ValidFile]) -> String {
         format!("{name}: valid: cluster {}, {nodes}{warnings}\n", file.cluster)
     };
     files.iter().map(line).collect()
+}
+
+/// Renders what an import wrote, without the topology itself.
+#[must_use]
+pub fn imported(imported: &Imported) -> String {
+    let what = match &imported.file {
+        Some(file) => format!("Wrote {}: cluster", visible(file)),
+        None => "Cluster".to_owned(),
+    };
+    let plan = match imported.plan {
+        Status::Clean => "its plan is empty",
+        Status::Changes => "its plan is not empty, see above",
+        Status::Blocked => "its plan is blocked here, see above",
+    };
+    let secret = imported.secret_file.as_ref();
+    let secret = secret.map(|file| format!(" The replication password is in {}.", visible(file))).unwrap_or_default();
+    format!("{what} {}, {}; {plan}.{secret}\n", imported.cluster, count(imported.nodes, "node"))
 }
 
 #[cfg(test)]

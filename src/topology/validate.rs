@@ -32,6 +32,7 @@ use crate::topology::validate::parameters::check_listen_addresses;
 use crate::topology::validate::parameters::check_parameter;
 pub(crate) use crate::topology::validate::parameters::covers as listens_at;
 use crate::topology::validate::parameters::initdb_option;
+pub(crate) use crate::topology::validate::parameters::is_derived;
 use crate::topology::validate::places::Base;
 use crate::topology::validate::places::check_folders;
 use crate::topology::validate::places::check_hosts;

@@ -126,6 +126,28 @@ pub fn replace(path: impl AsRef<Path>, content: &[u8], mode: Option<u32>) -> Res
     write().map_err(failed("written", path))
 }
 
+/// Makes a file with this content and mode, whole; never over one that is there. Returns whether it was made.
+///
+/// # Errors
+///
+/// [`FileError`]; nothing is there then that was not before.
+pub fn create(path: impl AsRef<Path>, content: &[u8], mode: u32) -> Result<bool, FileError> {
+    let path = path.as_ref();
+    let folder = parent(path);
+    let make = || {
+        let mut new = tempfile::Builder::new().prefix(TEMP_PREFIX).suffix(TEMP_SUFFIX).tempfile_in(folder)?;
+        new.write_all(content)?;
+        new.as_file().set_permissions(Permissions::from_mode(mode))?;
+        new.as_file().sync_all()?;
+        match new.persist_noclobber(path) {
+            Ok(_) => sync_folder(folder).map(|()| true),
+            Err(error) if error.error.kind() == io::ErrorKind::AlreadyExists => Ok(false),
+            Err(error) => Err(error.error),
+        }
+    };
+    make().map_err(failed("written", path))
+}
+
 /// Whether a name is of a file that [`replace`] was writing: one that is there still is of a run that was killed.
 #[must_use]
 pub fn is_temp(name: &str) -> bool {
@@ -410,6 +432,17 @@ mod tests {
         replace(&path, b"three", Some(PRIVATE)).expect("written");
         assert_eq!(mode(&path), 0o600);
         assert_eq!(fs::read_dir(folder.path()).expect("read").count(), 1, "no temporary file is left");
+    }
+
+    #[test]
+    fn a_new_file_takes_no_others_place() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("secret");
+        assert!(create(&path, b"one", 0o600).expect("made"));
+        assert_eq!(mode(&path), 0o600);
+        assert!(!create(&path, b"two", 0o644).expect("nothing failed"));
+        assert_eq!((fs::read(&path).expect("there"), mode(&path)), (b"one".to_vec(), 0o600));
+        assert_eq!(fs::read_dir(folder.path()).expect("a folder").count(), 1, "no temporary file is left");
     }
 
     #[test]

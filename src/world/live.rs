@@ -22,6 +22,7 @@ use crate::plan::Action;
 use crate::plan::Step;
 use crate::topology::Node;
 use crate::topology::NodeName;
+use crate::topology::SecretRef;
 use crate::topology::Topology;
 use crate::world::Failure;
 use crate::world::Progress;
@@ -31,6 +32,7 @@ use crate::world::files::FileError;
 use crate::world::lock::Locks;
 use crate::world::observe;
 use crate::world::observe::place::conf_path;
+use crate::world::outside;
 use crate::world::process::RunError;
 use crate::world::secrets::SecretError;
 use crate::world::secrets::Secrets;
@@ -110,6 +112,11 @@ impl Live {
     pub fn with_locks(mut self, locks: Locks) -> Self {
         self.locks = Some(locks);
         self
+    }
+
+    /// Takes a secret as known that is not yet where the topology says.
+    pub async fn learn(&self, reference: SecretRef, secret: Secret) {
+        self.secrets.learn(reference, secret).await;
     }
 
     /// Sees that every password of the topology can be had, before anything is judged or begun that rests on one.
@@ -194,7 +201,7 @@ impl World for Live {
             return Err(failure.with_remedy("make the folder of its data directory writable for its OS user"));
         }
         let site = self.site(&step.node).await?;
-        site.remove_temps().await?;
+        site.remove_leftovers().await?;
         match &step.action {
             Action::CreatePrimary(create) => site.create_primary(create).await,
             Action::Clone(clone) => site.clone_from(clone, progress).await,
@@ -285,11 +292,14 @@ impl Site<'_> {
         self.seat.blocking(work).await.map_err(|error| self.bad_file(&error))
     }
 
-    /// Removes what a killed run was writing in the node's folders: it may be a secret. The lock says that none still is.
-    async fn remove_temps(&self) -> Result<(), Failure> {
+    /// Removes what a killed run was making in and beside the node's folders: files that may be secret, and half a copy,
+    /// which takes room. The lock says that no run is still at it.
+    async fn remove_leftovers(&self) -> Result<(), Failure> {
         let folders = [Some(self.node.data_dir.clone()), self.node.config_dir.clone()];
+        let (data_dir, outside) = self.folders();
         self.on_files(move || {
-            folders.into_iter().flatten().try_for_each(|folder| files::remove_matching(folder, files::is_temp))
+            folders.into_iter().flatten().try_for_each(|folder| files::remove_matching(folder, files::is_temp))?;
+            outside::clear_new(&data_dir, &outside)
         })
         .await
     }

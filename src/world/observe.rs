@@ -62,10 +62,12 @@ use crate::world::sql::WalSender;
 use crate::world::sql::Whose;
 use crate::world::user::Seat;
 
+pub mod adopt;
 mod afar;
 pub mod place;
 mod reverse;
 pub mod server;
+mod tls;
 
 use place::Changed;
 use place::Found;
@@ -180,6 +182,7 @@ async fn look_at(topology: &Topology, node: &Node, passwords: &Passwords) -> Nod
         controller: Reading::Absent,
         rooms: Vec::new(),
         readiness: Readiness { unwritable, unarchived, ..Readiness::default() },
+        tls: Vec::new(),
     };
     let mut program = None;
     observed.server = match local.running {
@@ -218,6 +221,9 @@ async fn look_at(topology: &Topology, node: &Node, passwords: &Passwords) -> Nod
         }),
     };
     observed.binaries = seat.blocking(move || probe::binaries(&wanted)).await;
+    if let Some(tls) = topology.replication.tls.clone() {
+        observed.tls = seat.blocking(move || tls::problems(&tls)).await;
+    }
     // With our own rights: it is us whom systemd or sudo lets do something.
     let own = Seat::of(None).unwrap_or_else(|_| Arc::clone(&seat));
     let wanted = control::Wanted {
@@ -246,6 +252,7 @@ fn out_of_reach(why: &str) -> NodeObserved {
         controller: Reading::Unknown(why.to_owned()),
         rooms: Vec::new(),
         readiness: Readiness::default(),
+        tls: Vec::new(),
     }
 }
 
@@ -611,7 +618,7 @@ fn receiver(row: &WalReceiver) -> Receiver {
     let get = |key: &str| conninfo.get(key).filter(|value| !value.is_empty()).map(str::to_owned);
     Receiver {
         status: row.status.clone().unwrap_or_default(),
-        host: get("hostaddr").or_else(|| get("host")),
+        host: get("hostaddr").or_else(|| get("host")).or_else(|| row.sender_host.clone()),
         port: get("port").and_then(|port| port.parse().ok()),
         user: get("user"),
         slot: row.slot_name.clone(),

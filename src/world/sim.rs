@@ -144,6 +144,7 @@ pub fn nothing(topology: &Topology) -> Observed {
         controller: Reading::Known(Controller::PgCtl),
         rooms: Vec::new(),
         readiness: Readiness::default(),
+        tls: Vec::new(),
     };
     Observed { nodes: topology.nodes.values().map(|spec| (spec.name.clone(), node(spec))).collect() }
 }

@@ -330,6 +330,15 @@ impl Session {
         self.ask(ROLE, &[(&name, Type::TEXT)]).await
     }
 
+    /// Asks for the roles that standbys may log in as, superusers last.
+    ///
+    /// # Errors
+    ///
+    /// [`SqlError`].
+    pub async fn replication_roles(&self) -> Result<Vec<String>, SqlError> {
+        Ok(self.ask(REPLICATION_ROLES, &[]).await?.unwrap_or_default())
+    }
+
     /// Asks whether a role has EXECUTE on what pg_rewind reads through, in this session's database.
     ///
     /// # Errors
@@ -408,6 +417,10 @@ select jsonb_build_object('login', rolcanlogin, 'replication', rolreplication, '
     'connection_limit', rolconnlimit)::text
 from pg_roles where rolname::text = $1";
 
+const REPLICATION_ROLES: &str = "
+select coalesce(json_agg(rolname order by rolsuper, rolname), '[]')::text
+from pg_roles where rolcanlogin and (rolreplication or rolsuper)";
+
 /// The four functions are those of the manual's page on pg_rewind. Grants are of one database each.
 const REWIND_GRANTS: &str = "
 select bool_and(has_function_privilege(r.oid, f, 'execute'))::text
@@ -466,6 +479,8 @@ pub struct WalReceiver {
     pub received_tli: Option<Timeline>,
     pub slot_name: Option<String>,
     pub conninfo: Option<String>,
+    /// 11 and later: the host it is connected to, also where the connection string names none.
+    pub sender_host: Option<String>,
 }
 
 /// A row of pg_stat_replication.

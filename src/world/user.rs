@@ -29,7 +29,7 @@ use crate::topology::Node;
 use crate::topology::Topology;
 
 /// The user that owns the servers where nothing else says who does, and root runs pgpair.
-const USUAL_USER: &str = "postgres";
+pub(crate) const USUAL_USER: &str = "postgres";
 
 /// The threads that work as one operating-system user.
 #[derive(Debug)]
@@ -92,10 +92,19 @@ impl Seat {
     ///
     /// As [`Seat::of`].
     pub fn of_node(topology: &Topology, node: &Node) -> Result<Arc<Self>, SeatError> {
-        if let Some(user) = topology.os_user(node) {
-            return Self::of(Some(user));
+        match topology.os_user(node) {
+            Some(user) => Self::of(Some(user)),
+            None => Self::of_owner(&node.data_dir),
         }
-        let owner = fs::metadata(&node.data_dir).ok().map(|data_dir| data_dir.uid()).filter(|&uid| uid != 0);
+    }
+
+    /// Returns the seat of the owner of a data directory, with the same defaults.
+    ///
+    /// # Errors
+    ///
+    /// As [`Seat::of`].
+    pub fn of_owner(data_dir: &str) -> Result<Arc<Self>, SeatError> {
+        let owner = fs::metadata(data_dir).ok().map(|data_dir| data_dir.uid()).filter(|&uid| uid != 0);
         let owner = owner.map(|uid| user_name(uid).unwrap_or_else(|| uid.to_string()));
         match owner.as_deref() {
             None if geteuid().is_root() => Self::of(Some(USUAL_USER)),

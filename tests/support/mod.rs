@@ -189,7 +189,7 @@ impl Workspace {
         let [a, b] = self.ports;
         let (version, bin_dir) = (self.version.0, self.bin_dir.display());
         let text = format!(
-            "version: 1\ncluster: test\npostgresql: {{ version: {version}, bin_dir: {bin_dir}, initdb: {{ locale: C }} }}\n\
+            "version: 1\ncluster: test\npostgresql: {{ version: {version}, bin_dir: {bin_dir}, initdb: {{ locale: C, data_checksums: true }} }}\n\
              replication: {{ user: repuser, {replication} }}\n\
              parameters:\n  fsync: off\n{parameters}\
              nodes:\n  a: {{ role: primary, port: {a}, data_dir: a/data }}\n  b: {{ role: standby, port: {b}, data_dir: b/data }}\n"

@@ -43,7 +43,8 @@ impl At<'_> {
             return Err(Refusal::Unmounted { node: self.name(), mount_point: mount_point.clone() });
         }
         if place.work {
-            return Err(self.not_ready("has a data directory kept aside as `.pgpair-work`"));
+            let why = "has a data directory kept aside as `.pgpair-work`";
+            return Err(self.not_ready_until(why, "find out what it is, and move it back or away by hand"));
         }
         match &place.not_writable {
             Some(why) => Err(Refusal::NotWritable { node: self.name(), why: why.clone() }),
@@ -112,6 +113,7 @@ impl At<'_> {
         self.basebackup()?;
         self.can_make_data_dir()?;
         self.has_room()?;
+        self.can_use_tls()?;
         // A tablespace that the source has by now, and had not when the plan was made, would have no place.
         let tablespaces = desired::tablespaces(self.node, source.node, source.cluster()?)?;
         let all = clone.outside().chain(tablespaces.values().map(String::as_str));
@@ -151,7 +153,8 @@ impl At<'_> {
         let value_of = |name: &str| set.get(name).or(inherited.get(name).map(|placed| &placed.value)).cloned();
         match Floors::of_server(major, running).missed(major, value_of).first() {
             Some((name, value)) => {
-                Err(self.not_ready(&format!("would not come up with less {name} than {value}, as {primary} runs now")))
+                let why = format!("would not come up with less {name} than {value}, as {primary} runs now");
+                Err(self.not_ready_until(&why, format!("set `{name}` of {} to at least {value}", self.node.name)))
             }
             None => Ok(()),
         }

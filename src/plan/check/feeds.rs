@@ -26,14 +26,18 @@ impl At<'_> {
             Reading::Known(role) if can_replicate(role) => self.has_connections_left(role, sql)?,
             Reading::Known(_) | Reading::Absent => return Err(self.not_ready("has no replication role yet")),
             Reading::Unknown(why) => {
-                return Err(self.not_ready(&format!("may have no replication role: {why}")));
+                let remedy = "let `admin.user` be a superuser, and plan again";
+                return Err(self.not_ready_until(&format!("may have no replication role: {why}"), remedy));
             }
         }
         self.admits(target, cluster, sql)?;
         let port = self.seen.server.known().and_then(|server| server.port);
         if let Some(port) = port.filter(|port| *port != self.node.port) {
             // Another server may have the port that the topology says, and would be copied in its place.
-            return Err(self.not_ready(&format!("runs on port {port}, and the topology says {}", self.node.port)));
+            let why = format!("runs on port {port}, and the topology says {}", self.node.port);
+            return Err(
+                self.not_ready_until(&why, "let it restart first: apply with the allowances that the plan names")
+            );
         }
         self.has_slots_left(target, slot, cluster, sql)?;
         let most = number(sql, "max_wal_senders");

@@ -7,6 +7,7 @@ use crate::observed::comes_up_as;
 use crate::pg::block;
 use crate::pg::block::Block;
 use crate::pg::conf::Origin;
+use crate::pg::conninfo::Conninfo;
 use crate::pg::version::StandbyMode;
 use crate::plan::Configure;
 use crate::plan::Digest;
@@ -87,6 +88,8 @@ impl At<'_> {
         if configure.effect == Effect::Restart {
             self.may_control()?;
             self.keeps_the_floors(configure)?;
+            // It would be without its stream afterwards.
+            self.can_reconnect()?;
         }
         self.enough_confirm(configure)?;
         self.can_be_told(cluster, configure)?;
@@ -109,10 +112,17 @@ impl At<'_> {
         let present = desired::present_conninfo(cluster);
         let is_told = present
             .is_none_or(|present| present == *wanted || desired::conninfo_holds(self.topology, self.node, &present));
+        if !is_told {
+            let conninfo = Conninfo::parse(wanted);
+            conninfo.map_or(Ok(()), |conninfo| self.can_use_tls_of(&conninfo))?;
+        }
         let upstream = self.topology.upstream(self.node);
         let why = access::not_there_yet(self.topology, upstream, self.observed.node(&upstream.name));
         match why.filter(|_| !is_told) {
-            Some(why) => Err(self.not_ready(&format!("would lose its stream: {why}"))),
+            Some(why) => {
+                let remedy = format!("let {} change first: apply with `--allow outage`", upstream.name);
+                Err(self.not_ready_until(&format!("would lose its stream: {why}"), remedy))
+            }
             None => Ok(()),
         }
     }
@@ -125,7 +135,8 @@ impl At<'_> {
         if wanted.is_none_or(|names| synchronous::may_wait_for(self.topology, self.observed, names)) {
             return Ok(());
         }
-        Err(self.not_ready("has too few synchronous standbys that stream: commits would hang"))
+        let why = "has too few synchronous standbys that stream: commits would hang";
+        Err(self.not_ready_until(why, "see why they do not (`pgpair status`), or lower `synchronous.num`"))
     }
 
     /// No standby gets less of a parameter than the running primary has, and the primary no more than a running standby.
@@ -137,12 +148,15 @@ impl At<'_> {
         if self.node.role == Role::Standby {
             if let Some((name, value)) = Floors::of_server(major, running).undercut_by(configure, cluster) {
                 let why = format!("must not have less {name} than {}, which runs with {value}", primary.name);
-                return Err(self.not_ready(&why));
+                let remedy = format!("let {} restart first: apply with `--allow outage`", primary.name);
+                return Err(self.not_ready_until(&why, remedy));
             }
             return match Floors::replayed(cluster).undercut_by(configure, cluster) {
                 Some((name, value)) => {
-                    Err(self
-                        .not_ready(&format!("has not replayed yet that {} has less {name} than {value}", primary.name)))
+                    let why = format!("has not replayed yet that {} has less {name} than {value}", primary.name);
+                    let remedy =
+                        "see that it streams and that its replay is not paused (`pgpair status`), and apply again";
+                    Err(self.not_ready_until(&why, remedy))
                 }
                 None => Ok(()),
             };
@@ -150,7 +164,9 @@ impl At<'_> {
         let mut standbys = self.topology.standbys().filter_map(|standby| {
             let sql = self.observed.node(&standby.name).sql().filter(|sql| sql.in_recovery)?;
             let (name, value) = Floors::of_server(major, sql).exceeded_by(configure, cluster)?;
-            Some(self.not_ready(&format!("must not have more {name} than {}, which runs with {value}", standby.name)))
+            let why = format!("must not have more {name} than {}, which runs with {value}", standby.name);
+            let remedy = format!("let {} restart first: apply with `--allow restart`", standby.name);
+            Some(self.not_ready_until(&why, remedy))
         });
         standbys.next().map_or(Ok(()), Err)
     }
@@ -161,7 +177,8 @@ impl At<'_> {
         match undercut.filter(|_| self.node.role == Role::Standby) {
             Some((name, value)) => {
                 let primary = &self.topology.primary().name;
-                Err(self.not_ready(&format!("would not come up with less {name} than {value}, as {primary} last ran")))
+                let why = format!("would not come up with less {name} than {value}, as {primary} last ran");
+                Err(self.not_ready_until(&why, format!("set `{name}` of {} to at least {value}", self.node.name)))
             }
             None => Ok(()),
         }

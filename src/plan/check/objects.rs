@@ -25,7 +25,8 @@ impl At<'_> {
         match cluster.slots.get(name) {
             None => Ok(false),
             Some(slot) if !slot.physical => {
-                Err(self.not_ready(&format!("has a logical slot {name}, and a physical one is needed")))
+                let why = format!("has a logical slot {name}, and a physical one is needed");
+                Err(self.not_ready_until(&why, "name another slot with the standby's `slot`, or drop that one by hand"))
             }
             Some(slot) => Ok(!reserve || slot.reserved || slot.active),
         }
@@ -36,7 +37,10 @@ impl At<'_> {
         self.sql()?;
         match cluster.slots.get(name) {
             None => Ok(true),
-            Some(slot) if slot.active => Err(self.not_ready(&format!("has slot {name} in use"))),
+            Some(slot) if slot.active => {
+                let remedy = "stop what streams through it, or let it go on; then plan again";
+                Err(self.not_ready_until(&format!("has slot {name} in use"), remedy))
+            }
             Some(_) => Ok(false),
         }
     }

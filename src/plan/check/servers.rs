@@ -51,12 +51,16 @@ impl At<'_> {
                 self.basebackup()?;
                 self.can_make_data_dir()?;
                 self.has_room()?;
+                self.can_use_tls()?;
                 self.may_be_thrown_away(cluster)?;
                 let source = self.of(source);
                 source.has_files_inside()?;
                 source.feeds(self.node, slot.as_deref())?;
             }
-            StopFor::Restart => self.can_start(cluster)?,
+            StopFor::Restart => {
+                self.can_use_tls()?;
+                self.can_start(cluster)?;
+            }
         }
         Ok(false)
     }
@@ -94,9 +98,11 @@ impl At<'_> {
                 }
                 self.can_follow(cluster)?;
                 if let Some((name, floor)) = drift::below_floor(cluster) {
-                    return Err(self.not_ready(&format!(
+                    let why = format!(
                         "would not come up: {name} is less in its files than {floor}, with which its primary last ran"
-                    )));
+                    );
+                    let remedy = format!("set `{name}` of {} to at least {floor}", self.node.name);
+                    return Err(self.not_ready_until(&why, remedy));
                 }
                 let primary = self.observed.node(&self.topology.primary().name);
                 if !primary.cluster().is_some_and(|primary| primary.identity == cluster.identity) {
@@ -121,16 +127,17 @@ impl At<'_> {
         self.port_is_free()
     }
 
-    /// What keeps a running standby from its upstream for good: waiting would be in vain.
-    fn can_not_stream(&self, own: &Cluster, sql: &Sql) -> Option<&'static str> {
+    /// What keeps a running standby from its upstream for good, and the remedy: waiting would be in vain.
+    fn can_not_stream(&self, own: &Cluster, sql: &Sql) -> Option<(&'static str, String)> {
         let (conninfo, text) = (sql.settings.get("primary_conninfo"), own.markers.recovery_conf.as_deref());
         let leads_there = conninfo.is_none_or(|now| desired::conninfo_holds(self.topology, self.node, &now.value))
             && text.is_none_or(|text| desired::recovery_conf_holds(self.topology, self.node, text))
             && drift::has_read_recovery_conf(self.topology, self.node, self.seen);
         if !leads_there {
-            Some("does not follow")
+            Some(("does not follow", "apply with the allowances that the plan names".to_owned()))
         } else if pair::lost_wal(self.topology, self.observed, self.node).is_some() {
-            Some("needs WAL that is no longer on")
+            let remedy = format!("`pgpair rebuild {}` clones it anew", self.node.name);
+            Some(("needs WAL that is no longer on", remedy))
         } else {
             None
         }
@@ -161,8 +168,11 @@ impl At<'_> {
                 && receiver.timeline == from.timeline
         });
         // Why it can't is looked for where it doesn't.
-        if let Some(why) = (!receives).then(|| self.can_not_stream(own, sql)).flatten() {
-            return Err(self.not_ready(&format!("{why} {upstream}")));
+        if let Some((why, remedy)) = (!receives).then(|| self.can_not_stream(own, sql)).flatten() {
+            return Err(self.not_ready_until(&format!("{why} {upstream}"), remedy));
+        }
+        if !receives {
+            self.can_reconnect()?;
         }
         if drift::is_delayed(self.topology, self.node) || sql.replay_paused {
             // It receives nothing while it holds back what it has; that it would is all that can be seen.
@@ -173,7 +183,10 @@ impl At<'_> {
         if !receives {
             // Waiting would be in vain where the upstream's own change was left out.
             return match access::not_there_yet(self.topology, source.node, source.seen) {
-                Some(why) => Err(self.not_ready(&format!("can't stream: {why}"))),
+                Some(why) => {
+                    let remedy = format!("let {upstream} change first: apply with `--allow outage`");
+                    Err(self.not_ready_until(&format!("can't stream: {why}"), remedy))
+                }
                 None => Ok(false),
             };
         }

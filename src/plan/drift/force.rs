@@ -63,7 +63,8 @@ pub(super) fn default_holds(topology: &Topology, node: &Node, name: &str, now: &
 }
 
 /// Whether a server goes by this value.
-pub(super) fn setting_holds(topology: &Topology, node: &Node, name: &str, wanted: &str, now: &Setting) -> bool {
+#[must_use]
+pub fn setting_holds(topology: &Topology, node: &Node, name: &str, wanted: &str, now: &Setting) -> bool {
     is_shown_otherwise(topology, name, wanted, now) || desired::value_holds(topology, node, name, wanted, &now.value)
 }
 

@@ -150,7 +150,8 @@ impl<'a> Draft<'a> {
         }
         if self.is_stuck(source) {
             let why = format!("{} is to be cloned from {}, which is left alone itself", standby.name, source.name);
-            return self.block(standby, Refusal::NotReady { why });
+            let remedy = format!("mend {} first, or let `clone_from` name another node", source.name);
+            return self.block(standby, Refusal::NotReadyUntil { why, remedy });
         }
         let tablespaces = match self.world.node(&source.name).cluster() {
             Some(cluster) => desired::tablespaces(standby, source, cluster),

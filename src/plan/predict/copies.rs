@@ -29,7 +29,6 @@ use crate::topology::Node;
 
 pub(super) fn created(seen: &mut NodeObserved, create: &CreatePrimary, node: &Node, major: Major) {
     let Some(place) = seen.place.known_mut() else { return };
-    place.new = false;
     fill(place, create.waldir.iter().map(String::as_str));
     place.data_dir = DataDir::Cluster(Box::new(Cluster {
         major,
@@ -60,11 +59,17 @@ pub(super) fn created(seen: &mut NodeObserved, create: &CreatePrimary, node: &No
     }));
 }
 
-/// Folders outside the data directory are moved into place with it; what a replaced one had there is kept aside.
-fn fill<'f>(place: &mut Place, folders: impl Iterator<Item = &'f str>) {
+/// Half a copy that a killed run left is removed before whatever else is done on the node.
+pub(super) fn leftovers_go(seen: &mut NodeObserved) {
+    let Some(place) = seen.place.known_mut() else { return };
+    place.new = false;
     for outside in place.outside.values_mut().filter(|outside| outside.content == Content::LeftOver) {
         outside.content = Content::Nothing;
     }
+}
+
+/// Folders outside the data directory are moved into place with it; what a replaced one had there is kept aside.
+fn fill<'f>(place: &mut Place, folders: impl Iterator<Item = &'f str>) {
     for folder in folders {
         if let Some(outside) = place.outside.get_mut(folder) {
             outside.old |= outside.content == Content::InUse;
@@ -91,7 +96,6 @@ pub(super) fn cloned(observed: &mut Observed, node: &Node, clone: &CloneFrom) {
         }
     };
     place.old |= clone.replaces.is_some() && matches!(place.data_dir, DataDir::Cluster(_) | DataDir::Unfinished(_));
-    place.new = false;
     fill(place, clone.outside());
     let mut cluster = Cluster {
         waldir: clone.waldir.clone(),

@@ -2,6 +2,8 @@
 
 use crate::observed::Identity;
 use crate::observed::Room;
+use crate::observed::TlsProblem;
+use crate::observed::TlsTrouble;
 use crate::plan::Refusal;
 use crate::topology::NodeName;
 
@@ -31,6 +33,10 @@ pub fn examples() -> Vec<Refusal> {
         Refusal::WrongAccess { node: node(), why: why() },
         Refusal::NotWritable { node: node(), why: why() },
         Refusal::NoRoom { node: node(), room: Room { folder: folder(), free: 1 << 20, needed: 1 << 21, gained: 0 } },
+        Refusal::TlsFile {
+            node: node(),
+            problem: TlsProblem { key: text("sslkey"), path: text("/KEY"), trouble: TlsTrouble::Missing },
+        },
         Refusal::NotEmpty { node: node(), folder: folder() },
         Refusal::TablespaceUnmapped { node: node(), source: other(), folder: folder() },
         Refusal::TablespacesMixed { node: node(), first: text("/ONE"), second: text("/TWO"), folder: folder() },

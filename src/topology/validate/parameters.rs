@@ -35,6 +35,11 @@ const DERIVED: [(&str, &str, Option<&str>); 18] = [
     ("recovery_target_action", "delete the line: a standby that stops recovery leaves the cluster", None),
 ];
 
+/// Whether the topology itself decides a parameter, so that it is no plain one.
+pub(crate) fn is_derived(name: &str) -> bool {
+    DERIVED.iter().any(|(derived, ..)| *derived == name)
+}
+
 pub(super) fn check_parameter(parameter: &DraftSetting, major: Option<Major>, report: &mut Report<'_>) {
     let (name, value) = (parameter.name.value.as_str(), parameter.value.value.as_str());
     if let Some((_, instead, harmless)) = DERIVED.iter().find(|(derived, ..)| *derived == name)

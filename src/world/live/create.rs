@@ -136,12 +136,10 @@ impl Site<'_> {
             return Err(failure.with_remedy("let `data_dir` be a folder inside it"));
         }
         self.check_place(replaces).await?;
-        // What a killed run left: half a data directory, and files with a secret.
-        let (data_dir, outside) = self.folders();
+        // What a killed run left beside it: files with a secret.
         let (parent, prefix) = (self.folder(), self.temp_prefix());
         self.on_files(move || {
-            files::remove_matching(parent, |name| name.starts_with(&prefix) && name.ends_with(files::TEMP_SUFFIX))?;
-            outside::clear_new(&data_dir, &outside)
+            files::remove_matching(parent, |name| name.starts_with(&prefix) && name.ends_with(files::TEMP_SUFFIX))
         })
         .await
     }

@@ -4,6 +4,7 @@
 
 use crate::pg::version::StandbyMode;
 use crate::plan::Fence;
+use crate::plan::desired;
 use crate::topology::Role;
 use crate::world::Failure;
 use crate::world::Progress;
@@ -14,8 +15,8 @@ use crate::world::live::config::CONF;
 use crate::world::live::server::Life;
 use crate::world::process::Command;
 
-/// Each of them makes a data directory recover; 10 and 11 rename the last one themselves, when they are done.
-const STANDBY_FILES: [&str; 3] = ["standby.signal", "recovery.signal", "recovery.conf"];
+/// Each of them makes a data directory recover.
+const SIGNAL_FILES: [&str; 2] = ["standby.signal", "recovery.signal"];
 
 impl Site<'_> {
     /// Lets whatever starts on the data directory come up as a standby. A running primary goes on.
@@ -48,10 +49,10 @@ impl Site<'_> {
         let output = command.output(&self.seat).await.map_err(|error| self.not_run(&error))?;
         let read = String::from_utf8_lossy(&output.stdout).trim().to_owned();
         // Its text may have a password in it, and is not shown.
-        if output.status.success() && !read.is_empty() {
+        if output.status.success() && desired::conninfo_holds(self.topology(), self.node, &read) {
             return Ok(());
         }
-        let failure = self.failure("its files do not say whom it would follow as a standby");
+        let failure = self.failure("by its files it would not follow the new primary as a standby");
         Err(failure.with_output(output.lines()).with_remedy("see `primary_conninfo` in its postgresql.conf"))
     }
 
@@ -67,8 +68,14 @@ impl Site<'_> {
                 self.failure("it was started as a standby meanwhile: without its files it would write beside");
             return Err(failure.with_remedy("plan again"));
         }
-        let paths = STANDBY_FILES.map(|name| self.file(name));
-        self.on_files(move || paths.into_iter().try_for_each(files::remove)).await?;
+        let paths = SIGNAL_FILES.map(|name| self.file(name));
+        let [conf, done] = ["recovery.conf", "recovery.done"].map(|name| self.file(name));
+        self.on_files(move || {
+            paths.into_iter().try_for_each(files::remove)?;
+            // As 10 and 11 do themselves at the end of a recovery: lines of somebody else's may be in it.
+            if files::exists(&conf)? { files::rename(conf, done) } else { Ok(()) }
+        })
+        .await?;
         Failpoint::Unfenced.pass();
         Ok(())
     }

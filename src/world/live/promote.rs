@@ -10,6 +10,9 @@ use std::fs::File;
 use std::io;
 use std::os::fd::OwnedFd;
 use std::path::Path;
+use std::pin::Pin;
+use std::pin::pin;
+use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
 use std::time::Instant;
@@ -28,6 +31,7 @@ use crate::topology::Role;
 use crate::world::Failure;
 use crate::world::Progress;
 use crate::world::failpoint::Failpoint;
+use crate::world::files;
 use crate::world::files::FileError;
 use crate::world::live::Site;
 use crate::world::live::create::read_control;
@@ -83,6 +87,24 @@ impl Process {
     }
 }
 
+type Command<'a> = Pin<Box<dyn Future<Output = Result<(), Failure>> + 'a>>;
+
+/// A stop that was issued.
+struct Stopping<'a> {
+    begun: Instant,
+    process: Arc<Process>,
+    /// What issues it, until that is over.
+    command: Option<Command<'a>>,
+}
+
+/// Why a stop has not led to the proof.
+enum Unproven {
+    /// Its controller has refused, and it runs on.
+    RunsOn(Failure),
+    /// It was stopped, or is about to be.
+    GoesDown(Failure),
+}
+
 /// How a stop went on, by pg_control.
 enum Watched {
     /// Shut down, with all that it wrote before.
@@ -128,19 +150,25 @@ impl Site<'_> {
             Some(from) => Some(self.live.site(from).await?),
             None => None,
         };
+        self.can_be_told().await?;
         let mut times = Times::default();
-        let mut stopped = None;
-        if let Some(old) = &old {
-            // None: it was down before, and was judged by what it has left.
-            stopped = old.stop_for(self, &session, &mut times, progress).await?;
-        }
-        let begun = stopped.as_ref().map_or_else(Instant::now, |(begun, _)| *begun);
+        let stopping = match &old {
+            Some(old) => old.stop_for(self, &session, &mut times, progress).await?,
+            None => None,
+        };
+        let begun = stopping.as_ref().map_or_else(Instant::now, |stopping| stopping.begun);
         self.tell(&process, &session, begun, &mut times).await?;
-        if let (Some(old), Some((_, stopping))) = (old, stopped) {
+        if let (Some(old), Some(stopping)) = (&old, stopping) {
             progress(Progress::Note(times.note()));
             old.see_end(stopping).await?;
         }
         Ok(())
+    }
+
+    /// Before anything is stopped: the promote file can be written.
+    async fn can_be_told(&self) -> Result<(), Failure> {
+        let data_dir = self.node.data_dir.clone();
+        self.on_files(move || files::private_temp(Path::new(&data_dir), "", b"").map(drop)).await
     }
 
     async fn process(&self) -> Result<Option<Process>, Failure> {
@@ -187,36 +215,64 @@ impl Site<'_> {
     }
 
     async fn ask(&self, session: &Session) -> Result<(bool, Lsn), Failure> {
-        let row = session.client().query_one(ASK, &[]).await;
+        let row = session.query_one(ASK, &[]).await;
         let row = row.map_err(|error| self.bad_sql("its position can't be read", error))?;
         let position: Option<&str> = row.get(1);
         Ok((row.get(0), position.and_then(|text| text.parse().ok()).unwrap_or_default()))
     }
 
-    /// Stops the old primary, and waits until all of its WAL is on the candidate. Returns when the stop was issued, and
-    /// the process that is ending; none where it did not run, or not as a primary any more.
-    async fn stop_for(
-        &self,
+    /// Stops the old primary, and waits until all of its WAL is on the candidate. `None`: it was down before, or not a
+    /// primary any more; that all of it is here was seen as well.
+    async fn stop_for<'a>(
+        &'a self,
         candidate: &Site<'_>,
         session: &Session,
         times: &mut Times,
         progress: &(dyn Fn(Progress) + Sync),
-    ) -> Result<Option<(Instant, Process)>, Failure> {
-        let Some(process) = self.process().await? else { return Ok(None) };
+    ) -> Result<Option<Stopping<'a>>, Failure> {
+        let Some(process) = self.process().await? else {
+            let end = self.end_of_stopped().await?;
+            return self.received(candidate, session, end).await.map(|()| None);
+        };
         if self.role_by_files().await? != Role::Standby {
             return Err(self.failure("is not fenced, and is not stopped without that").with_remedy("plan again"));
         }
-        // One that is on its way down already takes no session.
-        if let Ok(own) = self.session().await {
-            if self.runs_as(&own).await? == Role::Standby {
-                return Ok(None);
+        match self.session().await {
+            Ok(own) if self.runs_as(&own).await? == Role::Standby => {
+                let (_, end) = self.ask(&own).await?;
+                return self.received(candidate, session, end).await.map(|()| None);
             }
             // Little is left since the fence; what is written to disk now is not left for the shutdown.
-            self.checkpoint(&own, progress).await?;
+            Ok(own) => self.checkpoint(&own, progress).await?,
+            Err(failure) if !self.is_going_down().await? => return Err(failure),
+            Err(_) => {}
         }
         progress(Progress::Waiting(format!("the end of {}", self.node.name)));
-        let begun = Instant::now();
-        let stop = self.issue_stop(&process);
+        let process = Arc::new(process);
+        let mut stopping = Stopping {
+            begun: Instant::now(),
+            process: Arc::clone(&process),
+            command: Some(Box::pin(self.issue_stop(process))),
+        };
+        let result = self.until_proven(&mut stopping, candidate, session, times).await;
+        match result {
+            Ok(()) => Ok(Some(stopping)),
+            Err(Unproven::RunsOn(failure)) => Err(failure),
+            Err(Unproven::GoesDown(failure)) => {
+                self.bring_down(&stopping.process, candidate, session).await?;
+                Err(failure)
+            }
+        }
+    }
+
+    async fn until_proven(
+        &self,
+        stopping: &mut Stopping<'_>,
+        candidate: &Site<'_>,
+        session: &Session,
+        times: &mut Times,
+    ) -> Result<(), Unproven> {
+        let (begun, process) = (stopping.begun, Arc::clone(&stopping.process));
         let proof = async {
             let control = self.watch(&process, begun).await?;
             times.shut_down = begun.elapsed();
@@ -225,25 +281,47 @@ impl Site<'_> {
             self.received(candidate, session, end).await?;
             times.proven = begun.elapsed();
             Failpoint::Proven.pass();
-            Ok(())
+            Ok::<(), Failure>(())
         };
-        // A unit's stop returns when all is over, which is not waited for.
-        let result = tokio::select! {
-            biased;
-            proof = proof => proof,
-            Err(failure) = stop => Err(failure),
-        };
-        match result {
-            Ok(()) => Ok(Some((begun, process))),
-            Err(failure) => {
-                self.bring_down(&process, candidate, session).await?;
-                Err(failure)
+        let mut proof = pin!(proof);
+        // A unit's stop returns when all is over, which the proof does not wait for.
+        if let Some(command) = &mut stopping.command {
+            tokio::select! {
+                biased;
+                proven = &mut proof => return proven.map_err(Unproven::GoesDown),
+                stopped = command => {
+                    stopping.command = None;
+                    if let Err(failure) = stopped {
+                        let goes_down = self.is_going_down().await.unwrap_or(true);
+                        return Err(if goes_down { Unproven::GoesDown(failure) } else { Unproven::RunsOn(failure) });
+                    }
+                }
+            }
+        }
+        proof.await.map_err(Unproven::GoesDown)
+    }
+
+    /// Whether the stop has begun, or is over.
+    async fn is_going_down(&self) -> Result<bool, Failure> {
+        let (_, state) = self.role_and_state().await?;
+        Ok(matches!(state, ControlState::ShuttingDown | ControlState::ShutDown))
+    }
+
+    /// Where the WAL of the old primary ends, which was stopped before.
+    async fn end_of_stopped(&self) -> Result<Lsn, Failure> {
+        let data_dir = self.node.data_dir.clone();
+        let control = self.on_files(move || read_control(&data_dir)).await?;
+        match control.map(|(control, _)| control) {
+            Some(control) if control.state == ControlState::ShutDown => self.end_of(control).await,
+            Some(control) if control.state == ControlState::ShutDownInRecovery => Ok(control.min_recovery_point),
+            Some(_) | None => {
+                Err(self.failure("its server has ended without a clean shutdown").with_remedy("plan again"))
             }
         }
     }
 
     /// Issues the fast stop. Whoever controls the server may return only when it is down.
-    async fn issue_stop(&self, process: &Process) -> Result<(), Failure> {
+    async fn issue_stop(&self, process: Arc<Process>) -> Result<(), Failure> {
         if self.stops_by_signal() {
             let told = process.signal(Signal::INT);
             told.map_err(|error| self.failure(format!("its server can't be stopped: {error}")))?;
@@ -251,8 +329,7 @@ impl Site<'_> {
         } else {
             self.call_stop().await?;
         }
-        // That it is down is seen elsewhere.
-        std::future::pending().await
+        Ok(())
     }
 
     /// Watches pg_control until the server is shut down: that comes well before its processes have ended.
@@ -293,12 +370,14 @@ impl Site<'_> {
         let until = Instant::now() + self.live.timeout;
         loop {
             let (_, position) = candidate.ask(session).await?;
-            if position == end {
-                return Ok(());
-            }
-            if position > end {
-                let what = format!("it has WAL to {position}, and {} ended at {end}: another branch", self.node.name);
-                return Err(candidate.failure(what));
+            match has_all(position, end) {
+                Some(true) => return Ok(()),
+                Some(false) => {}
+                None => {
+                    let old = &self.node.name;
+                    let what = format!("it has WAL to {position}, and {old} ended at {end}: another branch");
+                    return Err(candidate.failure(what));
+                }
             }
             if *self.live.interrupt.borrow() {
                 return Err(Failure::interrupted());
@@ -319,7 +398,7 @@ impl Site<'_> {
         }
         // It waits for the candidate to confirm what it sent last.
         let end_receiver = "SELECT pg_terminate_backend(pid) FROM pg_stat_wal_receiver";
-        let ended = session.client().batch_execute(end_receiver).await;
+        let ended = session.run(end_receiver).await;
         if let Err(error) = ended {
             tracing::warn!("the walreceiver of {} can't be ended: {error}", candidate.node.name);
         }
@@ -350,8 +429,11 @@ impl Site<'_> {
     }
 
     /// The promotion did not wait for the old server's last processes (an archiver may take its time); its start does.
-    async fn see_end(&self, process: Process) -> Result<(), Failure> {
-        if self.has_ended(&process, self.live.timeout).await? {
+    async fn see_end(&self, stopping: Stopping<'_>) -> Result<(), Failure> {
+        if let Some(command) = stopping.command {
+            command.await?;
+        }
+        if self.has_ended(&stopping.process, self.live.timeout).await? {
             return Ok(());
         }
         let seconds = self.live.timeout.as_secs();
@@ -359,6 +441,12 @@ impl Site<'_> {
             self.failure(format!("its server is shut down, and its processes have not ended within {seconds} s"));
         Err(failure.with_remedy("see whether its archive_command hangs; apply again goes on from here"))
     }
+}
+
+/// Whether a standby at this position has all of a server that ended there. `None`: it has more, which can't come from that
+/// server.
+fn has_all(position: Lsn, end: Lsn) -> Option<bool> {
+    (position <= end).then_some(position == end)
 }
 
 /// Reads pg_control until it says that the server is shut down, or until this moment.
@@ -381,5 +469,19 @@ fn watch_control(data_dir: &str, has_ended: bool, until: Instant) -> Result<Watc
         }
         #[expect(clippy::disallowed_methods, reason = "nothing tells when the server has written its pg_control")]
         thread::sleep(TICK);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_the_end_of_the_last_record_proves_that_all_is_there() {
+        // The checkpoint of the shutdown begins at 0/302A9E0 and ends at 0/302AA58.
+        let end = Lsn(0x302_AA58);
+        assert_eq!(has_all(Lsn(0x302_A9E0), end), Some(false), "its beginning is no proof");
+        assert_eq!(has_all(end, end), Some(true));
+        assert_eq!(has_all(Lsn(0x302_AA60), end), None, "it came from another server");
     }
 }

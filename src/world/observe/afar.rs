@@ -10,6 +10,7 @@ use crate::observed::Identity;
 use crate::observed::NodeObserved;
 use crate::observed::Reading;
 use crate::observed::Server;
+use crate::pg::secret::Secret;
 use crate::topology::Node;
 use crate::topology::NodeName;
 use crate::topology::SslMode;
@@ -74,25 +75,43 @@ async fn answer(topology: &Topology, node: &Node, passwords: &Passwords) -> Resu
     Ok(Answer { said, in_files, role, other_files: None })
 }
 
-/// Opens a session through the first way in that there is: a socket of its port, then TCP.
 async fn connect(topology: &Topology, node: &Node, passwords: &Passwords, seat: &Seat) -> Result<Session, String> {
     let admin = &topology.admin;
-    let mut ways: Vec<Option<String>> = SOCKET_DIRS.map(str::to_owned).map(Some).into();
-    // Without encryption, which pgpair does not have.
-    if admin.sslmode < SslMode::Require {
-        ways.push(None);
-    }
-    ways.retain(|way| {
-        way.as_ref().is_none_or(|dir| std::path::Path::new(&format!("{dir}/.s.PGSQL.{}", node.port)).exists())
-    });
-    let mut refused = format!("no server has a socket or a port {} that we may use", node.port);
+    let door = Door {
+        port: node.port,
+        user: admin.user.clone().unwrap_or_else(|| seat.user().to_owned()),
+        database: admin.database.clone(),
+        password: passwords.admin.clone()?,
+        is_tcp_allowed: admin.sslmode < SslMode::Require,
+    };
+    open(seat, &door, None).await
+}
+
+/// A server of which nothing but the port is known.
+pub(super) struct Door {
+    pub(super) port: u16,
+    pub(super) user: String,
+    pub(super) database: String,
+    pub(super) password: Option<Secret>,
+    /// Without encryption, which pgpair does not have.
+    pub(super) is_tcp_allowed: bool,
+}
+
+/// Opens a session through the first way in that there is: a socket of its port, in `first` or where builds have them,
+/// then TCP.
+pub(super) async fn open(seat: &Seat, door: &Door, first: Option<String>) -> Result<Session, String> {
+    let Door { port, .. } = *door;
+    let mut ways: Vec<Option<String>> = first.into_iter().chain(SOCKET_DIRS.map(str::to_owned)).map(Some).collect();
+    ways.extend(door.is_tcp_allowed.then_some(None));
+    ways.retain(|way| way.as_ref().is_none_or(|dir| std::path::Path::new(&format!("{dir}/.s.PGSQL.{port}")).exists()));
+    let mut refused = format!("no server has a socket or a port {port} that we may use");
     for socket_dir in ways {
         let endpoint = Endpoint {
             socket_dir,
-            port: node.port,
-            user: admin.user.clone().unwrap_or_else(|| seat.user().to_owned()),
-            database: admin.database.clone(),
-            password: passwords.admin.clone()?,
+            port,
+            user: door.user.clone(),
+            database: door.database.clone(),
+            password: door.password.clone(),
         };
         match Session::open(seat, &endpoint).await {
             Ok(session) => return Ok(session),

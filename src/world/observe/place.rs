@@ -48,7 +48,7 @@ use crate::pg::version::Major;
 use crate::plan::Digest;
 use crate::plan::desired::PASSFILE;
 use crate::world::outside;
-use crate::world::probe::mounts;
+use crate::world::probe::mounts::Mounts;
 use crate::world::probe::same_file;
 use crate::world::probe::wal::end_of_shutdown;
 
@@ -107,7 +107,7 @@ pub struct Changed {
 #[must_use]
 pub fn look(expected: &Expected) -> Found {
     let dir = Path::new(&expected.data_dir);
-    let mut look = Look { expected, dir, system_identifier: None, changed: Changed::default() };
+    let mut look = Look::new(expected, dir, Mounts::read());
     let place = look.place();
     let has_data = place.as_ref().is_ok_and(|place| matches!(place.data_dir, DataDir::Cluster(_)));
     let unwritable = if has_data { look.unwritable_file() } else { None };
@@ -135,9 +135,14 @@ struct Look<'a> {
     dir: &'a Path,
     system_identifier: Option<u64>,
     changed: Changed,
+    mounts: Mounts,
 }
 
-impl Look<'_> {
+impl<'a> Look<'a> {
+    fn new(expected: &'a Expected, dir: &'a Path, mounts: Mounts) -> Self {
+        Self { expected, dir, system_identifier: None, changed: Changed::default(), mounts }
+    }
+
     fn place(&mut self) -> Result<Place, String> {
         let data_dir = self.data_dir()?;
         let data_dir_path = &self.expected.data_dir;
@@ -157,7 +162,7 @@ impl Look<'_> {
             work: sibling("work")?,
             old,
             made_way,
-            unmounted: mounts::unmounted(data_dir_path),
+            unmounted: self.mounts.unmounted(data_dir_path),
             outside: outside.collect::<Result<_, String>>()?,
         })
     }
@@ -172,7 +177,7 @@ impl Look<'_> {
             Err(_) => Control::parse(&fs::read(dir.join(CONTROL_ASIDE)).ok()?, major).ok()?,
         };
         let expected = Expected { data_dir: dir.display().to_string(), ..self.expected.clone() };
-        let mut old = Look { expected: &expected, dir: &dir, system_identifier: None, changed: Changed::default() };
+        let mut old = Look::new(&expected, &dir, Mounts::default());
         Some(MadeWay {
             identity: Identity::Known(control.system_identifier),
             conf: old.conf_files().ok()?,
@@ -186,7 +191,7 @@ impl Look<'_> {
         Ok(Outside {
             content: outside::content(&self.expected.data_dir, folder).map_err(|error| error.to_string())?,
             not_writable: self.not_writable(Path::new(folder)),
-            unmounted: mounts::unmounted(folder),
+            unmounted: self.mounts.unmounted(folder),
             old: exists(Path::new(&format!("{folder}.pgpair-old")))?,
         })
     }
@@ -436,7 +441,7 @@ impl Look<'_> {
     /// Says why a folder can't be made at this path, or renamed.
     fn not_writable(&self, dir: &Path) -> Option<String> {
         let parent = dir.parent()?;
-        if exists(dir).unwrap_or(false) && mounts::is_mount_point(&dir.to_string_lossy()) {
+        if exists(dir).unwrap_or(false) && self.mounts.is_mount_point(&dir.to_string_lossy()) {
             return Some(format!("{} is a mount point and can't be renamed: take a folder inside it", dir.display()));
         }
         if dir.is_symlink() {
@@ -651,7 +656,7 @@ mod tests {
 
     fn reader(expected: &Expected) -> Look<'_> {
         let dir = Path::new(&expected.data_dir);
-        Look { expected, dir, system_identifier: None, changed: Changed::default() }
+        Look::new(expected, dir, Mounts::default())
     }
 
     fn look_at(data_dir: &Path) -> Found {

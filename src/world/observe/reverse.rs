@@ -58,5 +58,5 @@ async fn in_passfile(topology: &Topology, standby: &Node) -> Option<Secret> {
     let (path, user) = (passfile_path(from), topology.replication.user.clone());
     let seat = Seat::of_node(topology, from).ok()?;
     let text = seat.blocking(move || files::read_text(path).ok().flatten()).await?;
-    passfile::password(&text, "replication", &user)
+    passfile::password(&text, &standby.host, &standby.port.to_string(), "replication", &user)
 }

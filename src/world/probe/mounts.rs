@@ -9,24 +9,36 @@ use std::path::PathBuf;
 /// Where systemd has its units, the strongest first.
 const UNIT_DIRS: [&str; 3] = ["/etc/systemd/system", "/run/systemd/system", "/usr/lib/systemd/system"];
 
-/// Returns the mount point at or above `path` where something is to be mounted, by fstab or a mount unit, and
-/// nothing is.
-#[must_use]
-pub fn unmounted(path: &str) -> Option<String> {
-    let mounted = mounted();
-    let mut planned = fs::read_to_string("/etc/fstab").map(|text| parse_fstab(&text)).unwrap_or_default();
-    planned.extend(mount_units(&UNIT_DIRS.map(Path::new)));
-    missing(&planned, &mounted, path).or_else(|| missing(&planned, &mounted, &resolved(path)?))
+/// The mount points of this machine.
+#[derive(Clone, Debug, Default)]
+pub struct Mounts {
+    mounted: BTreeSet<String>,
+    /// Where something is to be mounted, by fstab or a mount unit.
+    planned: Vec<String>,
 }
 
-/// Whether a file system is mounted at this very path, which then can't be renamed.
-#[must_use]
-pub fn is_mount_point(path: &str) -> bool {
-    mounted().contains(path) || resolved(path).is_some_and(|path| mounted().contains(&path))
-}
+impl Mounts {
+    /// Reads them.
+    #[must_use]
+    pub fn read() -> Self {
+        let mut planned = fs::read_to_string("/etc/fstab").map(|text| parse_fstab(&text)).unwrap_or_default();
+        planned.extend(mount_units(&UNIT_DIRS.map(Path::new)));
+        let mounted = fs::read_to_string("/proc/self/mountinfo").map(|text| parse_mountinfo(&text));
+        Self { mounted: mounted.unwrap_or_default(), planned }
+    }
 
-fn mounted() -> BTreeSet<String> {
-    fs::read_to_string("/proc/self/mountinfo").map(|text| parse_mountinfo(&text)).unwrap_or_default()
+    /// Returns the mount point at or above `path` where something is to be mounted and nothing is.
+    #[must_use]
+    pub fn unmounted(&self, path: &str) -> Option<String> {
+        let missing = |path: &str| missing(&self.planned, &self.mounted, path);
+        missing(path).or_else(|| missing(&resolved(path)?))
+    }
+
+    /// Whether a file system is mounted at this very path, which then can't be renamed.
+    #[must_use]
+    pub fn is_mount_point(&self, path: &str) -> bool {
+        self.mounted.contains(path) || resolved(path).is_some_and(|path| self.mounted.contains(&path))
+    }
 }
 
 /// Returns the path with the symbolic links of its existing part followed.
