@@ -148,7 +148,7 @@ fn hooks_that_a_killed_run_owes_after_the_promotion_are_run_by_the_next_apply() 
     mark(&pair, "kill-after_promotion");
     assert_eq!(switch_to(&pair, "b").code, None, "it was killed");
     ran(&pair);
-    run(&pair, &["drift"]).exits(2);
+    run(&pair, &["drift"]).exits(2).says("hook after_promotion: owed, wanted run");
     run(&pair, &["apply", "--auto-approve"]).exits(0);
     assert_eq!(ran(&pair), ["after_promotion 1 resumed=1", "after_switchover 1 resumed=1"]);
     in_sync(&pair);
