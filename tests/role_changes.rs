@@ -265,7 +265,8 @@ fn try_every_state(topology: &Topology, share: usize, thinned: usize) {
     }
     let (slots, hooks) = (topology.replication.slots, !topology.hooks.is_empty());
     println!("{version}, slots {slots}, hooks {hooks}: {tally:?}");
-    assert!(tally.clean > 200 && tally.blocked > 100 && tally.undone > 50, "{tally:?}");
+    let [clean, blocked, undone] = [tally.clean, tally.blocked, tally.undone].map(|count| count * thinned);
+    assert!(clean > 200 && blocked > 100 && undone > 50, "{tally:?}");
 }
 
 fn try_state(
