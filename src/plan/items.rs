@@ -149,7 +149,10 @@ impl<'a> Draft<'a> {
                 }
                 Action::Fence(_) | Action::Unfence => self.push(step, "fence", Class::Drift),
                 Action::Promote(_) => self.role(step, newer),
-                Action::Hook(_) => self.push(step, "hooks", Class::Pending),
+                Action::Hook(hook) => {
+                    let item = Item { now: text("owed"), wanted: text("run"), class: Class::Drift, ..of(step) };
+                    self.add(Item { subject: format!("hook {}", hook.point.name()), ..item });
+                }
                 // A standby is stopped for a step that has an item of its own.
                 Action::Stop(StopFor::Clone { .. } | StopFor::Restart) => {}
                 Action::Streaming { upstream } => self.streaming(step, upstream),
