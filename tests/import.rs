@@ -280,15 +280,17 @@ fn two_synchronous_standbys_by_names_that_are_no_folders() {
 }
 
 #[test]
-fn a_cascade_with_slots_and_an_uri_as_conninfo() {
+fn a_cascade_with_slots_and_an_uri_of_several_servers_as_conninfo() {
     let servers = Servers::new(PG);
     servers.primary("", "host replication repuser 127.0.0.1/32 scram-sha-256\n");
     for (node, from) in [("b", "a"), ("c", "b")] {
         let port = servers.port(from).to_string();
         servers.copy(node, &["-h", "127.0.0.1", "-p", &port, "-U", "repuser"], "");
         servers.workspace.sql(from, &format!("select pg_create_physical_replication_slot('of_{node}', true)"));
+        // The second is another server to try, should the first be gone.
+        let several = format!("127.0.0.1:{port},127.0.0.1:{}", servers.port("a"));
         let conninfo =
-            format!("postgresql://repuser:correct%20horse@127.0.0.1:{port}/?application_name={node}&connect_timeout=5");
+            format!("postgresql://repuser:correct%20horse@{several}/?application_name={node}&connect_timeout=5");
         let auto = format!("primary_conninfo = '{conninfo}'\nprimary_slot_name = 'of_{node}'\n");
         servers.workspace.write(&format!("{node}/data/postgresql.auto.conf"), &auto, 0o600);
         servers.workspace.write(&format!("{node}/data/standby.signal"), "", 0o600);

@@ -192,7 +192,8 @@ async fn imported(
 fn differences(plan: &Plan, observed: &Observed) -> Vec<String> {
     let steps = plan.steps.iter().map(|step| {
         let (node, title, why) = (&step.node, words::title(step), words::reason(&step.reason));
-        format!("a plan would change {node}: {title}, as {why}")
+        let why = if why.is_empty() { String::new() } else { format!(", as {why}") };
+        format!("a plan would change {node}: {title}{why}")
     });
     // Of nodes whose files are unseen it is said already.
     let is_seen = |node| observed.node(node).place.unknown().is_none();
@@ -223,7 +224,7 @@ impl Reach<'_> {
     }
 }
 
-fn unusable(error: FileError) -> Error {
+fn unusable(error: &FileError) -> Error {
     Error::World(Failure::new(error.to_string()).with_remedy("name another place, by --out or --secrets-dir"))
 }
 
@@ -304,8 +305,8 @@ impl Output {
         let text = import.text();
         if let Some(file) = &self.file {
             if self.is_forced && Path::new(file).exists() {
-                files::replace(file, text.as_bytes(), None).map_err(unusable)?;
-            } else if !files::create(file, text.as_bytes(), 0o644).map_err(unusable)? {
+                files::replace(file, text.as_bytes(), None).map_err(|error| unusable(&error))?;
+            } else if !files::create(file, text.as_bytes(), 0o644).map_err(|error| unusable(&error))? {
                 return Err(self.exists(file));
             }
         }
@@ -324,10 +325,10 @@ impl Output {
     /// One that is there already with the same password serves as well; any other is somebody's.
     fn write_password(&self, path: &PathBuf, password: &Secret) -> Result<(), Error> {
         let text = format!("{}\n", password.reveal());
-        if files::create(path, text.as_bytes(), 0o600).map_err(unusable)? {
+        if files::create(path, text.as_bytes(), 0o600).map_err(|error| unusable(&error))? {
             return Ok(());
         }
-        match files::read_text(path).map_err(unusable)? {
+        match files::read_text(path).map_err(|error| unusable(&error))? {
             Some(there) if there.trim_end_matches('\n') == password.reveal() => Ok(()),
             Some(_) | None => {
                 let what = format!("{} exists and holds something else than the password found", path.display());

@@ -68,7 +68,7 @@ pub struct Sighting {
 /// How a standby reaches its upstream.
 #[derive(Clone, Debug)]
 pub struct Feed {
-    /// Without its password.
+    /// Without its password, and of several servers with the one alone that it streams from.
     pub conninfo: Conninfo,
     /// Found in the connection string, or in the passfile that libpq would take it from.
     pub password: Option<Secret>,
@@ -88,20 +88,23 @@ impl Sighting {
 }
 
 impl Feed {
+    fn server(&self) -> Option<(&str, u16)> {
+        self.conninfo.servers().next()
+    }
+
     /// The host, where it is one that other nodes could use too.
     fn host(&self) -> Option<&str> {
-        let host = self.conninfo.get("hostaddr").or_else(|| self.conninfo.get("host"))?;
-        (!host.is_empty() && !host.starts_with('/')).then_some(host)
+        self.server().map(|(host, _)| host).filter(|host| !host.starts_with('/'))
     }
 
     fn port(&self) -> Option<u16> {
-        self.conninfo.get("port").unwrap_or("5432").parse().ok()
+        self.server().map(|(_, port)| port)
     }
 
     /// As it is named in messages.
     fn place(&self) -> String {
-        let host = self.conninfo.get("host").or_else(|| self.conninfo.get("hostaddr")).unwrap_or("a Unix socket");
-        format!("{host}, port {}", self.conninfo.get("port").unwrap_or("5432"))
+        let host = self.host().unwrap_or("a Unix socket");
+        self.port().map_or_else(|| host.to_owned(), |port| format!("{host}, port {port}"))
     }
 }
 
