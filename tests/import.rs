@@ -606,6 +606,15 @@ fn nothing_is_written_over_or_guessed() {
         format!("{PASSWORD}\n")
     );
 
+    workspace.write("secrets/pgpair.repuser.secret", &format!("{PASSWORD}\n"), 0o644);
+    let ran = servers.import_with(&["a", "b"], &["--secrets-dir", "secrets", "--force"]).exits(1);
+    ran.says("pgpair.repuser.secret exists and is open to others");
+    workspace.write("secrets/pgpair.repuser.secret", &format!("{PASSWORD}\n"), 0o600);
+    servers
+        .import_with(&["a", "b"], &["--secrets-dir", "none", "--force"])
+        .exits(1)
+        .says("`none` can't be used: No such");
+
     let written = servers.text();
     servers.import_with(&["a", "b"], &["--secrets-dir", "secrets"]).exits(1).says("give --force");
     servers.import_with(&["a", "b"], &["--secrets-dir", "secrets", "--force"]).exits(0);
