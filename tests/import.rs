@@ -584,7 +584,7 @@ fn nothing_is_written_over_or_guessed() {
 
     servers.import_with(&[], &[]).exits(1).says("no server is given");
     servers.import_with(&["a", "a"], &[]).exits(1).says("was given twice");
-    let alone = servers.import_with(&["b"], &[]).exits(1).says("no primary is among these servers");
+    let alone = servers.import_with(&["b"], &[]).exits(1).says("which is not among these servers");
     alone.says(&format!("streams from 127.0.0.1, port {port}"));
     servers.workspace.initdb("c");
     servers.workspace.set("c", &servers.settings("c"));

@@ -19,8 +19,10 @@ use crate::error::Exit;
 use crate::observed::Observed;
 use crate::pg::conninfo::Conninfo;
 use crate::pg::secret::Secret;
+use crate::plan::Action;
 use crate::plan::Plan;
 use crate::plan::Status;
+use crate::plan::Step;
 use crate::plan::import;
 use crate::plan::import::Given;
 use crate::plan::import::Import;
@@ -186,7 +188,9 @@ async fn imported(
 
 /// What a plan of the topology would do after all.
 fn differences(plan: &Plan, observed: &Observed) -> Vec<String> {
-    let steps = plan.steps.iter().map(|step| {
+    // A server is stopped, and started again, for another step.
+    let is_change = |step: &&Step| !matches!(step.action, Action::Stop(_) | Action::Start { .. });
+    let steps = plan.steps.iter().filter(is_change).map(|step| {
         let (node, title, why) = (&step.node, words::title(step), words::reason(&step.reason));
         let why = if why.is_empty() { String::new() } else { format!(", as {why}") };
         format!("a plan would change {node}: {title}{why}")
