@@ -46,6 +46,7 @@ Examples:
   pgpair apply topologies/orders.yaml       show it, ask, and do it
   pgpair status topologies/orders.yaml      roles, lag and health
   pgpair drift topologies/*.yaml            what was changed behind pgpair's back
+  pgpair import --data-dir /pg/a/data       write the topology of running servers
 
 Exit codes: 0 success, 1 failed or wrong usage, 2 changes, drift or unhealthy, 3 refused and nothing done,
             4 declined, 5 something left undone, 130 interrupted")]

@@ -43,19 +43,20 @@ fn sources(folder: &Path, found: &mut Vec<PathBuf>) {
     }
 }
 
-/// Returns every source file with its first module and its text without the tests at its end.
+/// Returns every source file with its first module and its text without the tests at its end, which may also be a file
+/// of their own.
 fn modules() -> Vec<(PathBuf, String, String)> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
     let mut paths = Vec::new();
     sources(&root, &mut paths);
-    let modules =
-        paths.into_iter().filter(|path| !path.ends_with("lib.rs") && !path.ends_with("tests.rs")).map(|path| {
-            let relative = path.strip_prefix(&root).expect("below the root").with_extension("");
-            let module = relative.components().next().expect("a name").as_os_str().to_string_lossy().into_owned();
-            let text = fs::read_to_string(&path).expect("a readable source");
-            let code = text.split("#[cfg(test)]\nmod tests").next().unwrap_or_default().to_owned();
-            (path, module, code)
-        });
+    let is_tried = |path: &PathBuf| !path.ends_with("lib.rs") && !path.ends_with("tests.rs");
+    let modules = paths.into_iter().filter(is_tried).map(|path| {
+        let relative = path.strip_prefix(&root).expect("below the root").with_extension("");
+        let module = relative.components().next().expect("a name").as_os_str().to_string_lossy().into_owned();
+        let text = fs::read_to_string(&path).expect("a readable source");
+        let code = text.split("#[cfg(test)]\nmod tests").next().unwrap_or_default().to_owned();
+        (path, module, code)
+    });
     modules.collect()
 }
 

@@ -280,15 +280,17 @@ fn two_synchronous_standbys_by_names_that_are_no_folders() {
 }
 
 #[test]
-fn a_cascade_with_slots_and_an_uri_as_conninfo() {
+fn a_cascade_with_slots_and_an_uri_of_several_servers_as_conninfo() {
     let servers = Servers::new(PG);
     servers.primary("", "host replication repuser 127.0.0.1/32 scram-sha-256\n");
     for (node, from) in [("b", "a"), ("c", "b")] {
         let port = servers.port(from).to_string();
         servers.copy(node, &["-h", "127.0.0.1", "-p", &port, "-U", "repuser"], "");
         servers.workspace.sql(from, &format!("select pg_create_physical_replication_slot('of_{node}', true)"));
+        // The second is another server to try, should the first be gone.
+        let several = format!("127.0.0.1:{port},127.0.0.1:{}", servers.port("a"));
         let conninfo =
-            format!("postgresql://repuser:correct%20horse@127.0.0.1:{port}/?application_name={node}&connect_timeout=5");
+            format!("postgresql://repuser:correct%20horse@{several}/?application_name={node}&connect_timeout=5");
         let auto = format!("primary_conninfo = '{conninfo}'\nprimary_slot_name = 'of_{node}'\n");
         servers.workspace.write(&format!("{node}/data/postgresql.auto.conf"), &auto, 0o600);
         servers.workspace.write(&format!("{node}/data/standby.signal"), "", 0o600);
@@ -582,7 +584,7 @@ fn nothing_is_written_over_or_guessed() {
 
     servers.import_with(&[], &[]).exits(1).says("no server is given");
     servers.import_with(&["a", "a"], &[]).exits(1).says("was given twice");
-    let alone = servers.import_with(&["b"], &[]).exits(1).says("no primary is among these servers");
+    let alone = servers.import_with(&["b"], &[]).exits(1).says("which is not among these servers");
     alone.says(&format!("streams from 127.0.0.1, port {port}"));
     servers.workspace.initdb("c");
     servers.workspace.set("c", &servers.settings("c"));
@@ -603,6 +605,15 @@ fn nothing_is_written_over_or_guessed() {
         fs::read_to_string(workspace.path("secrets/pgpair.repuser.secret")).expect("there"),
         format!("{PASSWORD}\n")
     );
+
+    workspace.write("secrets/pgpair.repuser.secret", &format!("{PASSWORD}\n"), 0o644);
+    let ran = servers.import_with(&["a", "b"], &["--secrets-dir", "secrets", "--force"]).exits(1);
+    ran.says("pgpair.repuser.secret exists and is open to others");
+    workspace.write("secrets/pgpair.repuser.secret", &format!("{PASSWORD}\n"), 0o600);
+    servers
+        .import_with(&["a", "b"], &["--secrets-dir", "none", "--force"])
+        .exits(1)
+        .says("`none` can't be used: No such");
 
     let written = servers.text();
     servers.import_with(&["a", "b"], &["--secrets-dir", "secrets"]).exits(1).says("give --force");

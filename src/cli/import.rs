@@ -3,8 +3,6 @@
 //! What is to be written is planned before it is: the plan must be empty, and what keeps it from being so is told.
 //! A replication password goes to a file of its own first, so that the topology never names one that is not there.
 
-use std::path::Path;
-use std::path::PathBuf;
 use std::sync::Arc;
 
 use clap::Args;
@@ -18,34 +16,35 @@ use super::interrupt::unless_interrupted;
 use super::ui::Ui;
 use crate::error::Error;
 use crate::error::Exit;
-use crate::error::Findings;
 use crate::observed::Observed;
 use crate::pg::conninfo::Conninfo;
 use crate::pg::secret::Secret;
+use crate::plan::Action;
 use crate::plan::Plan;
 use crate::plan::Status;
+use crate::plan::Step;
 use crate::plan::import;
 use crate::plan::import::Given;
 use crate::plan::import::Import;
 use crate::plan::planner::plan;
 use crate::report::json;
-use crate::report::json::Imported;
 use crate::report::text;
 use crate::report::words;
-use crate::topology;
 use crate::topology::Admin;
 use crate::topology::SecretRef;
 use crate::topology::SslMode;
 use crate::topology::Topology;
 use crate::world::Failure;
 use crate::world::World as _;
-use crate::world::files;
-use crate::world::files::FileError;
 use crate::world::live::Live;
 use crate::world::live::LiveOptions;
 use crate::world::observe::adopt;
 use crate::world::observe::adopt::Login;
 use crate::world::observe::adopt::Way;
+
+mod output;
+
+use output::Output;
 
 /// Where the password of `--user` is, as everywhere in PostgreSQL.
 const PASSWORD_VARIABLE: &str = "PGPASSWORD";
@@ -115,16 +114,15 @@ pub(super) async fn run(arguments: &Arguments, ui: &Ui) -> Result<Exit, Error> {
 /// Reads a connection string, of which only the place and the role are of use.
 fn dsn(text: &str) -> Result<Conninfo, Error> {
     const KEYS: [&str; 6] = ["host", "hostaddr", "port", "user", "dbname", "sslmode"];
-    let usage = |what: String| Error::Usage(what);
     let example = "as in 'port=5432 user=monitor' or postgresql://monitor@localhost:5432";
     // It is not repeated: it may hold a password.
-    let dsn = Conninfo::parse(text).map_err(|bad| usage(format!("{bad}, {example}")))?;
+    let dsn = Conninfo::parse(text).map_err(|bad| Error::Usage(format!("{bad}, {example}")))?;
     if dsn.get("password").is_some() {
         let what = "a password in a connection string is there for everybody who lists processes";
-        return Err(usage(format!("{what}: set {PASSWORD_VARIABLE} instead")));
+        return Err(Error::Usage(format!("{what}: set {PASSWORD_VARIABLE} instead")));
     }
     if let Some(key) = dsn.keys().find(|key| !KEYS.contains(key)) {
-        return Err(usage(format!("`{key}` of a connection string is of no use here: {} are", KEYS.join(", "))));
+        return Err(Error::Usage(format!("`{key}` of a connection string is of no use here: {} are", KEYS.join(", "))));
     }
     Ok(dsn)
 }
@@ -190,9 +188,12 @@ async fn imported(
 
 /// What a plan of the topology would do after all.
 fn differences(plan: &Plan, observed: &Observed) -> Vec<String> {
-    let steps = plan.steps.iter().map(|step| {
+    // A server is stopped, and started again, for another step.
+    let is_change = |step: &&Step| !matches!(step.action, Action::Stop(_) | Action::Start { .. });
+    let steps = plan.steps.iter().filter(is_change).map(|step| {
         let (node, title, why) = (&step.node, words::title(step), words::reason(&step.reason));
-        format!("a plan would change {node}: {title}, as {why}")
+        let why = if why.is_empty() { String::new() } else { format!(", as {why}") };
+        format!("a plan would change {node}: {title}{why}")
     });
     // Of nodes whose files are unseen it is said already.
     let is_seen = |node| observed.node(node).place.unknown().is_none();
@@ -220,121 +221,5 @@ impl Reach<'_> {
             world.learn(reference, password.clone()).await;
         }
         Ok(world.observe().await)
-    }
-}
-
-fn unusable(error: &FileError) -> Error {
-    Error::World(Failure::new(error.to_string()).with_remedy("name another place, by --out or --secrets-dir"))
-}
-
-/// Where the topology goes, and the password that it refers to.
-struct Output {
-    /// Absent: to standard output.
-    file: Option<String>,
-    is_forced: bool,
-    /// The absolute folder that the topology's relative paths start from.
-    base_dir: String,
-    /// The absolute folder of the password.
-    secrets_dir: String,
-}
-
-impl Output {
-    /// Sees that nothing is in the way before any server is asked.
-    fn of(arguments: &Arguments) -> Result<Self, Error> {
-        let folder = |path: &Path| {
-            let path = if path.as_os_str().is_empty() { Path::new(".") } else { path };
-            let found = std::fs::canonicalize(path);
-            let file = path.to_string_lossy().into_owned();
-            found.map(|path| path.to_string_lossy().into_owned()).map_err(|source| Error::Read { file, source })
-        };
-        let file = arguments.out.clone();
-        let output = Self {
-            base_dir: folder(file.as_ref().and_then(|file| Path::new(file).parent()).unwrap_or(Path::new("")))?,
-            secrets_dir: String::new(),
-            is_forced: arguments.force,
-            file,
-        };
-        let secrets_dir = arguments.secrets_dir.as_ref().map(|dir| folder(Path::new(dir))).transpose()?;
-        if let Some(file) = output.file.as_ref().filter(|file| !output.is_forced && Path::new(file).exists()) {
-            return Err(output.exists(file));
-        }
-        Ok(Self { secrets_dir: secrets_dir.unwrap_or_else(|| output.base_dir.clone()), ..output })
-    }
-
-    fn exists(&self, file: &str) -> Error {
-        let failure = Failure::new(format!("{file} exists, and is not written over"));
-        Error::World(failure.with_remedy("name another file, or give --force"))
-    }
-
-    /// The cluster's name where no server tells one.
-    fn cluster_name(&self) -> String {
-        let stem = self.file.as_ref().and_then(|file| Path::new(file).file_stem());
-        stem.map_or_else(|| "cluster".to_owned(), |stem| stem.to_string_lossy().into_owned())
-    }
-
-    /// The password's file as the topology names it: beside it, or by its absolute path.
-    fn secret_reference(&self, topology: &Topology) -> String {
-        let plain = |c: char| if c.is_ascii_alphanumeric() || c == '_' || c == '-' { c } else { '_' };
-        let user: String = topology.replication.user.chars().map(plain).collect();
-        let name = format!("{}.{user}.secret", topology.cluster);
-        let is_beside = self.file.is_some() && self.secrets_dir == self.base_dir;
-        if is_beside { name } else { Path::new(&self.secrets_dir).join(name).display().to_string() }
-    }
-
-    /// The topology as it will be read.
-    fn parse(&self, import: &Import) -> Result<Topology, Error> {
-        let name = self.file.clone().unwrap_or_else(|| "the topology".to_owned());
-        let text = import.text();
-        topology::parse(text.as_bytes(), &name, &self.base_dir)
-            .map_err(|diagnostics| Error::Topology(vec![Findings { name, text, diagnostics }]))
-    }
-
-    /// Writes the password, and then the topology.
-    fn write(&self, import: Import, plan: Status) -> Result<Imported, Error> {
-        let reference = match (&import.topology.replication.password, &import.password) {
-            (Some(SecretRef::File(reference)), Some(password)) => Some((reference, password)),
-            (Some(_) | None, _) => None,
-        };
-        let mut secret_file = None;
-        if let Some((reference, password)) = reference {
-            let path = Path::new(&self.base_dir).join(reference);
-            self.write_password(&path, password)?;
-            secret_file = Some(path.display().to_string());
-        }
-        let text = import.text();
-        if let Some(file) = &self.file {
-            if self.is_forced && Path::new(file).exists() {
-                files::replace(file, text.as_bytes(), None).map_err(|error| unusable(&error))?;
-            } else if !files::create(file, text.as_bytes(), 0o644).map_err(|error| unusable(&error))? {
-                return Err(self.exists(file));
-            }
-        }
-        Ok(Imported {
-            status: "imported",
-            cluster: import.topology.cluster,
-            file: self.file.clone(),
-            nodes: import.topology.nodes.len(),
-            plan,
-            topology: text,
-            secret_file,
-            not_expressed: import.left_out,
-        })
-    }
-
-    /// One that is there already with the same password serves as well; any other is somebody's.
-    fn write_password(&self, path: &PathBuf, password: &Secret) -> Result<(), Error> {
-        let text = format!("{}\n", password.reveal());
-        if files::create(path, text.as_bytes(), 0o600).map_err(|error| unusable(&error))? {
-            return Ok(());
-        }
-        match files::read_text(path).map_err(|error| unusable(&error))? {
-            Some(there) if there.trim_end_matches('\n') == password.reveal() => Ok(()),
-            Some(_) | None => {
-                let what = format!("{} exists and holds something else than the password found", path.display());
-                Err(Error::World(
-                    Failure::new(what).with_remedy("take it away, or give another folder by --secrets-dir"),
-                ))
-            }
-        }
     }
 }

@@ -43,6 +43,19 @@ impl Conninfo {
         self.pairs.iter().find(|(name, _)| name == key).map(|(_, value)| value.as_str())
     }
 
+    /// Returns the servers that libpq tries one after the other, with their ports. A folder is that of a Unix socket;
+    /// where no host is given, it is the build's own, which `/` stands for here.
+    pub fn servers(&self) -> impl Iterator<Item = (&str, u16)> {
+        let given = |key: &str| self.get(key).filter(|value| !value.is_empty());
+        let hosts = given("hostaddr").or_else(|| given("host")).unwrap_or("/").split(',');
+        let ports: Vec<&str> = given("port").unwrap_or(DEFAULT_PORT).split(',').collect();
+        hosts.enumerate().filter_map(move |(index, host)| {
+            let port = if let [port] = ports[..] { port } else { ports.get(index)? };
+            let port = if port.is_empty() { DEFAULT_PORT } else { port };
+            Some((if host.is_empty() { "/" } else { host }, port.trim().parse().ok()?))
+        })
+    }
+
     /// Returns the keys in their order.
     pub fn keys(&self) -> impl Iterator<Item = &str> {
         self.pairs.iter().map(|(key, _)| key.as_str())
@@ -121,6 +134,9 @@ impl Conninfo {
     }
 }
 
+/// The port of most builds.
+const DEFAULT_PORT: &str = "5432";
+
 /// How a URI begins. To libpq no blank may stand before it, and no other case will do.
 const SCHEMES: [&str; 2] = ["postgresql://", "postgres://"];
 
@@ -175,6 +191,20 @@ mod tests {
         for bad in ["host", "=x", "host='x", "host x"] {
             assert!(Conninfo::parse(bad).is_err(), "{bad}");
         }
+    }
+
+    #[test]
+    fn each_of_several_servers_has_its_port() {
+        let servers = |text: &str| {
+            let conninfo = Conninfo::parse(text).expect("good");
+            conninfo.servers().map(|(host, port)| format!("{host} {port}")).collect::<Vec<_>>().join(", ")
+        };
+        assert_eq!(servers("user=u"), "/ 5432");
+        assert_eq!(servers("host=h hostaddr=10.0.0.1 port=6"), "10.0.0.1 6");
+        assert_eq!(servers("host=a,b port=6"), "a 6, b 6");
+        assert_eq!(servers("host=a,,/tmp port=6,,7"), "a 6, / 5432, /tmp 7");
+        assert_eq!(servers("host=a,b port=6,x"), "a 6");
+        assert_eq!(servers("host=a,b,c port=6,7"), "a 6, b 7");
     }
 
     #[test]

@@ -166,11 +166,11 @@ pub fn passfile_path(node: &Node) -> String {
 pub fn conninfo_holds(topology: &Topology, standby: &Node, text: &str) -> bool {
     let upstream = topology.upstream(standby);
     Conninfo::parse(text).is_ok_and(|conninfo| {
-        // Without a host libpq takes the socket of its own build's folder.
-        let host = conninfo.get("hostaddr").or_else(|| conninfo.get("host")).unwrap_or("/");
-        let port = conninfo.get("port").unwrap_or("5432");
-        port.parse().is_ok_and(|port| upstream.is_at(host, port))
-            && (!host.starts_with('/') || standby.is_beside(upstream))
+        // Of several servers any may be the one that it finds; which it is, its receiver tells.
+        let leads_there = |(host, port): (&str, u16)| {
+            upstream.is_at(host, port) && (!host.starts_with('/') || standby.is_beside(upstream))
+        };
+        conninfo.servers().any(leads_there)
             // Without a user it is who runs the server.
             && conninfo.get("user").or(topology.os_user(standby)) == Some(&topology.replication.user)
             && (!synchronous::is_candidate(topology, standby) || is_named(&conninfo, standby))

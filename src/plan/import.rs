@@ -68,7 +68,7 @@ pub struct Sighting {
 /// How a standby reaches its upstream.
 #[derive(Clone, Debug)]
 pub struct Feed {
-    /// Without its password.
+    /// Without its password, and of several servers with the one alone that it streams from.
     pub conninfo: Conninfo,
     /// Found in the connection string, or in the passfile that libpq would take it from.
     pub password: Option<Secret>,
@@ -88,20 +88,23 @@ impl Sighting {
 }
 
 impl Feed {
+    fn server(&self) -> Option<(&str, u16)> {
+        self.conninfo.servers().next()
+    }
+
     /// The host, where it is one that other nodes could use too.
     fn host(&self) -> Option<&str> {
-        let host = self.conninfo.get("hostaddr").or_else(|| self.conninfo.get("host"))?;
-        (!host.is_empty() && !host.starts_with('/')).then_some(host)
+        self.server().map(|(host, _)| host).filter(|host| !host.starts_with('/'))
     }
 
     fn port(&self) -> Option<u16> {
-        self.conninfo.get("port").unwrap_or("5432").parse().ok()
+        self.server().map(|(_, port)| port)
     }
 
     /// As it is named in messages.
     fn place(&self) -> String {
-        let host = self.conninfo.get("host").or_else(|| self.conninfo.get("hostaddr")).unwrap_or("a Unix socket");
-        format!("{host}, port {}", self.conninfo.get("port").unwrap_or("5432"))
+        let host = self.host().unwrap_or("a Unix socket");
+        self.port().map_or_else(|| host.to_owned(), |port| format!("{host}, port {port}"))
     }
 }
 
@@ -123,8 +126,10 @@ pub enum Unfit {
     OtherCluster { first: String, one: u64, second: String, other: u64 },
     #[error("{twice} was given twice")]
     Twice { twice: String },
-    #[error("no primary is among these servers: {standby} streams from {upstream}")]
-    NoPrimary { standby: String, upstream: String },
+    #[error("{standby} streams from {upstream}, which is not among these servers")]
+    NotGiven { standby: String, upstream: String },
+    #[error("none of these servers is a primary")]
+    NoPrimary,
     #[error("{standby} streams from {upstream}, which is on another machine")]
     Elsewhere { standby: String, upstream: String },
 }
@@ -139,7 +144,8 @@ impl Unfit {
             }
             Self::OtherCluster { .. } => "import each cluster by itself",
             Self::Twice { .. } => "give each server once",
-            Self::NoPrimary { .. } => "give the data directory of that server too",
+            Self::NotGiven { .. } => "give the data directory of that server too",
+            Self::NoPrimary => "give the data directory of the primary too",
             Self::Elsewhere { .. } => "nodes on other machines can't be imported yet",
         }
     }
@@ -211,6 +217,9 @@ fn the_primary(sightings: &[Sighting]) -> Result<usize, Unfit> {
             return Err(Unfit::OtherCluster { first, one, second, other });
         }
     }
+    if let Some(unfit) = fed_from_outside(sightings) {
+        return Err(unfit);
+    }
     let writers: Vec<usize> = (0..sightings.len()).filter(|at| !sightings[*at].in_recovery).collect();
     match writers[..] {
         [primary] => Ok(primary),
@@ -218,24 +227,17 @@ fn the_primary(sightings: &[Sighting]) -> Result<usize, Unfit> {
             let [first, second] = [first, second].map(|at| sightings[at].data_dir.clone());
             Err(Unfit::TwoPrimaries { first, second })
         }
-        [] => Err(without_primary(sightings)),
+        [] => Err(Unfit::NoPrimary),
     }
 }
 
-/// Where the primary must be: what feeds those that none of these servers does.
-fn without_primary(sightings: &[Sighting]) -> Unfit {
+/// Returns the first standby that is fed by none of these servers.
+fn fed_from_outside(sightings: &[Sighting]) -> Option<Unfit> {
     let feeds = sightings.iter().filter_map(|seen| Some((seen, seen.feed.as_ref()?)));
-    let outside = feeds.clone().find(|(seen, feed)| fed_by(feed, seen, sightings).is_none());
-    match outside.or(feeds.clone().next()) {
-        Some((seen, feed)) => {
-            let (standby, upstream) = (seen.data_dir.clone(), feed.place());
-            if feed.is_here { Unfit::NoPrimary { standby, upstream } } else { Unfit::Elsewhere { standby, upstream } }
-        }
-        None => {
-            let standby = sightings.first().map(|seen| seen.data_dir.clone()).unwrap_or_default();
-            Unfit::NoPrimary { standby, upstream: "nowhere that could be seen".to_owned() }
-        }
-    }
+    let (seen, feed) = feeds.into_iter().find(|(seen, feed)| fed_by(feed, seen, sightings).is_none())?;
+    let (standby, upstream) = (seen.data_dir.clone(), feed.place());
+    let is_here = feed.is_here;
+    Some(if is_here { Unfit::NotGiven { standby, upstream } } else { Unfit::Elsewhere { standby, upstream } })
 }
 
 /// The place of the server that feeds a standby. On one machine a port tells it.
@@ -304,8 +306,7 @@ impl Import {
             "Not here, and left as it is: what PostgreSQL or initdb has by itself, and pg_hba.conf.".to_owned(),
         ];
         if !self.left_out.is_empty() {
-            head.push(String::new());
-            head.push("Could not be expressed:".to_owned());
+            head.push("\nCould not be expressed:".to_owned());
             head.extend(self.left_out.iter().map(|what| format!("- {what}")));
         }
         write::yaml(&self.topology, &Remarks { head, before_parameter: groups::titles(&self.topology.parameters) })

@@ -616,10 +616,13 @@ fn slots(said: &Said) -> BTreeMap<String, Slot> {
 fn receiver(row: &WalReceiver) -> Receiver {
     let conninfo = row.conninfo.as_deref().and_then(|text| Conninfo::parse(text).ok()).unwrap_or_default();
     let get = |key: &str| conninfo.get(key).filter(|value| !value.is_empty()).map(str::to_owned);
+    let is_one = conninfo.servers().count() == 1;
+    let host = get("hostaddr").or_else(|| get("host")).filter(|_| is_one);
+    let port = get("port").and_then(|port| port.parse().ok()).filter(|_| is_one);
     Receiver {
         status: row.status.clone().unwrap_or_default(),
-        host: get("hostaddr").or_else(|| get("host")).or_else(|| row.sender_host.clone()),
-        port: get("port").and_then(|port| port.parse().ok()),
+        host: host.or_else(|| row.sender_host.clone()),
+        port: port.or(row.sender_port),
         user: get("user"),
         slot: row.slot_name.clone(),
         application_name: get("application_name").or_else(|| get("fallback_application_name")),

@@ -479,8 +479,9 @@ pub struct WalReceiver {
     pub received_tli: Option<Timeline>,
     pub slot_name: Option<String>,
     pub conninfo: Option<String>,
-    /// 11 and later: the host it is connected to, also where the connection string names none.
+    /// 11 and later: what it is connected to, also where the connection string names no host, or several.
     pub sender_host: Option<String>,
+    pub sender_port: Option<u16>,
 }
 
 /// A row of pg_stat_replication.

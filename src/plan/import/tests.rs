@@ -211,8 +211,12 @@ fn servers_that_are_no_cluster_are_refused() {
     let other = Sighting { system_identifier: 8, ..standby() };
     let of_two = "/pg/a and /pg/b are of different clusters: their system identifiers are 7 and 8";
     assert_eq!(refused(&[primary(), other]), of_two);
-    let none = "no primary is among these servers: /pg/b streams from localhost, port 1";
+    let none = "/pg/b streams from localhost, port 1, which is not among these servers";
     assert_eq!(refused(&[server("/pg/c", 3, Some("port=2")), standby()]), none);
+    let between = "/pg/c streams from a Unix socket, port 2, which is not among these servers";
+    assert_eq!(refused(&[primary(), server("/pg/c", 3, Some("port=2"))]), between);
+    let in_recovery = Sighting { in_recovery: true, ..primary() };
+    assert_eq!(refused(&[in_recovery]), "none of these servers is a primary");
     let mut elsewhere = server("/pg/b", 5432, Some("host=db1"));
     elsewhere.feed.as_mut().expect("a standby").is_here = false;
     assert_eq!(refused(&[elsewhere]), "/pg/b streams from db1, port 5432, which is on another machine");

@@ -234,8 +234,15 @@ fn feed(said: &Said, major: Major, data_dir: &str, owner: Option<&str>, home: &s
             running
         }
     };
+    if let Some((host, port)) = said.receiver.as_ref().and_then(|it| it.sender_host.as_ref().zip(it.sender_port))
+        && conninfo.servers().count() > 1
+    {
+        conninfo.remove("hostaddr");
+        conninfo.set("host", host);
+        conninfo.set("port", &port.to_string());
+    }
     let password = conninfo.remove("password").map(Secret::new).or_else(|| password(&conninfo, owner?, home));
-    let is_here = is_here(conninfo.get("hostaddr").or_else(|| conninfo.get("host")).unwrap_or_default());
+    let is_here = conninfo.servers().next().is_some_and(|(host, _)| is_here(host));
     Some(Feed { conninfo, password, is_here })
 }
 
