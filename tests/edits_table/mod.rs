@@ -175,6 +175,7 @@ impl Shown {
             match impact {
                 "restart" | "outage" => Some(impact.to_owned()),
                 "destroy" => Some(format!("destroy={node}")),
+                "switchover" if id.ends_with(".promote") => Some(format!("switchover={node}")),
                 _ => None,
             }
         };
@@ -226,7 +227,7 @@ impl Predicted {
         let plan = plan(&self.topology, &seen);
         let allowed: BTreeSet<Allowance> = allow::all_needed(&plan).into_iter().collect();
         for step in allow::select(&plan, &self.topology, &seen, &allowed).chosen {
-            predict(&step.node, &step.action, &self.topology, &mut self.world);
+            predict(&step.node, &step.action, &step.topology(&self.topology), &mut self.world);
         }
         self.show_settings();
         Shown::of(&plan)
