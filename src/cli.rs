@@ -125,11 +125,12 @@ Examples:
   pgpair status orders.yaml --watch=5s
   pgpair status orders.yaml --format json | jq '.findings[].message'")]
     Status(status::Arguments),
-    /// Say what an id means: a state, action, refusal or warning of pgpair's, or a parameter of PostgreSQL.
+    /// Say what an id means: a state, action, check, refusal or warning of pgpair's, or a parameter of PostgreSQL.
     #[command(after_help = "\
 Examples:
   pgpair explain armed               a joint state, and what a plan does then; `states` is the whole table
   pgpair explain promote             what a step is for, its impact, and what one would do by hand
+  pgpair explain reverse_connection  what is asked before a switchover, and why
   pgpair explain two_primaries       why something is blocked
   pgpair explain max_wal_senders     what a parameter takes, and what its change takes")]
     Explain(explain::Arguments),

@@ -69,6 +69,7 @@ fn mark(pair: &Workspace, name: &str) {
 fn hooks_run_in_order(version: Version) {
     let pair = pair(version);
     let [a, b] = pair.ports;
+    let topology = fs::read_to_string(pair.path("pgpair.yaml")).expect("a topology");
     switch_to(&pair, "b").exits(0).says("said by after_promotion");
     let told = format!("test a=127.0.0.1:{a} b=127.0.0.1:{b} resumed=0");
     let log = fs::read_to_string(pair.path("hooks.log")).expect("hooks have run");
@@ -86,6 +87,7 @@ fn hooks_run_in_order(version: Version) {
     switch_to(&pair, "a").exits(0);
     let back = ["before_switchover 1", "before_switchover 2", "after_promotion 1", "after_switchover 1"];
     assert_eq!(ran(&pair), back.map(|hook| format!("{hook} resumed=0")));
+    assert_eq!(fs::read_to_string(pair.path("pgpair.yaml")).expect("a topology"), topology);
     in_sync(&pair);
     pair.replicates();
 }
@@ -146,7 +148,7 @@ fn hooks_that_a_killed_run_owes_after_the_promotion_are_run_by_the_next_apply() 
     mark(&pair, "kill-after_promotion");
     assert_eq!(switch_to(&pair, "b").code, None, "it was killed");
     ran(&pair);
-    run(&pair, &["drift"]).exits(2);
+    run(&pair, &["drift"]).exits(2).says("hook after_promotion: owed, wanted run");
     run(&pair, &["apply", "--auto-approve"]).exits(0);
     assert_eq!(ran(&pair), ["after_promotion 1 resumed=1", "after_switchover 1 resumed=1"]);
     in_sync(&pair);

@@ -12,7 +12,7 @@ use crate::report::json;
 
 #[derive(Debug, Args)]
 pub(super) struct Arguments {
-    /// A state, action, refusal, warning or parameter; or a list: states, actions, refusals, warnings.
+    /// A state, action, refusal, check, warning or parameter; or a list: states, actions, refusals, checks, warnings.
     #[arg(value_name = "ID")]
     id: String,
 }
@@ -21,7 +21,7 @@ pub(super) fn run(arguments: &Arguments, ui: &Ui) -> Result<Exit, Error> {
     let Arguments { id } = arguments;
     let explained = explain::explain(id).map_err(|near| {
         let near = near.map_or_else(
-            || "lists are `states`, `actions`, `refusals` and `warnings`".to_owned(),
+            || "lists are `states`, `actions`, `refusals`, `checks` and `warnings`".to_owned(),
             |near| format!("did you mean `{near}`?"),
         );
         Error::Usage(format!("nothing is called `{id}`; {near}"))

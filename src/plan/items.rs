@@ -149,7 +149,10 @@ impl<'a> Draft<'a> {
                 }
                 Action::Fence(_) | Action::Unfence => self.push(step, "fence", Class::Drift),
                 Action::Promote(_) => self.role(step, newer),
-                Action::Hook(_) => self.push(step, "hooks", Class::Pending),
+                Action::Hook(hook) => {
+                    let item = Item { now: text("owed"), wanted: text("run"), class: Class::Drift, ..of(step) };
+                    self.add(Item { subject: format!("hook {}", hook.point.name()), ..item });
+                }
                 // A standby is stopped for a step that has an item of its own.
                 Action::Stop(StopFor::Clone { .. } | StopFor::Restart) => {}
                 Action::Streaming { upstream } => self.streaming(step, upstream),
@@ -379,6 +382,15 @@ mod tests {
         let items = found(&pair(), &observed);
         let not_ready = |subject| (Class::NotReady, "b", subject);
         assert_eq!(short(&items), [not_ready("pg_hba.conf"), not_ready("slot pgpair_a")]);
+    }
+
+    #[test]
+    fn a_primary_that_can_not_move_yet_is_one_pending_item_beside_what_is_not_ready() {
+        let mut observed = healthy(&pair());
+        observed.node_mut(&name("a")).readiness.unarchived = 1000;
+        observed.node_mut(&name("b")).sql_mut().expect("it runs").replay_paused = true;
+        let items = found(&pair().with_primary(&name("b")), &observed);
+        assert_eq!(short(&items), [(Class::Pending, "b", "role"), (Class::NotReady, "a", "archive")]);
     }
 
     #[test]

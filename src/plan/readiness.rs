@@ -11,6 +11,7 @@ use crate::observed::Cluster;
 use crate::observed::NodeObserved;
 use crate::observed::Observed;
 use crate::observed::Sql;
+use crate::pg::lsn::Lsn;
 use crate::plan::Refusal;
 use crate::plan::drift;
 use crate::topology::Node;
@@ -69,7 +70,7 @@ pub struct About {
     pub id: &'static str,
     pub lasts: Lasts,
     /// What its findings are about, where they don't say it themselves.
-    subject: &'static str,
+    pub subject: &'static str,
     /// Why it is asked.
     pub reason: &'static str,
 }
@@ -280,6 +281,13 @@ impl Finding {
     }
 }
 
+/// Returns the topology with the node as its primary that accepts writes, whichever it names: it may be newer.
+#[must_use]
+pub fn roles_as_they_are(topology: &Topology, observed: &Observed) -> Topology {
+    let writer = topology.nodes.keys().find(|node| observed.node(node).accepts_writes());
+    writer.map_or_else(|| topology.clone(), |writer| topology.with_primary(writer))
+}
+
 /// Returns the standbys that a switchover may go to: a delayed one is none by its topology.
 pub fn candidates(topology: &Topology) -> impl Iterator<Item = &Node> {
     topology.standbys().filter(|node| !drift::is_delayed(topology, node))
@@ -349,6 +357,11 @@ impl<'a> Change<'a> {
 
     fn sql(&self, node: &Node) -> Option<&'a Sql> {
         self.seen(node).sql()
+    }
+
+    /// What a standby says of its position; nothing where it is yet to be started.
+    fn position_of(&self, node: &Node) -> Option<&'a Sql> {
+        self.sql(node).filter(|sql| sql.lsn != Lsn(0))
     }
 
     /// A parameter as the node's server has it, a number.

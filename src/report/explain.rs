@@ -6,6 +6,8 @@ use crate::pg::guc;
 use crate::pg::guc::Context;
 use crate::pg::version::Major;
 use crate::plan::pair::states::STATES;
+use crate::plan::readiness::Lasts;
+use crate::plan::readiness::ReadinessCheck;
 use crate::plan::refusal::examples::examples;
 use crate::report::explain::actions::ACTIONS;
 use crate::topology::advice::Advice;
@@ -23,6 +25,8 @@ pub enum Subject {
     Action,
     /// Why something is not done.
     Refusal,
+    /// What is asked before a switchover.
+    Check,
     /// What is legal in a topology and unwise.
     Warning,
     /// A parameter of PostgreSQL.
@@ -30,8 +34,13 @@ pub enum Subject {
 }
 
 impl Subject {
-    const LISTED: [(Self, &'static str); 4] =
-        [(Self::State, "states"), (Self::Action, "actions"), (Self::Refusal, "refusals"), (Self::Warning, "warnings")];
+    const LISTED: [(Self, &'static str); 5] = [
+        (Self::State, "states"),
+        (Self::Action, "actions"),
+        (Self::Refusal, "refusals"),
+        (Self::Check, "checks"),
+        (Self::Warning, "warnings"),
+    ];
 }
 
 /// One id, explained. What does not apply is absent.
@@ -74,7 +83,7 @@ impl Explanation {
     }
 }
 
-/// Explains an id in every sense that it has, or a whole list (`states`, `actions`, `refusals`, `warnings`).
+/// Explains an id in every sense that it has, or a whole list (`states`, `actions`, `refusals`, `checks`, `warnings`).
 ///
 /// # Errors
 ///
@@ -110,11 +119,20 @@ fn all() -> Vec<Explanation> {
         remedy: Some(refusal.remedy()),
         ..Explanation::new(refusal.code(), Subject::Refusal, refusal.reason())
     });
+    let checks = ReadinessCheck::ALL.into_iter().map(|check| {
+        let about = check.about();
+        let told = match about.lasts {
+            Lasts::Standing => "by drift, by status, and by a plan that moves the primary",
+            Lasts::Momentary => "by status, and by a plan that moves the primary",
+        };
+        let what = format!("a check before a switchover, of the {}, told {told}", about.subject);
+        Explanation { why: Some(about.reason.to_owned()), ..Explanation::new(about.id, Subject::Check, what) }
+    });
     let warnings = Advice::ALL.into_iter().map(|advice| Explanation {
         remedy: Some(advice.remedy().to_owned()),
         ..Explanation::new(advice.id(), Subject::Warning, advice.reason().to_owned())
     });
-    states.chain(actions).chain(refusals).chain(warnings).collect()
+    states.chain(actions).chain(refusals).chain(checks).chain(warnings).collect()
 }
 
 /// What each major takes for a parameter: one explanation for every span of majors in which it is the same.
@@ -184,7 +202,15 @@ mod tests {
 
     #[test]
     fn an_id_is_explained_with_what_applies() {
-        let ids = ["armed", "promote", "two_primaries", "no-rewind", "max_wal_senders", "wal_keep_segments"];
+        let ids = [
+            "armed",
+            "promote",
+            "two_primaries",
+            "reverse_connection",
+            "no-rewind",
+            "max_wal_senders",
+            "wal_keep_segments",
+        ];
         insta::assert_snapshot!(ids.map(texts).join("\n"));
     }
 

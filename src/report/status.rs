@@ -92,8 +92,7 @@ impl StatusReport {
 
 /// Asks what a switchover from the node that accepts writes would meet, whichever the topology names.
 fn switchover(topology: &Topology, observed: &Observed) -> Vec<Switchover> {
-    let writer = topology.nodes.keys().find(|node| observed.node(node).accepts_writes());
-    let topology = &writer.map_or_else(|| topology.clone(), |writer| topology.with_primary(writer));
+    let topology = &readiness::roles_as_they_are(topology, observed);
     let to = |node: &Node| {
         let findings = readiness::findings(topology, observed, &node.name);
         Switchover { to: node.name.clone(), ready: findings.is_empty(), findings }

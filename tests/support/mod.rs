@@ -267,12 +267,23 @@ impl Workspace {
         ran.stdout.trim_end().to_owned()
     }
 
+    /// Asks in another database.
+    #[track_caller]
+    pub(crate) fn sql_in(&self, database: &str, node: &str, query: &str) -> String {
+        let ran = self.try_sql_in(database, node, query).exits(0);
+        ran.stdout.trim_end().to_owned()
+    }
+
     pub(crate) fn try_sql(&self, node: &str, query: &str) -> Ran {
+        self.try_sql_in("postgres", node, query)
+    }
+
+    fn try_sql_in(&self, database: &str, node: &str, query: &str) -> Ran {
         let pid_file = fs::read_to_string(self.data_dir(node).join("postmaster.pid")).unwrap_or_default();
         let lines: Vec<&str> = pid_file.lines().collect();
         let (port, socket) = (lines.get(3).copied().unwrap_or("0"), lines.get(4).copied().unwrap_or("/none"));
         let user = if is_root() { "postgres".to_owned() } else { std::env::var("USER").unwrap_or_default() };
-        self.run("psql", &["-XAtq", "-h", socket, "-p", port, "-U", &user, "-d", "postgres", "-c", query])
+        self.run("psql", &["-XAtq", "-h", socket, "-p", port, "-U", &user, "-d", database, "-c", query])
     }
 
     pub(crate) fn pg_ctl(&self, node: &str, arguments: &[&str]) -> Ran {

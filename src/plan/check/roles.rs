@@ -213,6 +213,10 @@ impl At<'_> {
                 Reading::Unknown(why) => Err(Refusal::NoAnswer { node: self.name(), why: why.clone() }),
                 Reading::Absent => Err(Refusal::NoAnswer { node: self.name(), why: "it was not asked".into() }),
             },
+            // A position on another timeline would say nothing.
+            Reading::Absent if theirs.newest_history.max(Some(sql.timeline)) < Some(parent) => {
+                Err(Refusal::NoProof { old: self.name(), candidate: candidate.name() })
+            }
             Reading::Absent => match cluster.end {
                 Some(end) => self.ends_within(end, candidate, sql),
                 None => Err(Refusal::NoProof { old: self.name(), candidate: candidate.name() }),

@@ -8,14 +8,13 @@ use crate::plan::readiness;
 use crate::plan::readiness::Finding;
 use crate::plan::readiness::Lasts;
 use crate::plan::readiness::ReadinessCheck;
-use crate::topology::Topology;
 
 impl Draft<'_> {
     pub(super) fn readiness(&mut self) {
         if self.plan.is_halted() {
             return;
         }
-        let topology = self.roles_as_they_are();
+        let topology = readiness::roles_as_they_are(self.topology, self.observed);
         let of_all = readiness::candidates(&topology)
             .flat_map(|candidate| readiness::findings(&topology, self.observed, &candidate.name));
         let standing: Vec<Finding> = of_all.filter(|finding| finding.check.about().lasts == Lasts::Standing).collect();
@@ -26,12 +25,6 @@ impl Draft<'_> {
                 self.add(bare(Class::NotReady, Some(node), &subject, Why::Unready(finding)));
             }
         }
-    }
-
-    /// A topology that is newer than the roles says where the primary is to go, and its plan where it is.
-    fn roles_as_they_are(&self) -> Topology {
-        let from = self.plan.role_change.as_ref().map(|change| &change.from);
-        from.map_or_else(|| self.topology.clone(), |from| self.topology.with_primary(from))
     }
 }
 

@@ -63,6 +63,9 @@ impl Draft<'_> {
 fn about(node: Option<NodeName>, refusal: &Refusal) -> Item {
     let (class, why, subject) = if hides(refusal) {
         (Class::Unseen, Why::OutOfReach(refusal.clone()), "node")
+    } else if matches!(refusal, Refusal::Unready { .. }) {
+        // It is the topology that names another primary; what is not ready is told as that.
+        (Class::Pending, Why::Refused(refusal.clone()), "role")
     } else {
         (Class::Drift, Why::Refused(refusal.clone()), subject(refusal))
     };

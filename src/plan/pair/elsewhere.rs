@@ -18,6 +18,7 @@ use crate::plan::pair::PairState;
 use crate::plan::pair::is_further;
 use crate::plan::pair::is_safe;
 use crate::plan::pair::needs_standby_files;
+use crate::plan::pair::newest_timeline;
 use crate::topology::Node;
 use crate::topology::NodeName;
 use crate::topology::Role;
@@ -122,8 +123,7 @@ fn left_by(
     let is_ending =
         !old.server.is_absent() && [ControlState::ShuttingDown, ControlState::ShutDown].contains(&cluster.state);
     let has_all = old.server.is_absent() && cluster.end.is_some_and(|end| end <= sql.lsn);
-    let is_newer = cluster.newest_history.is_some_and(|newest| newest > sql.timeline);
-    if (has_all || is_ending && is_fenced) && !is_newer {
+    if (has_all || is_ending && is_fenced) && newest_timeline(own).max(Some(sql.timeline)) >= newest_timeline(cluster) {
         PairState::Ended { from: from.clone(), is_fenced }
     } else {
         stays

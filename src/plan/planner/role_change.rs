@@ -36,6 +36,9 @@ use crate::plan::planner::step_id;
 use crate::plan::planner::synchronous::names_alone;
 use crate::plan::predict::predict;
 use crate::plan::readiness;
+use crate::plan::readiness::Finding;
+use crate::plan::readiness::Lasts;
+use crate::plan::readiness::ReadinessCheck;
 use crate::plan::synchronous::NAMES;
 use crate::topology::Node;
 use crate::topology::NodeName;
@@ -71,9 +74,18 @@ impl<'a> Draft<'a> {
         }
     }
 
-    /// Leaves the change out where a check finds something, and says all that they find.
+    /// Leaves the change out where a check finds something, and says all that they find once the steps before it are done.
+    /// A candidate that is only started by them is one for the next run: what it answers to the checks is not known yet.
     pub(super) fn refuse_if_unready(&mut self, candidate: &NodeName) {
-        for finding in readiness::findings(self.topology, &self.world, candidate) {
+        let found_in = |world| readiness::findings(self.topology, world, candidate);
+        let is_as_seen = |finding: &Finding| {
+            let is_momentary = finding.check.about().lasts == Lasts::Momentary;
+            is_momentary || matches!(finding.check, ReadinessCheck::Reach | ReadinessCheck::Upstream)
+        };
+        let mut findings = found_in(self.observed);
+        findings.retain(is_as_seen);
+        findings.extend(found_in(&self.world).into_iter().filter(|finding| !is_as_seen(finding)));
+        for finding in findings {
             self.blocked.push(Blocked { node: Some(candidate.clone()), refusal: finding.refusal() });
             self.stuck.insert(candidate.clone());
         }

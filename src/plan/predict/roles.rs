@@ -62,6 +62,7 @@ fn no_longer_follows(observed: &mut Observed, node: &Node) {
 /// The old primary is down, if it wasn't; returns where its WAL ends.
 fn ended(observed: &mut Observed, node: &Node) -> Lsn {
     let seen = observed.node(&node.name);
+    let timeline = seen.sql().map(|sql| sql.timeline);
     let written = seen.sql().map(|sql| (sql.lsn, sql.in_recovery));
     let was_running = !seen.server.is_absent();
     if let Some((lsn, true)) = written {
@@ -75,6 +76,8 @@ fn ended(observed: &mut Observed, node: &Node) -> Lsn {
     let Some(cluster) = seen.cluster_mut() else { return Lsn(0) };
     if was_running {
         cluster.state = ControlState::ShutDown;
+        // Its last checkpoint is on the timeline that it wrote.
+        cluster.timeline = timeline.unwrap_or(cluster.timeline);
         cluster.replication_role = Reading::Unknown("the server is stopped".into());
     }
     let end = cluster.end.or(written.map(|(lsn, _)| lsn)).unwrap_or_default();

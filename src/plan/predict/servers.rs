@@ -148,6 +148,8 @@ pub(super) fn streams(observed: &mut Observed, node: &Node, upstream: &Node) {
     {
         former.active = false;
     }
+    // With the stream come the history files.
+    let history = source.cluster().map(|cluster| (cluster.newest_history, cluster.branches.clone()));
     let arrives = source.cluster().map(|cluster| (cluster.replication_role.clone(), cluster.floors.clone()));
     if let Some(slot) = source.cluster_mut().and_then(|cluster| cluster.slots.get_mut(&slot)) {
         slot.active = true;
@@ -178,6 +180,9 @@ pub(super) fn streams(observed: &mut Observed, node: &Node, upstream: &Node) {
     if let Some((cluster, (role, floors))) = seen.cluster_mut().zip(arrives) {
         cluster.replication_role = role;
         cluster.floors = floors;
+        if let Some((newest, branches)) = history.filter(|(newest, _)| *newest > cluster.newest_history) {
+            (cluster.newest_history, cluster.branches) = (newest, branches);
+        }
     }
     if let Some(sql) = seen.sql_mut() {
         sql.timeline = timeline;

@@ -118,7 +118,7 @@ impl Change<'_> {
         let new = self.after.followers(self.after.primary()).filter(|node| node.name != self.primary.name);
         let behind = new.filter_map(|node| {
             let seen = self.seen(node);
-            let has = seen.sql().map(|sql| sql.lsn).or(seen.cluster()?.wal.map(|wal| wal.end));
+            let has = self.position_of(node).map(|sql| sql.lsn).or(seen.cluster()?.wal.map(|wal| wal.end));
             let has = has.filter(|has| *has < oldest)?;
             let why = format!("has WAL up to {has}, and {} only from {oldest} on", self.candidate.name);
             let remedy = format!("let {} catch up with its upstream", node.name);

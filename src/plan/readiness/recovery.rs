@@ -91,7 +91,9 @@ impl Change<'_> {
     }
 
     pub(super) fn lag(&self) -> Vec<Finding> {
-        let (Some(there), Some(here)) = (self.sql(self.primary), self.sql(self.candidate)) else { return Vec::new() };
+        let (Some(there), Some(here)) = (self.sql(self.primary), self.position_of(self.candidate)) else {
+            return Vec::new();
+        };
         let left = |position: Lsn| there.lsn.0.saturating_sub(position.0);
         let (to_receive, to_replay) = (left(here.lsn), left(here.replayed.unwrap_or(here.lsn)));
         let why = if to_receive > MOST_LAG {

@@ -73,7 +73,11 @@ impl Site<'_> {
         self.on_files(move || {
             paths.into_iter().try_for_each(files::remove)?;
             // As 10 and 11 do themselves at the end of a recovery: lines of somebody else's may be in it.
-            if files::exists(&conf)? { files::rename(conf, done) } else { Ok(()) }
+            if !files::exists(&conf)? {
+                return Ok(());
+            }
+            files::remove(&done)?;
+            files::rename(conf, done)
         })
         .await?;
         Failpoint::Unfenced.pass();

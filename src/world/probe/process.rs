@@ -15,8 +15,7 @@ pub struct Process {
 }
 
 /// Whether a process lives, a zombie not counted. Who may not see it is told nothing else.
-#[must_use]
-pub fn is_alive(pid: u32) -> bool {
+fn is_alive(pid: u32) -> bool {
     fs::read_to_string(format!("/proc/{pid}/stat")).is_ok_and(|stat| {
         // The name is in parentheses and may have parentheses and blanks itself.
         let state = stat.rsplit_once(')').and_then(|(_, rest)| rest.split_whitespace().next());

@@ -1,0 +1,390 @@
+//! Switchovers of real servers: under load, in both directions, and with pgpair, a server or a process of one killed at
+//! each of their moments.
+//!
+//! A writer records every row whose commit was acknowledged, and a watcher asks both servers all the while whether they
+//! accept writes. However it goes: no acknowledged row is lost, never are there two writers, and an apply afterwards
+//! comes to an empty plan. PGPAIR_SWITCHOVERS says how many are made under load (20 were, see the notes; 4 by themselves).
+
+#![expect(clippy::print_stdout, reason = "the figures are the result")]
+
+mod support;
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::process::Command;
+use std::process::Stdio;
+use std::sync::Arc;
+use std::sync::Mutex;
+use std::sync::atomic::AtomicBool;
+use std::sync::atomic::Ordering;
+use std::thread::JoinHandle;
+use std::time::Duration;
+use std::time::Instant;
+
+use tokio_postgres::Client;
+use tokio_postgres::NoTls;
+
+use pgpair::world::failpoint::Failpoint;
+use support::Ran;
+use support::Version;
+use support::Workspace;
+use support::comes_true;
+use support::wait_until;
+
+/// The rule by which the load comes: from whoever runs the tests, over loopback.
+const LOAD: &str = "hba:\n  - { type: host, database: bench, user: bench, address: 127.0.0.1/32, method: trust }\n";
+const USUAL: &str = "  max_wal_senders: 6\n  wal_retrieve_retry_interval: 100ms\n";
+const SCRAM: &str = "auth: scram-sha-256, password: { file: repuser.secret }";
+
+/// A pair that runs, with a database for the load.
+fn a_pair(version: Version, replication: &str, parameters: &str) -> Workspace {
+    let pair = Workspace::new(version);
+    pair.topology(replication, &format!("{USUAL}{parameters}{LOAD}"));
+    pair.apply().exits(0);
+    pair.sql("a", "create role bench login");
+    pair.sql("a", "create database bench owner bench");
+    pair
+}
+
+fn other(node: &str) -> &'static str {
+    if node == "a" { "b" } else { "a" }
+}
+
+/// Swaps the roles in the YAML, so that `to` is the primary.
+fn name_primary(pair: &Workspace, to: &str) {
+    let from = other(to);
+    pair.edit(&format!("{from}: {{ role: primary"), &format!("{from}: {{ role: standby"));
+    pair.edit(&format!("{to}: {{ role: standby"), &format!("{to}: {{ role: primary"));
+}
+
+fn arguments(to: &str) -> Vec<String> {
+    ["apply", "--auto-approve", "--allow", &format!("switchover={to},outage,restart"), "--timeout", "20s"]
+        .map(str::to_owned)
+        .to_vec()
+}
+
+fn apply(pair: &Workspace, to: &str) -> Ran {
+    let arguments = arguments(to);
+    pair.pgpair(&arguments.iter().map(String::as_str).collect::<Vec<_>>())
+}
+
+/// An apply that ends itself at this point, as by `kill -9`.
+fn apply_until(pair: &Workspace, to: &str, point: Failpoint) {
+    let arguments = arguments(to);
+    let mut command = pair.command(&arguments.iter().map(String::as_str).collect::<Vec<_>>());
+    let ran = Ran::of(&command.env("PGPAIR_FAILPOINT", point.name()).output().expect("pgpair runs"));
+    assert_eq!(ran.code, None, "{}: it was not killed: {}{}", point.name(), ran.stdout, ran.stderr);
+}
+
+async fn connect(port: u16) -> Option<Client> {
+    let config = format!("host=127.0.0.1 port={port} user=bench dbname=bench connect_timeout=1");
+    let (client, connection) = tokio_postgres::connect(&config, NoTls).await.ok()?;
+    tokio::spawn(connection);
+    Some(client)
+}
+
+/// Writes, and watches, until it is told to stop.
+struct Witness {
+    stop: Arc<AtomicBool>,
+    writer: JoinHandle<(BTreeSet<i64>, Duration)>,
+    watcher: JoinHandle<usize>,
+    two_writers: Arc<Mutex<Vec<String>>>,
+}
+
+impl Witness {
+    fn of(pair: &Workspace, primary: &str) -> Self {
+        pair.sql_in(
+            "bench",
+            primary,
+            "create table if not exists acked (n bigint primary key); grant all on acked to bench",
+        );
+        let (stop, two_writers) = (Arc::new(AtomicBool::new(false)), Arc::new(Mutex::new(Vec::new())));
+        let (until, ports) = (stop.clone(), pair.ports);
+        let first =
+            pair.sql_in("bench", primary, "select coalesce(max(n), 0) + 1 from acked").parse().expect("a number");
+        let writer = std::thread::spawn(move || in_runtime(write(ports, first, &until)));
+        let (until, ports, seen) = (stop.clone(), pair.ports, two_writers.clone());
+        let watcher = std::thread::spawn(move || in_runtime(watch(ports, &until, &seen)));
+        Self { stop, writer, watcher, two_writers }
+    }
+
+    /// Returns the longest time without a commit.
+    fn swears(self, pair: &Workspace, primary: &str) -> Duration {
+        self.stop.store(true, Ordering::Relaxed);
+        let (acked, gap) = self.writer.join().expect("the writer");
+        let looks = self.watcher.join().expect("the watcher");
+        assert!(looks > 10 && acked.len() > 10, "it saw too little: {looks} looks, {} rows", acked.len());
+        assert_eq!(*self.two_writers.lock().expect("one thread"), Vec::<String>::new());
+        let there: BTreeSet<i64> =
+            pair.sql_in("bench", primary, "select n from acked").lines().filter_map(|line| line.parse().ok()).collect();
+        let lost: Vec<_> = acked.difference(&there).collect();
+        assert!(lost.is_empty(), "{} of {} acknowledged rows are lost: {lost:?}", lost.len(), acked.len());
+        gap
+    }
+}
+
+fn in_runtime<T>(work: impl Future<Output = T>) -> T {
+    tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime").block_on(work)
+}
+
+async fn write(ports: [u16; 2], first: i64, until: &AtomicBool) -> (BTreeSet<i64>, Duration) {
+    let (mut acked, mut next, mut last, mut gap) = (BTreeSet::new(), first, Instant::now(), Duration::ZERO);
+    for port in ports.into_iter().cycle() {
+        if until.load(Ordering::Relaxed) {
+            break;
+        }
+        let Some(client) = connect(port).await else {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+            continue;
+        };
+        while !until.load(Ordering::Relaxed) {
+            let row = [&next as &(dyn tokio_postgres::types::ToSql + Sync)];
+            let done = client.execute("insert into acked values ($1)", &row);
+            match tokio::time::timeout(Duration::from_secs(5), done).await {
+                Ok(Ok(_)) => drop(acked.insert(next)),
+                Ok(Err(_)) | Err(_) => break,
+            }
+            gap = gap.max(last.elapsed());
+            last = Instant::now();
+            next += 1;
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+        // Whether this one was committed is not known.
+        next += 1;
+    }
+    (acked, gap)
+}
+
+/// One that accepted writes before and after the other did was a writer beside it.
+async fn watch(ports: [u16; 2], until: &AtomicBool, two_writers: &Mutex<Vec<String>>) -> usize {
+    let mut clients: [Option<Client>; 2] = [None, None];
+    let (mut looks, mut last) = (0, Vec::new());
+    while !until.load(Ordering::Relaxed) {
+        for (index, port) in ports.into_iter().enumerate() {
+            if clients[index].is_none() {
+                clients[index] = connect(port).await;
+            }
+            let Some(client) = &clients[index] else { continue };
+            match client.query_one("select pg_is_in_recovery()", &[]).await {
+                Ok(row) => {
+                    let writes = !row.get::<_, bool>(0);
+                    looks += 1;
+                    last.push((index, writes));
+                    if let [.., (a, true), (b, true), (c, true)] = last[..]
+                        && a == c
+                        && a != b
+                    {
+                        two_writers.lock().expect("one thread").push(format!("at look {looks}"));
+                    }
+                }
+                Err(_) => clients[index] = None,
+            }
+        }
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+    looks
+}
+
+fn pgbench(pair: &Workspace, node: &str) -> Command {
+    let mut command = Command::new(pair.bin_dir.join("pgbench"));
+    let port = pair.ports[usize::from(node == "b")].to_string();
+    command.args(["-h", "127.0.0.1", "-p", &port, "-U", "bench"]);
+    command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+    command
+}
+
+#[test]
+fn under_load_the_primary_moves_back_and_forth_and_no_acknowledged_row_is_lost() {
+    let pair = a_pair(Version(15), SCRAM, "");
+    pgbench(&pair, "a").args(["-i", "-q", "-s", "2", "bench"]).status().expect("pgbench runs");
+    let times = std::env::var("PGPAIR_SWITCHOVERS").ok().and_then(|times| times.parse().ok()).unwrap_or(4);
+    let mut primary = "a";
+    for _ in 0..times {
+        let mut clients =
+            pgbench(&pair, primary).args(["-n", "-c", "4", "-T", "60", "bench"]).spawn().expect("pgbench starts");
+        let witness = Witness::of(&pair, primary);
+        let to = other(primary);
+        name_primary(&pair, to);
+        let ran = apply(&pair, to).exits(0);
+        let told = ran.stderr.lines().find(|line| line.contains("no writes for")).unwrap_or_default();
+        println!("to {to}: a writer saw {:?}; {told}", witness.swears(&pair, to));
+        pair.in_sync();
+        let _it_may_have_ended = clients.kill();
+        clients.wait().expect("our child");
+        primary = to;
+    }
+}
+
+/// Both directions, each with an empty plan afterwards.
+fn back_and_forth(pair: &Workspace) {
+    for to in ["b", "a"] {
+        let witness = Witness::of(pair, other(to));
+        name_primary(pair, to);
+        apply(pair, to).exits(0);
+        witness.swears(pair, to);
+        pair.in_sync();
+        pair.pgpair(&["status"]).exits(0);
+    }
+}
+
+#[test]
+fn the_primary_of_10_moves_by_its_recovery_conf() {
+    back_and_forth(&a_pair(Version(10), SCRAM, ""));
+}
+
+#[test]
+fn the_primary_of_12_moves_though_its_conninfo_takes_a_restart() {
+    back_and_forth(&a_pair(Version(12), "auth: trust, slots: false", ""));
+}
+
+#[test]
+fn commits_wait_for_the_old_primary_in_the_end() {
+    let pair = a_pair(Version(15), &format!("{SCRAM}, synchronous: {{ method: first, num: 1 }}"), "");
+    back_and_forth(&pair);
+    assert_eq!(pair.sql("a", "show synchronous_standby_names"), "FIRST 1 (\"b\")");
+    assert_eq!(pair.sql("b", "show synchronous_standby_names"), "");
+}
+
+#[test]
+fn the_promotion_does_not_wait_for_a_slow_archive() {
+    let pair = a_pair(Version(15), SCRAM, "  archive_mode: on\n  archive_command: 'sleep 3'\n");
+    let witness = Witness::of(&pair, "a");
+    name_primary(&pair, "b");
+    let begun = Instant::now();
+    apply(&pair, "b").exits(0);
+    let (whole, gap) = (begun.elapsed(), witness.swears(&pair, "b"));
+    println!("no writes for {gap:?}, the whole apply took {whole:?}");
+    assert!(gap < Duration::from_secs(2) && whole > gap, "{gap:?} of {whole:?}");
+}
+
+/// What happens after pgpair was killed.
+#[derive(Clone, Copy, Debug)]
+enum Then {
+    Nothing,
+    /// The old primary is started, if it is down.
+    StartOld,
+    KillOld,
+    KillNew,
+}
+
+/// Kills pgpair at each of these points of a switchover, to and fro; then goes on.
+fn killed_at(pair: &Workspace, points: &[Failpoint], then: Then) {
+    let mut primary = "a";
+    for point in points {
+        let to = other(primary);
+        let witness = Witness::of(pair, primary);
+        name_primary(pair, to);
+        apply_until(pair, to, *point);
+        match then {
+            Then::Nothing => {}
+            Then::StartOld => {
+                // Whatever it says: it may run still, or be ending.
+                pair.pg_ctl(primary, &["start"]);
+            }
+            Then::KillOld => kill_postmaster(pair, primary),
+            Then::KillNew => kill_postmaster(pair, to),
+        }
+        let story = format!("{} {then:?}, {primary} to {to}", point.name());
+        // One that takes the change back first makes it in the next run.
+        let converged = (0..3).any(|_| {
+            let ran = apply(pair, to);
+            println!("{story}: exit {:?}", ran.code);
+            if ran.code != Some(0) {
+                println!("{}{}", ran.stdout, ran.stderr);
+            }
+            ran.code == Some(0)
+        });
+        assert!(converged, "{story}: does not converge");
+        pair.in_sync();
+        assert_eq!(pair.sql(to, "select pg_is_in_recovery()"), "f", "{story}");
+        witness.swears(pair, to);
+        primary = to;
+    }
+}
+
+fn kill_postmaster(pair: &Workspace, node: &str) {
+    let pid_file = fs::read_to_string(pair.data_dir(node).join("postmaster.pid")).unwrap_or_default();
+    let Some(pid) = pid_file.lines().next() else { return };
+    Command::new("kill").args(["-9", pid]).stderr(Stdio::null()).status().expect("kill runs");
+    let is_gone = || fs::read_to_string(format!("/proc/{pid}/stat")).map_or(true, |stat| stat.contains(") Z "));
+    assert!(comes_true(Duration::from_secs(30), is_gone), "the postmaster of {node} does not end");
+}
+
+#[test]
+fn killed_at_any_moment_pgpair_goes_on_from_there() {
+    let points = [
+        Failpoint::Fenced,
+        Failpoint::StopIssued,
+        Failpoint::ShutDown,
+        Failpoint::Proven,
+        Failpoint::PromoteFile,
+        Failpoint::Signalled,
+        Failpoint::Promoted,
+        Failpoint::StartIssued,
+    ];
+    killed_at(&a_pair(Version(15), SCRAM, ""), &points, Then::Nothing);
+}
+
+#[test]
+fn killed_at_any_moment_pgpair_goes_on_from_there_on_10() {
+    let points = [Failpoint::Fenced, Failpoint::ShutDown, Failpoint::PromoteFile, Failpoint::Promoted];
+    killed_at(&a_pair(Version(10), SCRAM, ""), &points, Then::Nothing);
+}
+
+#[test]
+fn an_old_primary_that_somebody_starts_meanwhile_is_a_standby() {
+    let points =
+        [Failpoint::StopIssued, Failpoint::ShutDown, Failpoint::Proven, Failpoint::PromoteFile, Failpoint::Promoted];
+    killed_at(&a_pair(Version(15), SCRAM, ""), &points, Then::StartOld);
+}
+
+#[test]
+fn an_old_primary_that_is_killed_meanwhile_loses_nothing() {
+    let points = [Failpoint::Fenced, Failpoint::StopIssued, Failpoint::Proven, Failpoint::StartIssued];
+    killed_at(&a_pair(Version(15), SCRAM, ""), &points, Then::KillOld);
+}
+
+#[test]
+fn a_candidate_that_is_killed_meanwhile_loses_nothing() {
+    let points =
+        [Failpoint::Fenced, Failpoint::ShutDown, Failpoint::Proven, Failpoint::PromoteFile, Failpoint::Promoted];
+    killed_at(&a_pair(Version(15), SCRAM, ""), &points, Then::KillNew);
+}
+
+#[test]
+fn a_backend_that_is_killed_makes_an_armed_primary_a_standby_and_it_comes_back() {
+    let pair = a_pair(Version(15), SCRAM, "");
+    let witness = Witness::of(&pair, "a");
+    name_primary(&pair, "b");
+    apply_until(&pair, "b", Failpoint::Fenced);
+    let pid = pair.sql("a", "select pid from pg_stat_activity where backend_type = 'checkpointer'");
+    Command::new("kill").args(["-9", &pid]).status().expect("kill runs");
+    wait_until("it is back", || pair.try_sql("a", "select pg_is_in_recovery()").stdout.trim() == "t");
+    let converged = (0..3).any(|_| apply(&pair, "b").code == Some(0));
+    assert!(converged, "does not converge");
+    pair.in_sync();
+    witness.swears(&pair, "b");
+}
+
+#[test]
+fn a_candidate_that_confirms_nothing_leaves_the_role_where_it_was() {
+    let pair = a_pair(Version(15), SCRAM, "");
+    let before = fs::read_to_string(pair.path("pgpair.yaml")).expect("our file");
+    let witness = Witness::of(&pair, "a");
+    name_primary(&pair, "b");
+    let receiver = pair.sql("b", "select pid from pg_stat_wal_receiver");
+    // Once it is fenced: before, the lag would be seen.
+    let mut command = pair.command(&["apply", "--auto-approve", "--allow", "switchover=b", "--timeout", "4s"]);
+    let child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("pgpair starts");
+    wait_until("it is fenced", || pair.data_dir("a").join("standby.signal").exists());
+    Command::new("kill").args(["-STOP", &receiver]).status().expect("kill runs");
+    let ran = Ran::of(&child.wait_with_output().expect("our child"));
+    Command::new("kill").args(["-CONT", &receiver]).stderr(Stdio::null()).status().expect("kill runs");
+    let ran = ran.exits(5).says("the role change was taken back");
+    println!("{}", ran.stderr);
+    assert_eq!(pair.sql("a", "select pg_is_in_recovery()"), "f");
+    assert!(!pair.data_dir("a").join("standby.signal").exists());
+    witness.swears(&pair, "a");
+    pair.write("pgpair.yaml", &before, 0o644);
+    wait_until("the standby streams again", || pair.pgpair(&["plan", "--detailed-exitcode"]).code == Some(0));
+}
