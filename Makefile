@@ -2,7 +2,7 @@
 
 .PHONY: demo test bench
 
-# A real pair from nothing: plan, apply, an empty plan, status.
+# A real pair from nothing: plan, apply, an empty plan, a switchover, drift, status.
 demo:
 	@scripts/demo
 
@@ -10,6 +10,6 @@ demo:
 test:
 	@scripts/test
 
-# The figures of speed, side by side with a plain shell script.
+# The figures of speed, side by side with plain shell scripts.
 bench:
 	@scripts/bench

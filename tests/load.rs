@@ -7,21 +7,13 @@ mod support;
 use std::process::Child;
 use std::process::Command;
 use std::process::Stdio;
-use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
-use std::sync::atomic::Ordering;
-use std::thread::JoinHandle;
 use std::time::Duration;
-use std::time::Instant;
-
-use tokio_postgres::NoTls;
 
 use support::Ran;
 use support::Version;
 use support::Workspace;
-
-/// The rule by which the load comes: from whoever runs the tests, over loopback.
-const LOAD: &str = "{ type: host, database: bench, user: bench, address: 127.0.0.1/32, method: trust }";
+use support::probe::Probe;
+use support::probe::RULE;
 
 /// A pair with a database for the load.
 fn a_pair() -> Workspace {
@@ -36,7 +28,7 @@ fn a_pair() -> Workspace {
 
 /// Writes the topology with these parameters and rules beside the usual ones.
 fn with(pair: &Workspace, auth: &str, parameters: &str, rules: &[&str]) {
-    let rules: String = [LOAD].iter().chain(rules).map(|rule| format!("  - {rule}\n")).collect();
+    let rules: String = [RULE].iter().chain(rules).map(|rule| format!("  - {rule}\n")).collect();
     let usual = "  max_wal_senders: 6\n  wal_retrieve_retry_interval: 100ms\n";
     pair.topology(&format!("auth: {auth}"), &format!("{usual}{parameters}hba:\n{rules}"));
 }
@@ -88,57 +80,10 @@ fn lost_nothing(clients: Child) {
     println!("{}", figures.join("\n"));
 }
 
-/// Commits every 2 ms and connects again as fast as it can; ends with the longest time without a commit.
-struct Probe {
-    stop: Arc<AtomicBool>,
-    thread: JoinHandle<Vec<Instant>>,
-}
-
-impl Probe {
-    fn start(pair: &Workspace) -> Self {
-        let stop = Arc::new(AtomicBool::new(false));
-        let (until, port) = (stop.clone(), pair.ports[0]);
-        let thread = std::thread::spawn(move || {
-            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
-            runtime.block_on(commits(port, &until))
-        });
-        Self { stop, thread }
-    }
-
-    fn longest_gap(self) -> Duration {
-        self.stop.store(true, Ordering::Relaxed);
-        let commits = self.thread.join().expect("the probe");
-        commits.windows(2).map(|pair| pair[1] - pair[0]).max().expect("some commits")
-    }
-}
-
-async fn commits(port: u16, until: &AtomicBool) -> Vec<Instant> {
-    let mut commits = Vec::new();
-    while !until.load(Ordering::Relaxed) {
-        let config = format!("host=127.0.0.1 port={port} user=bench dbname=bench");
-        let Ok((client, connection)) = tokio_postgres::connect(&config, NoTls).await else {
-            tokio::task::yield_now().await;
-            continue;
-        };
-        let connection = tokio::spawn(connection);
-        while !until.load(Ordering::Relaxed)
-            && client
-                .batch_execute("create table if not exists probe (n int); insert into probe values (1)")
-                .await
-                .is_ok()
-        {
-            commits.push(Instant::now());
-            tokio::time::sleep(Duration::from_millis(2)).await;
-        }
-        connection.abort();
-    }
-    commits
-}
-
 /// Measures the longest time without a commit while `work` is done on a loaded primary.
 fn outage(pair: &Workspace, work: impl FnOnce()) -> Duration {
     let mut clients = load(pair, "60");
-    let probe = Probe::start(pair);
+    let probe = Probe::start(&pair.ports[..1]);
     pair.replicates();
     work();
     pair.replicates();

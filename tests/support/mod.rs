@@ -9,6 +9,7 @@ pub(crate) mod background;
 pub(crate) mod cluster;
 pub(crate) mod disk;
 pub(crate) mod live;
+pub(crate) mod probe;
 
 use std::fs;
 use std::fs::File;

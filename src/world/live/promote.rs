@@ -44,6 +44,9 @@ use crate::world::sql::Session;
 /// Between two looks at what changes within milliseconds.
 const TICK: Duration = Duration::from_micros(500);
 
+/// Between two signals to promote.
+const REMIND: Duration = Duration::from_millis(10);
+
 /// How long a stop is given once the candidate does not hold it up any more.
 const POLITE: Duration = Duration::from_secs(5);
 
@@ -193,11 +196,15 @@ impl Site<'_> {
         })
         .await?;
         Failpoint::PromoteFile.pass();
-        let told = process.signal(Signal::USR1);
-        told.map_err(|error| self.failure(format!("its server can't be told to promote itself: {error}")))?;
+        let signal = || {
+            let told = process.signal(Signal::USR1);
+            told.map_err(|error| self.failure(format!("its server can't be told to promote itself: {error}")))
+        };
+        signal()?;
         Failpoint::Signalled.pass();
         times.told = begun.elapsed();
         let until = Instant::now() + self.live.timeout;
+        let mut told = Instant::now();
         loop {
             let (in_recovery, _) = self.ask(session).await?;
             if !in_recovery {
@@ -209,6 +216,12 @@ impl Site<'_> {
                 let seconds = self.live.timeout.as_secs();
                 let failure = self.failure(format!("its promotion was asked for, and not seen within {seconds} s"));
                 return Err(failure.with_remedy("there is no way back: see its log, and apply again"));
+            }
+            // A startup process that finds at this moment that its stream has ended can miss the first one, and sleeps for
+            // `wal_retrieve_retry_interval` (seen on 15: 5 s). Once it acts the file is gone, and a signal does nothing.
+            if told.elapsed() >= REMIND {
+                signal()?;
+                told = Instant::now();
             }
             tokio::time::sleep(TICK).await;
         }
