@@ -161,6 +161,8 @@ fn a_pair_of_shell_snippets_with_a_slot_and_a_passfile() {
 fn stable(servers: &Servers, text: &str) -> String {
     let folder = servers.workspace.path("").display().to_string();
     let text = text.replace(folder.trim_end_matches('/'), "FOLDER");
+    // Where the tests of this checkout have their versions.
+    let text = text.replace(env!("CARGO_MANIFEST_DIR"), "CHECKOUT");
     let text =
         servers.ports.iter().fold(text, |text, (node, port)| text.replace(&port.to_string(), &format!("PORT_{node}")));
     let lines =
