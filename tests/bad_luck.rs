@@ -866,7 +866,7 @@ fn wipe(pair: &Workspace) {
 /// Kills the creation of a pair `times` times, each in its own part of the time that it takes.
 fn killed_at_any_moment(version: Version, times: u32) {
     let pair = planned_pair(version);
-    pair.edit("initdb: { locale: C }", "initdb: { locale: C, no-sync: on }");
+    pair.edit("data_checksums: true }", "data_checksums: true, no-sync: on }");
     let begun = Instant::now();
     pair.apply().exits(0);
     let mut whole = begun.elapsed();
