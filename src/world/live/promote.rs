@@ -217,14 +217,20 @@ impl Site<'_> {
                 let failure = self.failure(format!("its promotion was asked for, and not seen within {seconds} s"));
                 return Err(failure.with_remedy("there is no way back: see its log, and apply again"));
             }
-            // A startup process that finds at this moment that its stream has ended can miss the first one, and sleeps for
-            // `wal_retrieve_retry_interval` (seen on 15: 5 s). Once it acts the file is gone, and a signal does nothing.
+            // A startup process that lost its stream a moment ago takes the file away, and then sleeps for what is left of
+            // `wal_retrieve_retry_interval` (seen on 15: 5 s). A reload wakes it; the first signal may have come too early.
             if told.elapsed() >= REMIND {
                 signal()?;
+                self.wake(process)?;
                 told = Instant::now();
             }
             tokio::time::sleep(TICK).await;
         }
+    }
+
+    fn wake(&self, process: &Process) -> Result<(), Failure> {
+        let woken = process.signal(Signal::HUP);
+        woken.map_err(|error| self.failure(format!("its server can't be told to read its configuration: {error}")))
     }
 
     async fn ask(&self, session: &Session) -> Result<(bool, Lsn), Failure> {
