@@ -478,6 +478,14 @@ pub struct Cluster {
     pub tablespaces: BTreeMap<String, String>,
 }
 
+impl Cluster {
+    /// Returns the newest timeline that the data directory knows of.
+    #[must_use]
+    pub fn newest_timeline(&self) -> Timeline {
+        self.newest_history.map_or(self.timeline, |newest| newest.max(self.timeline))
+    }
+}
+
 /// The range of the WAL files of a data directory.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct WalFiles {

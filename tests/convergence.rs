@@ -40,11 +40,11 @@ use pgpair::world::sim::Moment;
 use pgpair::world::sim::Sim;
 use pgpair::world::sim::nothing;
 use simulated::Mishap;
-use simulated::NONE;
 use simulated::apply;
 use simulated::block_on;
 use simulated::converge;
 use simulated::everything;
+use simulated::is_full;
 use simulated::mishaps;
 use simulated::name;
 use simulated::pair;
@@ -54,34 +54,13 @@ use simulated::run;
 use simulated::stop;
 use simulated::trio;
 use simulated::with_cluster;
-
-/// Whether all starting states are asked for.
-fn is_full() -> bool {
-    std::env::var_os("PGPAIR_FULL").is_some()
-}
+use simulated::with_mishaps;
 
 /// Every prefix of a creation, with every mishap, and one in `share` pairs of mishaps; equal states once.
 fn starting_states(topology: &Topology, share: usize) -> BTreeMap<String, (String, Observed)> {
-    let mut pairs: usize = 0;
-    let mut states = BTreeMap::new();
-    for (number, prefix) in prefixes(topology).iter().enumerate() {
-        for (at_b, mishap_at_b) in mishaps() {
-            for (at_a, mishap_at_a) in mishaps() {
-                if at_a != NONE && at_b != NONE {
-                    pairs += 1;
-                    if !is_full() && !pairs.is_multiple_of(share) {
-                        continue;
-                    }
-                }
-                let mut state = prefix.clone();
-                mishap_at_b(topology, &mut state, &name("b"));
-                mishap_at_a(topology, &mut state, &name("a"));
-                let key = serde_json::to_string(&state).expect("plain data");
-                states.entry(key).or_insert_with(|| (format!("after step {number}, a: {at_a}, b: {at_b}"), state));
-            }
-        }
-    }
-    states
+    let prefixes = prefixes(topology).into_iter().enumerate();
+    let states = prefixes.map(|(number, prefix)| (format!("after step {number}"), prefix));
+    with_mishaps(topology, states, &mishaps(), share)
 }
 
 /// Every prefix of a creation, with a mishap at any one node; equal states once.

@@ -16,10 +16,8 @@ use pgpair::apply;
 use pgpair::apply::Limits;
 use pgpair::apply::Outcome;
 use pgpair::event::Change;
-use pgpair::observed::DataDir;
 use pgpair::observed::NodeObserved;
 use pgpair::observed::Observed;
-use pgpair::observed::Reading;
 use pgpair::pg::control::ControlState;
 use pgpair::pg::lsn::Lsn;
 use pgpair::plan::Action;
@@ -41,13 +39,14 @@ use simulated::Mishap;
 use simulated::NONE;
 use simulated::block_on;
 use simulated::everything;
+use simulated::is_full;
 use simulated::name;
 use simulated::pair;
-use simulated::place;
 use simulated::prefixes;
 use simulated::promote;
 use simulated::stop;
 use simulated::with_cluster;
+use simulated::with_mishaps;
 
 /// Where a step can end half-way; most have fewer such states.
 const MOMENTS: [Moment; 7] = [
@@ -112,11 +111,22 @@ fn owed_anywhere(truth: &Observed) -> Vec<Owed> {
     truth.nodes.iter().filter_map(of).collect()
 }
 
+/// Of those that can befall any pair.
+const ALSO: [&str; 8] = [
+    NONE,
+    "stopped",
+    "crashed",
+    "promoted by hand",
+    "promoted by hand and stopped",
+    "deleted",
+    "out of reach",
+    "silent",
+];
+
+/// What can go wrong at a node in a role change.
 fn mishaps() -> Vec<Mishap> {
-    vec![
-        (NONE, |_, _, _| {}),
-        ("stopped", |_, observed, node| stop(observed, node, true)),
-        ("crashed", |_, observed, node| stop(observed, node, false)),
+    let also = simulated::mishaps().into_iter().filter(|(what, _)| ALSO.contains(what));
+    let own: Vec<Mishap> = vec![
         ("started by hand", |topology, observed, node| {
             if observed.node(node).server.is_absent() && observed.node(node).cluster().is_some() {
                 predict(node, &Action::Start { role: Role::Standby }, topology, observed);
@@ -158,11 +168,6 @@ fn mishaps() -> Vec<Mishap> {
                 own.markers.recovery_conf = None;
             });
         }),
-        ("promoted by hand", |_, observed, node| promote(observed, node)),
-        ("promoted by hand and stopped", |_, observed, node| {
-            promote(observed, node);
-            stop(observed, node, true);
-        }),
         ("promoted by hand and crashed", |_, observed, node| {
             promote(observed, node);
             stop(observed, node, false);
@@ -170,20 +175,8 @@ fn mishaps() -> Vec<Mishap> {
         ("wrote on", |_, observed, node| {
             with_cluster(observed, node, |own| own.end = own.end.map(|end| Lsn(end.0 + 0x200)));
         }),
-        ("deleted", |_, observed, node| {
-            stop(observed, node, true);
-            place(observed, node).data_dir = DataDir::Absent;
-        }),
-        ("out of reach", |_, observed, node| {
-            observed.node_mut(node).place = Reading::Unknown("permission denied".into());
-            observed.node_mut(node).server = Reading::Unknown("permission denied".into());
-        }),
-        ("silent", |_, observed, node| {
-            if let Some(server) = observed.node_mut(node).server.known_mut() {
-                server.sql = Reading::Unknown("timeout".into());
-            }
-        }),
-    ]
+    ];
+    also.chain(own).collect()
 }
 
 /// A finished pair in which something was written.
@@ -225,35 +218,12 @@ struct Tally {
     refusals: BTreeMap<&'static str, usize>,
 }
 
-/// Whether all starting states are asked for.
-fn is_full() -> bool {
-    std::env::var_os("PGPAIR_FULL").is_some()
-}
-
 /// Tries one in `share` of the states with something wrong at both nodes, and one in `thinned` of all that are left.
 fn try_every_state(topology: &Topology, share: usize, thinned: usize) {
     let version = topology.postgresql.version;
     let swapped = topology.with_primary(&name("b"));
     let mut tally = Tally::default();
-    let mut states: BTreeMap<String, (String, Observed)> = BTreeMap::new();
-    let mut pairs: usize = 0;
-    for (way, state) in on_the_way(topology, &swapped) {
-        for (at_a, mishap_at_a) in mishaps() {
-            for (at_b, mishap_at_b) in mishaps() {
-                if at_a != NONE && at_b != NONE {
-                    pairs += 1;
-                    if !is_full() && !pairs.is_multiple_of(share) {
-                        continue;
-                    }
-                }
-                let mut state = state.clone();
-                mishap_at_a(topology, &mut state, &name("a"));
-                mishap_at_b(topology, &mut state, &name("b"));
-                let key = serde_json::to_string(&state).expect("plain data");
-                states.entry(key).or_insert_with(|| (format!("{way}, a: {at_a}, b: {at_b}"), state));
-            }
-        }
-    }
+    let states = with_mishaps(topology, on_the_way(topology, &swapped), &mishaps(), share);
     let mut known: BTreeMap<(bool, String), Plan> = BTreeMap::new();
     let thinned = if is_full() { 1 } else { thinned };
     for (label, start) in states.values().step_by(thinned) {
@@ -287,9 +257,6 @@ fn try_state(
         Status::Blocked => {
             tally.blocked += 1;
             for blocked in &last.blocked {
-                if std::env::var("SHOW").is_ok_and(|code| code == blocked.refusal.code()) {
-                    println!("SHOW {story}: {}", blocked.refusal.reason());
-                }
                 *tally.refusals.entry(blocked.refusal.code()).or_default() += 1;
             }
         }

@@ -29,17 +29,16 @@ use support::Ran;
 use support::Version;
 use support::Workspace;
 use support::comes_true;
+use support::probe::RULE;
 use support::wait_until;
 
-/// The rule by which the load comes: from whoever runs the tests, over loopback.
-const LOAD: &str = "hba:\n  - { type: host, database: bench, user: bench, address: 127.0.0.1/32, method: trust }\n";
 const USUAL: &str = "  max_wal_senders: 6\n  wal_retrieve_retry_interval: 100ms\n";
 const SCRAM: &str = "auth: scram-sha-256, password: { file: repuser.secret }";
 
 /// A pair that runs, with a database for the load.
 fn a_pair(version: Version, replication: &str, parameters: &str) -> Workspace {
     let pair = Workspace::new(version);
-    pair.topology(replication, &format!("{USUAL}{parameters}{LOAD}"));
+    pair.topology(replication, &format!("{USUAL}{parameters}hba:\n  - {RULE}\n"));
     pair.apply().exits(0);
     pair.sql("a", "create role bench login");
     pair.sql("a", "create database bench owner bench");

@@ -42,6 +42,19 @@ impl ControlState {
         })
     }
 
+    /// Whether a primary's shutdown has begun, or is over.
+    #[must_use]
+    pub fn is_going_down(self) -> bool {
+        match self {
+            Self::ShuttingDown | Self::ShutDown => true,
+            Self::StartingUp
+            | Self::ShutDownInRecovery
+            | Self::InCrashRecovery
+            | Self::InArchiveRecovery
+            | Self::InProduction => false,
+        }
+    }
+
     /// Whether the directory was last written by a standby: without its standby files it would come up as a
     /// second primary on the same timeline.
     #[must_use]

@@ -14,7 +14,6 @@ use crate::observed::Reading;
 use crate::observed::comes_up_as;
 use crate::pg::block;
 use crate::pg::lsn::Lsn;
-use crate::pg::lsn::Timeline;
 use crate::plan::LostWal;
 use crate::plan::Refusal;
 use crate::plan::drift;
@@ -281,8 +280,7 @@ pub fn is_safe(name: &NodeName, seen: &NodeObserved, primary: &Cluster) -> Resul
         return Ok(());
     }
     let running = seen.sql().map(|sql| sql.timeline);
-    let (there, here) = (newest_timeline(other).max(running), newest_timeline(primary));
-    if there > here {
+    if Some(other.newest_timeline()).max(running) > Some(primary.newest_timeline()) {
         return moved("is on a newer timeline than the primary: another server was promoted");
     }
     match &seen.server {
@@ -302,10 +300,34 @@ pub fn is_safe(name: &NodeName, seen: &NodeObserved, primary: &Cluster) -> Resul
     }
 }
 
+/// Refuses a candidate for promotion that lacks WAL of the cluster which this node has, or of which that can't be told.
+///
+/// # Errors
+///
+/// [`Refusal::Behind`] or [`Refusal::NoProof`].
+pub fn has_no_more_than(
+    name: &NodeName,
+    seen: &NodeObserved,
+    candidate: &NodeName,
+    position: Lsn,
+) -> Result<(), Refusal> {
+    let end = match &seen.server {
+        Reading::Absent => seen.cluster().and_then(|own| own.end),
+        Reading::Known(_) | Reading::Unknown(_) => seen.sql().map(|sql| sql.lsn),
+    };
+    let (other, candidate) = (name.clone(), candidate.clone());
+    match end.map(|end| end.0.saturating_sub(position.0)) {
+        Some(0) => Ok(()),
+        Some(missing) => Err(Refusal::Behind { candidate, other, missing }),
+        None => Err(Refusal::NoProof { old: other, candidate }),
+    }
+}
+
 /// Whether a node knows of a newer timeline than the primary: another server was promoted.
 #[must_use]
 pub fn is_further(other: &NodeObserved, primary: &NodeObserved) -> bool {
-    let newest = |seen: &NodeObserved| seen.cluster().and_then(newest_timeline).max(seen.sql().map(|sql| sql.timeline));
+    let of_files = |seen: &NodeObserved| seen.cluster().map(Cluster::newest_timeline);
+    let newest = |seen: &NodeObserved| of_files(seen).max(seen.sql().map(|sql| sql.timeline));
     newest(other) > newest(primary)
 }
 
@@ -343,11 +365,6 @@ pub fn lost_wal(topology: &Topology, observed: &Observed, standby: &Node) -> Opt
         }
         Reading::Unknown(_) => None,
     }
-}
-
-/// The newest timeline that a data directory knows of.
-fn newest_timeline(cluster: &Cluster) -> Option<Timeline> {
-    Some(cluster.timeline).max(cluster.newest_history)
 }
 
 /// Whether a stopped data directory without standby files is a copy or a standby, by its own files: then it must

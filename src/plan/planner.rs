@@ -58,10 +58,10 @@ pub fn plan(topology: &Topology, observed: &Observed) -> Plan {
 pub fn plan_with(topology: &Topology, observed: &Observed, request: &Request) -> Plan {
     let state = pair::classify(topology, observed);
     let found = state.row().id;
-    let made = match state {
-        PairState::Elsewhere { primary } => with_role_change(topology, observed, request, &primary, true),
+    match state {
+        PairState::Elsewhere { primary } => with_role_change(topology, observed, request, &primary, true, found),
         PairState::LeftElsewhere { primary, is_fenced } => {
-            with_role_change(topology, observed, request, &primary, is_fenced)
+            with_role_change(topology, observed, request, &primary, is_fenced, found)
         }
         state @ (PairState::NothingYet
         | PairState::PrimaryRuns
@@ -76,18 +76,8 @@ pub fn plan_with(topology: &Topology, observed: &Observed, request: &Request) ->
         | PairState::PrimaryUnusable(_)) => {
             let mut draft = Draft::new(topology, observed, request);
             draft.whole_cluster(state);
-            draft.into_made()
+            draft.into_plan(found)
         }
-    };
-    Plan {
-        cluster: topology.cluster.clone(),
-        found,
-        role_change: made.role_change,
-        asynchronous: synchronous::asynchronous(topology, &made.steps),
-        steps: made.steps,
-        blocked: made.blocked,
-        topology_digest: digest(topology),
-        observation_digest: digest(&observed.without_measures()),
     }
 }
 
@@ -99,31 +89,27 @@ fn with_role_change(
     request: &Request,
     primary: &NodeName,
     at_once: bool,
-) -> Made {
+    found: &'static str,
+) -> Plan {
     let as_they_are = topology.with_primary(primary);
-    let mut draft = Draft::new(&as_they_are, observed, request);
-    draft.candidate = Some(&topology.primary().name);
+    let candidate = &topology.primary().name;
+    let mut draft = Draft { candidate: Some(candidate), ..Draft::new(&as_they_are, observed, request) };
     let state = pair::classify(&as_they_are, observed);
     // What is fenced already is not to be fenced anew.
     draft.whole_cluster(if state == PairState::Armed { PairState::PrimaryRuns } else { state });
-    let is_ready = |draft: &Draft| !draft.is_halted() && !draft.is_stuck(&as_they_are.nodes[primary]);
-    if is_ready(&draft) && at_once {
-        draft.make_ready(&as_they_are.nodes[&topology.primary().name], topology);
+    if at_once && !draft.is_halted() && !draft.is_stuck(&as_they_are.nodes[primary]) {
+        draft.make_ready(&as_they_are.nodes[candidate], topology);
+        draft.refuse_if_unready(candidate);
     }
-    if is_ready(&draft) && at_once {
-        draft.refuse_if_unready(&topology.primary().name);
-    }
-    let goes_on = is_ready(&draft) && !draft.is_stuck(topology.primary());
-    let mut first = draft.into_made();
-    for step in &mut first.steps {
+    for step in &mut draft.steps {
         step.primary = Some(primary.clone());
     }
-    if !goes_on {
-        return first;
-    }
-    let rest = Request::default();
-    let mut draft = Draft::going_on(topology, observed, &rest, first);
+    let nothing_more = Request::default();
+    let mut draft = draft.with_roles_of(topology, &nothing_more);
     let from = &topology.nodes[primary];
+    if draft.is_halted() || draft.is_stuck(from) || draft.is_stuck(topology.primary()) {
+        return draft.into_plan(found);
+    }
     if at_once {
         draft.move_primary(from, Impact::Switchover);
     } else {
@@ -141,7 +127,7 @@ fn with_role_change(
             }
         }
     }
-    draft.into_made()
+    draft.into_plan(found)
 }
 
 fn digest(value: &impl serde::Serialize) -> String {
@@ -173,54 +159,42 @@ struct Draft<'a> {
     candidate: Option<&'a NodeName>,
 }
 
-/// What a draft has come to; another goes on from there with other roles.
-struct Made {
-    world: Observed,
-    steps: Vec<Step>,
-    ids: BTreeMap<String, usize>,
-    blocked: Vec<Blocked>,
-    stuck: BTreeSet<NodeName>,
-    role_change: Option<RoleChange>,
-}
-
 impl<'a> Draft<'a> {
     fn new(topology: &'a Topology, observed: &'a Observed, request: &'a Request) -> Self {
-        let made = Made {
+        Self {
+            topology,
+            observed,
+            request,
+            followers: followers(topology),
+            raised: BTreeSet::new(),
+            untold: BTreeSet::new(),
             world: observed.clone(),
             steps: Vec::new(),
             ids: BTreeMap::new(),
             blocked: Vec::new(),
             stuck: BTreeSet::new(),
             role_change: None,
-        };
-        Self::going_on(topology, observed, request, made)
-    }
-
-    fn going_on(topology: &'a Topology, observed: &'a Observed, request: &'a Request, made: Made) -> Self {
-        let Made { world, steps, ids, blocked, stuck, role_change } = made;
-        let (raised, untold) = (BTreeSet::new(), BTreeSet::new());
-        let followers = followers(topology);
-        let candidate = None;
-        Self {
-            topology,
-            observed,
-            request,
-            followers,
-            raised,
-            untold,
-            world,
-            steps,
-            ids,
-            blocked,
-            stuck,
-            role_change,
-            candidate,
+            candidate: None,
         }
     }
 
-    fn into_made(self) -> Made {
-        let Self { world, steps, ids, blocked, stuck, role_change, .. } = self;
-        Made { world, steps, ids, blocked, stuck, role_change }
+    /// Goes on from what the steps so far will have left, with other roles.
+    fn with_roles_of(self, topology: &'a Topology, request: &'a Request) -> Self {
+        let (raised, untold) = (BTreeSet::new(), BTreeSet::new());
+        Self { topology, request, followers: followers(topology), raised, untold, candidate: None, ..self }
+    }
+
+    fn into_plan(self, found: &'static str) -> Plan {
+        Plan {
+            cluster: self.topology.cluster.clone(),
+            found,
+            role_change: self.role_change,
+            asynchronous: synchronous::asynchronous(self.topology, &self.steps),
+            steps: self.steps,
+            blocked: self.blocked,
+            topology_digest: digest(self.topology),
+            observation_digest: digest(&self.observed.without_measures()),
+        }
     }
 
     fn whole_cluster(&mut self, state: PairState) {

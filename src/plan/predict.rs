@@ -9,6 +9,7 @@ use crate::observed::Reading;
 use crate::observed::Reverse;
 use crate::observed::Slot;
 use crate::pg::block;
+use crate::pg::control::ControlState;
 use crate::plan::Action;
 use crate::plan::Effect;
 use crate::plan::hook::with_owed;
@@ -73,7 +74,11 @@ pub fn predict(node: &NodeName, action: &Action, topology: &Topology, observed: 
                 files::mark(&mut cluster.markers, fence.recovery_conf.as_ref());
             }
         }
-        Action::Unfence => roles::unfenced(observed, spec),
+        Action::Unfence => {
+            if let Some(cluster) = observed.node_mut(node).cluster_mut() {
+                files::unmark(&mut cluster.markers);
+            }
+        }
         Action::Promote(promote) => roles::promoted(observed, topology, spec, promote),
         Action::Hook(hook) => {
             if let Some(cluster) = observed.node_mut(node).cluster_mut() {
@@ -81,7 +86,7 @@ pub fn predict(node: &NodeName, action: &Action, topology: &Topology, observed: 
                 *text = with_owed(text, topology, spec, hook.leaves().as_ref()).unwrap_or_else(|_| text.clone());
             }
         }
-        Action::Stop(_) => servers::stopped(observed, spec),
+        Action::Stop(_) => servers::down(observed, spec, ControlState::ShutDownInRecovery),
         Action::Start { .. } => {
             servers::started(observed.node_mut(node), spec, topology);
             servers::roles_arrive(observed, spec, topology.upstream(spec));

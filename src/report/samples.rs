@@ -78,6 +78,13 @@ pub(crate) fn made(topology: &Topology, mut world: Observed) -> Observed {
     world
 }
 
+/// A cluster that was made from nothing, where a plan has nothing left to do.
+pub(crate) fn living(topology: &Topology) -> Observed {
+    let world = made(topology, nothing(topology));
+    assert_eq!(plan(topology, &world).steps, []);
+    world
+}
+
 /// The pair as it is when a plan has nothing left to do.
 pub(crate) fn healthy(topology: &Topology) -> Observed {
     let mut world = made(topology, nothing(topology));

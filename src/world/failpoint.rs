@@ -26,19 +26,6 @@ pub enum Failpoint {
 }
 
 impl Failpoint {
-    /// Every one of them.
-    pub const ALL: [Self; 9] = [
-        Self::Fenced,
-        Self::StopIssued,
-        Self::ShutDown,
-        Self::Proven,
-        Self::PromoteFile,
-        Self::Signalled,
-        Self::Promoted,
-        Self::Unfenced,
-        Self::StartIssued,
-    ];
-
     /// Its name in `PGPAIR_FAILPOINT`.
     #[must_use]
     pub fn name(self) -> &'static str {

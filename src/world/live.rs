@@ -49,6 +49,7 @@ mod fallback;
 mod fence;
 mod hooks;
 mod objects;
+mod postmaster;
 mod promote;
 mod replace;
 mod restart;

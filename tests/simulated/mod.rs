@@ -4,6 +4,7 @@
 
 #![allow(dead_code, reason = "each proof uses its part")]
 
+use std::collections::BTreeMap;
 use std::collections::BTreeSet;
 
 use pgpair::observed::Cluster;
@@ -220,6 +221,41 @@ pub(crate) fn old_method(observed: &mut Observed, node: &NodeName) {
         }
         cluster.hba = block::put_before_rules(&cluster.hba, &block).expect("one block");
     });
+}
+
+/// Whether all starting states are asked for.
+pub(crate) fn is_full() -> bool {
+    std::env::var_os("PGPAIR_FULL").is_some()
+}
+
+/// Each of these states with every mishap at either node, and one in `share` pairs of mishaps; equal states once, with
+/// their stories.
+pub(crate) fn with_mishaps(
+    topology: &Topology,
+    states: impl IntoIterator<Item = (String, Observed)>,
+    mishaps: &[Mishap],
+    share: usize,
+) -> BTreeMap<String, (String, Observed)> {
+    let mut pairs: usize = 0;
+    let mut found = BTreeMap::new();
+    for (before, state) in states {
+        for (at_b, mishap_at_b) in mishaps {
+            for (at_a, mishap_at_a) in mishaps {
+                if *at_a != NONE && *at_b != NONE {
+                    pairs += 1;
+                    if !is_full() && !pairs.is_multiple_of(share) {
+                        continue;
+                    }
+                }
+                let mut state = state.clone();
+                mishap_at_b(topology, &mut state, &name("b"));
+                mishap_at_a(topology, &mut state, &name("a"));
+                let key = serde_json::to_string(&state).expect("plain data");
+                found.entry(key).or_insert_with(|| (format!("{before}, a: {at_a}, b: {at_b}"), state));
+            }
+        }
+    }
+    found
 }
 
 pub(crate) fn mishaps() -> Vec<Mishap> {

@@ -7,9 +7,7 @@ use crate::observed::Cluster;
 use crate::observed::Reading;
 use crate::observed::Sql;
 use crate::observed::comes_up_as;
-use crate::pg::control::ControlState;
 use crate::pg::guc;
-use crate::pg::lsn::Lsn;
 use crate::pg::lsn::Timeline;
 use crate::pg::version::StandbyMode;
 use crate::plan::Promote;
@@ -205,11 +203,7 @@ impl At<'_> {
                     }
                 }
                 // It is on its way: what is left of its stop is waited for.
-                Reading::Unknown(_) | Reading::Absent
-                    if [ControlState::ShuttingDown, ControlState::ShutDown].contains(&cluster.state) =>
-                {
-                    Ok(())
-                }
+                Reading::Unknown(_) | Reading::Absent if cluster.state.is_going_down() => Ok(()),
                 Reading::Unknown(why) => Err(Refusal::NoAnswer { node: self.name(), why: why.clone() }),
                 Reading::Absent => Err(Refusal::NoAnswer { node: self.name(), why: "it was not asked".into() }),
             },
@@ -217,10 +211,7 @@ impl At<'_> {
             Reading::Absent if theirs.newest_history.max(Some(sql.timeline)) < Some(parent) => {
                 Err(Refusal::NoProof { old: self.name(), candidate: candidate.name() })
             }
-            Reading::Absent => match cluster.end {
-                Some(end) => self.ends_within(end, candidate, sql),
-                None => Err(Refusal::NoProof { old: self.name(), candidate: candidate.name() }),
-            },
+            Reading::Absent => self.has_no_more_than(candidate, sql),
         }
     }
 
@@ -230,18 +221,7 @@ impl At<'_> {
         if own.identity != theirs.identity {
             return Ok(());
         }
-        match (self.seen.sql(), own.end) {
-            (Some(here), _) => self.ends_within(here.lsn, candidate, sql),
-            (None, Some(end)) => self.ends_within(end, candidate, sql),
-            (None, None) => Err(Refusal::NoProof { old: self.name(), candidate: candidate.name() }),
-        }
-    }
-
-    fn ends_within(&self, end: Lsn, candidate: &Self, sql: &Sql) -> Result<(), Refusal> {
-        match end.0.checked_sub(sql.lsn.0).filter(|missing| *missing > 0) {
-            None => Ok(()),
-            Some(missing) => Err(Refusal::Behind { candidate: candidate.name(), other: self.name(), missing }),
-        }
+        pair::has_no_more_than(&self.node.name, self.seen, &candidate.node.name, sql.lsn)
     }
 
     /// A stopped node that was a primary follows the present one only where it wrote nothing after the other's timeline

@@ -6,19 +6,16 @@
 use crate::observed::Cluster;
 use crate::observed::NodeObserved;
 use crate::observed::Observed;
-use crate::observed::Reading;
 use crate::observed::Sql;
 use crate::observed::comes_up_as;
 use crate::pg::conninfo::Conninfo;
-use crate::pg::control::ControlState;
-use crate::pg::lsn::Lsn;
 use crate::plan::Refusal;
 use crate::plan::desired;
 use crate::plan::pair::PairState;
+use crate::plan::pair::has_no_more_than;
 use crate::plan::pair::is_further;
 use crate::plan::pair::is_safe;
 use crate::plan::pair::needs_standby_files;
-use crate::plan::pair::newest_timeline;
 use crate::topology::Node;
 use crate::topology::NodeName;
 use crate::topology::Role;
@@ -120,10 +117,10 @@ fn left_by(
     let third = others.iter().filter(|name| **name != from);
     let is_alone = third.into_iter().try_for_each(|name| is_safe(name, observed.node(name), own)).is_ok();
     let Some(cluster) = old.cluster().filter(|_| is_alone) else { return stays };
-    let is_ending =
-        !old.server.is_absent() && [ControlState::ShuttingDown, ControlState::ShutDown].contains(&cluster.state);
+    let is_ending = !old.server.is_absent() && cluster.state.is_going_down();
     let has_all = old.server.is_absent() && cluster.end.is_some_and(|end| end <= sql.lsn);
-    if (has_all || is_ending && is_fenced) && newest_timeline(own).max(Some(sql.timeline)) >= newest_timeline(cluster) {
+    let knows_it = own.newest_timeline().max(sql.timeline) >= cluster.newest_timeline();
+    if (has_all || is_ending && is_fenced) && knows_it {
         PairState::Ended { from: from.clone(), is_fenced }
     } else {
         stays
@@ -144,26 +141,7 @@ fn headless(topology: &Topology, observed: &Observed, others: &[&NodeName], sql:
     if others.is_empty() {
         return Err(Refusal::RolesMoved { node, found });
     }
-    for name in others {
-        let (seen, candidate) = (observed.node(name), primary.name.clone());
-        match position(seen) {
-            Some(there) if there <= sql.lsn => {}
-            Some(there) => {
-                let missing = there.0 - sql.lsn.0;
-                return Err(Refusal::Behind { candidate, other: (*name).clone(), missing });
-            }
-            None => return Err(Refusal::NoProof { old: (*name).clone(), candidate }),
-        }
-    }
-    Ok(())
-}
-
-/// How far a node in recovery has come, and a stopped one had.
-fn position(seen: &NodeObserved) -> Option<Lsn> {
-    match &seen.server {
-        Reading::Absent => seen.cluster()?.end,
-        Reading::Known(_) | Reading::Unknown(_) => Some(seen.sql()?.lsn),
-    }
+    others.iter().try_for_each(|name| has_no_more_than(name, observed.node(name), &primary.name, sql.lsn))
 }
 
 /// Never promote inside someone else's cluster: its walreceiver, or with none its conninfo, leads to one of the nodes.

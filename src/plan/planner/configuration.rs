@@ -35,6 +35,20 @@ pub(super) fn text_digest(cluster: &Cluster) -> Option<Digest> {
     }
 }
 
+/// Returns the step's action that makes this change of the files that are there.
+pub(super) fn action_of(change: ConfDrift, cluster: &Cluster) -> Action {
+    let auto = cluster.conf.auto.as_ref().map_or("", |auto| auto.text.as_str());
+    let reset = Reset { names: change.reset, before: Reset::digest(auto) };
+    Action::Configure(Configure {
+        block: change.block,
+        before: text_digest(cluster),
+        reset: (!reset.names.is_empty()).then_some(reset),
+        effect: change.effect,
+        settings: change.settings,
+        restored: change.restored,
+    })
+}
+
 impl Draft<'_> {
     /// postgresql.conf, pg_hba.conf and passfile. `at_start`: the impact of the start that puts a stopped node's in force.
     pub(super) fn files(&mut self, node: &Node, at_start: Impact) {
@@ -92,7 +106,7 @@ impl Draft<'_> {
         }
     }
 
-    fn configure(&mut self, node: &Node, change: ConfDrift, at_start: Impact) {
+    fn configure(&mut self, node: &Node, mut change: ConfDrift, at_start: Impact) {
         let Some(cluster) = self.world.node(&node.name).cluster() else { return };
         let impact = match (change.effect, node.role) {
             (Effect::AtStart, _) => at_start,
@@ -100,22 +114,10 @@ impl Draft<'_> {
             (Effect::Restart, Role::Primary) => Impact::Outage,
             (Effect::Restart, Role::Standby) => Impact::Restart,
         };
-        let reason = if change.differences.is_empty() {
-            Reason::NotInForce
-        } else {
-            Reason::Differs(self.shown(change.differences))
-        };
-        let auto = cluster.conf.auto.as_ref().map_or("", |auto| auto.text.as_str());
-        let reset = Reset { names: change.reset, before: Reset::digest(auto) };
-        let configure = Configure {
-            block: change.block,
-            before: text_digest(cluster),
-            reset: (!reset.names.is_empty()).then_some(reset),
-            effect: change.effect,
-            settings: change.settings,
-            restored: change.restored,
-        };
-        self.step(node, Action::Configure(configure), impact, reason);
+        let differences = self.shown(std::mem::take(&mut change.differences));
+        let reason = if differences.is_empty() { Reason::NotInForce } else { Reason::Differs(differences) };
+        let configure = action_of(change, cluster);
+        self.step(node, configure, impact, reason);
     }
 
     /// Differences with their secrets hidden.

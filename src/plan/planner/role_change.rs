@@ -4,7 +4,7 @@
 //! for the roles as the topology wants them, which lets the others follow. The first part is judged by the roles as
 //! they are, and holds also where the change is not allowed.
 
-use crate::observed::Reading;
+use crate::observed::Cluster;
 use crate::pg::guc;
 use crate::pg::guc::Context;
 use crate::pg::hba;
@@ -12,7 +12,6 @@ use crate::pg::lsn::Timeline;
 use crate::pg::version::StandbyMode;
 use crate::plan::Action;
 use crate::plan::Blocked;
-use crate::plan::Configure;
 use crate::plan::Digest;
 use crate::plan::Effect;
 use crate::plan::Fence;
@@ -20,7 +19,6 @@ use crate::plan::Impact;
 use crate::plan::Promote;
 use crate::plan::Reason;
 use crate::plan::Refusal;
-use crate::plan::Reset;
 use crate::plan::RoleChange;
 use crate::plan::Step;
 use crate::plan::check::Check;
@@ -31,7 +29,7 @@ use crate::plan::drift::Floors;
 use crate::plan::pair;
 use crate::plan::pair::StandbyState;
 use crate::plan::planner::Draft;
-use crate::plan::planner::configuration::text_digest;
+use crate::plan::planner::configuration::action_of;
 use crate::plan::planner::step_id;
 use crate::plan::planner::synchronous::names_alone;
 use crate::plan::predict::predict;
@@ -101,7 +99,7 @@ impl<'a> Draft<'a> {
         let begun = self.steps.len();
         self.settings_of_standby(from, &reason);
         self.hooks_before(primary, Some(&from.name), parent, &reason);
-        self.fence(from, &reason);
+        self.fence_alone(from, &reason);
         for step in self.steps.iter_mut().skip(begun) {
             step.only_for = Some(step_id(&primary.name, &promote));
         }
@@ -120,9 +118,7 @@ impl<'a> Draft<'a> {
     /// The timeline that a node writes, or wrote when it was stopped.
     fn timeline_of(&self, node: &Node) -> Option<Timeline> {
         let seen = self.world.node(&node.name);
-        let of_files =
-            seen.cluster().map(|own| own.newest_history.map_or(own.timeline, |newest| newest.max(own.timeline)));
-        seen.sql().map(|sql| sql.timeline).or(of_files)
+        seen.sql().map(|sql| sql.timeline).or_else(|| seen.cluster().map(Cluster::newest_timeline))
     }
 
     /// Sees a promotion through that is under way, or that nothing but the promotion lacks of.
@@ -174,6 +170,11 @@ impl<'a> Draft<'a> {
     /// Lets whatever starts on the node's data directory come up as a standby of the topology's primary.
     pub(super) fn fence(&mut self, node: &'a Node, reason: &Reason) {
         self.settings_of_standby(node, reason);
+        self.fence_alone(node, reason);
+    }
+
+    /// The same, where the settings are there.
+    fn fence_alone(&mut self, node: &'a Node, reason: &Reason) {
         let existing = self.world.node(&node.name).cluster().and_then(|own| own.markers.recovery_conf.clone());
         let recovery_conf = desired::recovery_conf(self.topology, node, existing.as_deref());
         self.step(node, Action::Fence(Fence { recovery_conf }), Impact::None, reason.clone());
@@ -190,7 +191,7 @@ impl<'a> Draft<'a> {
         if major.dialect().standby_mode == StandbyMode::RecoveryConf {
             return;
         }
-        let is_running = !matches!(seen.server, Reading::Absent);
+        let is_running = !seen.server.is_absent();
         let kept = seen.sql().and_then(|sql| sql.settings.get(NAMES)).map(|names| (NAMES, names.value.clone()));
         let kept = kept.filter(|(_, names)| !names.is_empty()).into_iter().collect();
         let changes = match drift::configuration(self.topology, node, cluster, seen.sql(), &Floors::default(), kept) {
@@ -201,19 +202,11 @@ impl<'a> Draft<'a> {
         // On 12 the connection itself is late.
         let by_reload = |effect| !is_running || !major.dialect().conninfo_reloads || effect == Effect::Reload;
         let Some(mut change) = changes.into_iter().find(|change| by_reload(change.effect)) else { return };
-        let auto = cluster.conf.auto.as_ref().map_or("", |auto| auto.text.as_str());
-        let reset = (!change.reset.is_empty()).then(|| Reset { names: change.reset, before: Reset::digest(auto) });
+        change.effect = if is_running { Effect::Reload } else { Effect::AtStart };
         if is_running {
             change.settings.retain(|name, _| !is_late(name));
         }
-        let action = Action::Configure(Configure {
-            block: change.block,
-            before: text_digest(cluster),
-            reset,
-            effect: if is_running { Effect::Reload } else { Effect::AtStart },
-            settings: change.settings,
-            restored: change.restored,
-        });
+        let action = action_of(change, cluster);
         let impact = if is_running { Impact::Reload } else { Impact::None };
         self.step(node, action, impact, reason.clone());
     }
@@ -230,15 +223,14 @@ impl<'a> Draft<'a> {
 mod tests {
     use std::collections::BTreeSet;
 
-    use crate::observed::Observed;
     use crate::plan::Plan;
     use crate::plan::Step;
     use crate::plan::allow;
     use crate::plan::allow::Allowance;
     use crate::plan::planner::plan;
+    use crate::report::samples::living;
     use crate::report::samples::made;
     use crate::report::samples::name;
-    use crate::report::samples::nothing;
     use crate::topology;
     use crate::topology::Topology;
 
@@ -255,12 +247,6 @@ mod tests {
     const TRUST: &str = "replication: { user: repuser, auth: trust }";
     const B: &str = "  b: { role: standby, port: 5434, data_dir: /pg/b }\n";
     const C: &str = "  c: { role: standby, port: 5435, data_dir: /pg/c }\n";
-
-    fn living(topology: &Topology) -> Observed {
-        let world = made(topology, nothing(topology));
-        assert_eq!(plan(topology, &world).steps, []);
-        world
-    }
 
     /// Each step with its impact; those for the roles as they are in brackets.
     fn shown(plan: &Plan) -> String {

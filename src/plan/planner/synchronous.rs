@@ -117,7 +117,7 @@ mod tests {
     use crate::plan::allow;
     use crate::plan::allow::Allowance;
     use crate::plan::planner::plan;
-    use crate::report::samples::made;
+    use crate::report::samples::living;
     use crate::report::samples::name;
     use crate::report::samples::nothing;
     use crate::topology;
@@ -133,12 +133,6 @@ mod tests {
 
     const B: &str = "  b: { role: standby, port: 5434, data_dir: /pg/b }\n";
     const C: &str = "  c: { role: standby, port: 5435, data_dir: /pg/c }\n";
-
-    fn living(topology: &Topology) -> Observed {
-        let world = made(topology, nothing(topology));
-        assert_eq!(plan(topology, &world).steps, []);
-        world
-    }
 
     fn steps(plan: &Plan) -> Vec<String> {
         plan.steps.iter().map(|step| format!("{} {}", step.id, step.impact)).collect()

@@ -20,6 +20,13 @@ pub(super) fn mark(markers: &mut Markers, recovery_conf: Option<&String>) {
     markers.promote = false;
 }
 
+/// By its files the node is a primary.
+pub(super) fn unmark(markers: &mut Markers) {
+    markers.standby_signal = false;
+    markers.recovery_signal = false;
+    markers.recovery_conf = None;
+}
+
 pub(super) fn configured(seen: &mut NodeObserved, configure: &Configure, major: Major) {
     let Some(cluster) = seen.cluster_mut() else { return };
     if let Ok(text) = configure.applied_to(&cluster.conf.main.text) {

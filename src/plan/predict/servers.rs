@@ -20,6 +20,7 @@ use crate::plan::desired;
 use crate::plan::predict::files::setting;
 use crate::plan::predict::files::take_floors;
 use crate::topology::Node;
+use crate::topology::NodeName;
 use crate::topology::Role;
 use crate::topology::Topology;
 
@@ -50,16 +51,33 @@ pub(super) fn leaves_port(observed: &mut Observed, topology: &Topology, node: &N
     }
 }
 
-/// A standby that is stopped makes a restartpoint first.
-pub(super) fn stopped(observed: &mut Observed, node: &Node) {
+/// A server is down, cleanly; pg_control says `state`.
+pub(super) fn down(observed: &mut Observed, node: &Node, state: ControlState) {
     cut_streams(observed, node);
     let seen = observed.node_mut(&node.name);
-    let end = seen.sql().map(|sql| sql.lsn);
+    let written = seen.sql().map(|sql| (sql.lsn, sql.timeline));
     seen.server = Reading::Absent;
-    if let Some(cluster) = seen.cluster_mut() {
-        cluster.end = end;
-        cluster.state = ControlState::ShutDownInRecovery;
-        cluster.replication_role = Reading::Unknown("the server is stopped".into());
+    let Some(cluster) = seen.cluster_mut() else { return };
+    cluster.state = state;
+    cluster.replication_role = Reading::Unknown("the server is stopped".into());
+    if let Some((end, timeline)) = written {
+        cluster.end = Some(end);
+        if !state.was_standby() {
+            // A primary's last checkpoint is on the timeline that it wrote.
+            cluster.timeline = timeline;
+        }
+    }
+}
+
+/// A node is fed through this slot by nobody but `upstream`.
+pub(super) fn leaves_others(observed: &mut Observed, node: &NodeName, slot: &str, upstream: &NodeName) {
+    for (_, other) in observed.nodes.iter_mut().filter(|(name, _)| *name != upstream) {
+        if let Some(slot) = other.cluster_mut().and_then(|cluster| cluster.slots.get_mut(slot)) {
+            slot.active = false;
+        }
+        if let Some(sql) = other.sql_mut() {
+            sql.senders.retain(|sender| !sender.is_of(node));
+        }
     }
 }
 
@@ -82,7 +100,7 @@ pub(super) fn started(seen: &mut NodeObserved, node: &Node, topology: &Topology)
         cluster.replication_role = Reading::Absent;
     }
     let major = cluster.major;
-    let timeline = cluster.timeline.max(cluster.newest_history.unwrap_or(cluster.timeline));
+    let timeline = cluster.newest_timeline();
     let values = file_values(cluster);
     if role == Role::Primary {
         take_floors(cluster, &values);
@@ -155,14 +173,7 @@ pub(super) fn streams(observed: &mut Observed, node: &Node, upstream: &Node) {
         slot.active = true;
         slot.reserved = true;
     }
-    for (_, seen) in observed.nodes.iter_mut().filter(|(name, _)| **name != upstream.name) {
-        if let Some(slot) = seen.cluster_mut().and_then(|cluster| cluster.slots.get_mut(&slot)) {
-            slot.active = false;
-        }
-        if let Some(sql) = seen.sql_mut() {
-            sql.senders.retain(|sender| !sender.is_of(&node.name));
-        }
-    }
+    leaves_others(observed, &node.name, &slot, &upstream.name);
     let Some(sql) = observed.node_mut(&upstream.name).sql_mut() else { return };
     let (timeline, lsn) = (sql.timeline, sql.lsn);
     sql.senders.retain(|sender| !sender.is_of(&node.name));

@@ -7,8 +7,6 @@
 //! the server acts on it at any later signal to its postmaster.
 
 use std::fs::File;
-use std::io;
-use std::os::fd::OwnedFd;
 use std::path::Path;
 use std::pin::Pin;
 use std::pin::pin;
@@ -17,10 +15,6 @@ use std::thread;
 use std::time::Duration;
 use std::time::Instant;
 
-use rustix::event::PollFd;
-use rustix::event::PollFlags;
-use rustix::process::Pid;
-use rustix::process::PidfdFlags;
 use rustix::process::Signal;
 
 use crate::pg::control::Control;
@@ -35,9 +29,8 @@ use crate::world::files;
 use crate::world::files::FileError;
 use crate::world::live::Site;
 use crate::world::live::create::read_control;
+use crate::world::live::postmaster::Postmaster;
 use crate::world::live::server::Life;
-use crate::world::observe::server::PidFile;
-use crate::world::probe::process::is_server_of;
 use crate::world::probe::wal::end_of_shutdown;
 use crate::world::sql::Session;
 
@@ -57,45 +50,12 @@ const IMMEDIATE: Duration = Duration::from_secs(30);
 /// walreceiver does: hence the further of the two.
 const ASK: &str = "SELECT pg_is_in_recovery(), greatest(pg_last_wal_receive_lsn(), pg_last_wal_replay_lsn())::text";
 
-/// A server's process, held so that a signal can't reach another one.
-struct Process {
-    handle: OwnedFd,
-    data_dir: String,
-}
-
-impl Process {
-    /// Takes hold of a postmaster; none where it has ended.
-    fn of(postmaster: &PidFile, data_dir: &str) -> io::Result<Option<Self>> {
-        let pid = i32::try_from(postmaster.pid).ok().and_then(Pid::from_raw).ok_or(io::ErrorKind::InvalidData)?;
-        let handle = match rustix::process::pidfd_open(pid, PidfdFlags::empty()) {
-            Err(rustix::io::Errno::SRCH) => return Ok(None),
-            opened => opened?,
-        };
-        // Checked while the handle holds it.
-        let is_it = is_server_of(postmaster.pid, data_dir);
-        Ok(is_it.then(|| Self { handle, data_dir: data_dir.to_owned() }))
-    }
-
-    fn signal(&self, signal: Signal) -> io::Result<()> {
-        Ok(rustix::process::pidfd_send_signal(&self.handle, signal)?)
-    }
-
-    /// Whether it has ended, or does within this time; a zombie has.
-    fn ends_within(&self, timeout: Duration) -> io::Result<bool> {
-        let timeout = rustix::event::Timespec {
-            tv_sec: timeout.as_secs().try_into().unwrap_or(i64::MAX),
-            tv_nsec: timeout.subsec_nanos().into(),
-        };
-        Ok(rustix::event::poll(&mut [PollFd::new(&self.handle, PollFlags::IN)], Some(&timeout))? > 0)
-    }
-}
-
 type Command<'a> = Pin<Box<dyn Future<Output = Result<(), Failure>> + 'a>>;
 
 /// A stop that was issued.
 struct Stopping<'a> {
     begun: Instant,
-    process: Arc<Process>,
+    process: Arc<Postmaster>,
     /// What issues it, until that is over.
     command: Option<Command<'a>>,
 }
@@ -174,17 +134,18 @@ impl Site<'_> {
         self.on_files(move || files::private_temp(Path::new(&data_dir), "", b"").map(drop)).await
     }
 
-    async fn process(&self) -> Result<Option<Process>, Failure> {
+    async fn process(&self) -> Result<Option<Arc<Postmaster>>, Failure> {
         let Life::Running(postmaster) = self.life().await? else { return Ok(None) };
         let data_dir = self.node.data_dir.clone();
-        let process = self.seat.blocking(move || Process::of(&postmaster, &data_dir)).await;
-        process.map_err(|error| self.failure(format!("its server's process can't be held: {error}")))
+        let process = self.seat.blocking(move || Postmaster::of(&postmaster, &data_dir)).await;
+        let process = process.map_err(|error| self.failure(format!("its server's process can't be held: {error}")))?;
+        Ok(process.map(Arc::new))
     }
 
     /// Writes the promote file, signals, and waits for the server to leave recovery. From here on only forward.
     async fn tell(
         &self,
-        process: &Process,
+        process: &Arc<Postmaster>,
         session: &Session,
         begun: Instant,
         times: &mut Times,
@@ -196,11 +157,11 @@ impl Site<'_> {
         })
         .await?;
         Failpoint::PromoteFile.pass();
-        let signal = || {
-            let told = process.signal(Signal::USR1);
+        let signal = |signal| {
+            let told = process.signal(signal);
             told.map_err(|error| self.failure(format!("its server can't be told to promote itself: {error}")))
         };
-        signal()?;
+        signal(Signal::USR1)?;
         Failpoint::Signalled.pass();
         times.told = begun.elapsed();
         let until = Instant::now() + self.live.timeout;
@@ -220,17 +181,12 @@ impl Site<'_> {
             // A startup process that lost its stream a moment ago takes the file away, and then sleeps for what is left of
             // `wal_retrieve_retry_interval` (seen on 15: 5 s). A reload wakes it; the first signal may have come too early.
             if told.elapsed() >= REMIND {
-                signal()?;
-                self.wake(process)?;
+                signal(Signal::USR1)?;
+                signal(Signal::HUP)?;
                 told = Instant::now();
             }
             tokio::time::sleep(TICK).await;
         }
-    }
-
-    fn wake(&self, process: &Process) -> Result<(), Failure> {
-        let woken = process.signal(Signal::HUP);
-        woken.map_err(|error| self.failure(format!("its server can't be told to read its configuration: {error}")))
     }
 
     async fn ask(&self, session: &Session) -> Result<(bool, Lsn), Failure> {
@@ -267,7 +223,6 @@ impl Site<'_> {
             Err(_) => {}
         }
         progress(Progress::Waiting(format!("the end of {}", self.node.name)));
-        let process = Arc::new(process);
         let mut stopping = Stopping {
             begun: Instant::now(),
             process: Arc::clone(&process),
@@ -323,7 +278,7 @@ impl Site<'_> {
     /// Whether the stop has begun, or is over.
     async fn is_going_down(&self) -> Result<bool, Failure> {
         let (_, state) = self.role_and_state().await?;
-        Ok(matches!(state, ControlState::ShuttingDown | ControlState::ShutDown))
+        Ok(state.is_going_down())
     }
 
     /// Where the WAL of the old primary ends, which was stopped before.
@@ -340,7 +295,7 @@ impl Site<'_> {
     }
 
     /// Issues the fast stop. Whoever controls the server may return only when it is down.
-    async fn issue_stop(&self, process: Arc<Process>) -> Result<(), Failure> {
+    async fn issue_stop(&self, process: Arc<Postmaster>) -> Result<(), Failure> {
         if self.stops_by_signal() {
             let told = process.signal(Signal::INT);
             told.map_err(|error| self.failure(format!("its server can't be stopped: {error}")))?;
@@ -352,14 +307,12 @@ impl Site<'_> {
     }
 
     /// Watches pg_control until the server is shut down: that comes well before its processes have ended.
-    async fn watch(&self, process: &Process, begun: Instant) -> Result<Box<Control>, Failure> {
+    async fn watch(&self, process: &Arc<Postmaster>, begun: Instant) -> Result<Box<Control>, Failure> {
         let until = begun + self.live.timeout;
         loop {
-            let data_dir = process.data_dir.clone();
+            let data_dir = self.node.data_dir.clone();
             let tick = (Instant::now() + Duration::from_millis(100)).min(until);
-            let has_ended = process.ends_within(Duration::ZERO);
-            let has_ended =
-                has_ended.map_err(|error| self.failure(format!("its process can't be watched: {error}")))?;
+            let has_ended = self.has_ended(process, Duration::ZERO).await?;
             let watched = self.on_files(move || watch_control(&data_dir, has_ended, tick)).await?;
             match watched {
                 Watched::ShutDown(control) => return Ok(control),
@@ -411,7 +364,12 @@ impl Site<'_> {
     }
 
     /// A stop can't be called back: where the switch goes no further, the server is down before anything else is done.
-    async fn bring_down(&self, process: &Process, candidate: &Site<'_>, session: &Session) -> Result<(), Failure> {
+    async fn bring_down(
+        &self,
+        process: &Arc<Postmaster>,
+        candidate: &Site<'_>,
+        session: &Session,
+    ) -> Result<(), Failure> {
         if self.has_ended(process, self.live.timeout).await? {
             return Ok(());
         }
@@ -433,18 +391,10 @@ impl Site<'_> {
         Err(failure.with_remedy("end its processes by hand, and apply again"))
     }
 
-    async fn has_ended(&self, process: &Process, timeout: Duration) -> Result<bool, Failure> {
-        let until = Instant::now() + timeout;
-        loop {
-            let ended = process.ends_within(Duration::ZERO);
-            if ended.map_err(|error| self.failure(format!("its process can't be watched: {error}")))? {
-                return Ok(true);
-            }
-            if Instant::now() >= until {
-                return Ok(false);
-            }
-            tokio::time::sleep(Duration::from_millis(5)).await;
-        }
+    async fn has_ended(&self, process: &Arc<Postmaster>, timeout: Duration) -> Result<bool, Failure> {
+        let process = Arc::clone(process);
+        let ended = self.seat.blocking(move || process.ends_within(timeout)).await;
+        ended.map_err(|error| self.failure(format!("its process can't be watched: {error}")))
     }
 
     /// The promotion did not wait for the old server's last processes (an archiver may take its time); its start does.

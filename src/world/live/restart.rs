@@ -5,19 +5,15 @@ use std::io;
 use std::time::Duration;
 use std::time::Instant;
 
-use rustix::event::PollFd;
-use rustix::event::PollFlags;
-use rustix::process::Pid;
-use rustix::process::PidfdFlags;
 use rustix::process::Signal;
 
 use crate::world::Failure;
 use crate::world::Progress;
 use crate::world::live::Site;
+use crate::world::live::postmaster::Postmaster;
 use crate::world::live::server::Life;
 use crate::world::live::server::POLL;
 use crate::world::observe::server::PidFile;
-use crate::world::probe::process::is_server_of;
 use crate::world::sql::Session;
 
 /// After a checkpoint that took longer, much has been written meanwhile, and the one of the shutdown would be long too.
@@ -127,20 +123,10 @@ impl Site<'_> {
 }
 
 /// Waits for a server's end, after a signal where that is for us to send. `false`: it is still at it.
-fn see_its_end(postmaster: &PidFile, data_dir: &str, signal: Option<Signal>, timeout: Duration) -> io::Result<bool> {
-    let pid = i32::try_from(postmaster.pid).ok().and_then(Pid::from_raw).ok_or(io::ErrorKind::InvalidData)?;
-    let process = match rustix::process::pidfd_open(pid, PidfdFlags::empty()) {
-        Err(rustix::io::Errno::SRCH) => return Ok(true),
-        opened => opened?,
-    };
-    // Checked while the descriptor holds it: from here on the signal can't reach another process.
-    if !is_server_of(postmaster.pid, data_dir) {
-        return Ok(true);
-    }
+fn see_its_end(file: &PidFile, data_dir: &str, signal: Option<Signal>, timeout: Duration) -> io::Result<bool> {
+    let Some(postmaster) = Postmaster::of(file, data_dir)? else { return Ok(true) };
     if let Some(signal) = signal {
-        rustix::process::pidfd_send_signal(&process, signal)?;
+        postmaster.signal(signal)?;
     }
-    let timeout = rustix::event::Timespec { tv_sec: timeout.as_secs().try_into().unwrap_or(i64::MAX), tv_nsec: 0 };
-    // Readable when it has ended, also where it stays a zombie.
-    Ok(rustix::event::poll(&mut [PollFd::new(&process, PollFlags::IN)], Some(&timeout))? > 0)
+    postmaster.ends_within(timeout)
 }
