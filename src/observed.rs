@@ -144,6 +144,9 @@ pub struct NodeObserved {
     pub readiness: Readiness,
     /// The files of `replication.tls` that the node's user can't use for a connection.
     pub tls: Vec<TlsProblem>,
+    /// It is out of reach, and somebody stands up for it that it is dead and stays so: `--confirm-dead`, or the fencing
+    /// command. A node that answers on any channel is not.
+    pub confirmed_dead: bool,
 }
 
 /// A file of `replication.tls` that libpq would not take on a node.
@@ -307,6 +310,12 @@ impl NodeObserved {
     #[must_use]
     pub fn sql_mut(&mut self) -> Option<&mut Sql> {
         self.server.known_mut()?.sql.known_mut()
+    }
+
+    /// Whether the node was reached on any channel: its files, its server, or somebody who listens on its port.
+    #[must_use]
+    pub fn answers(&self) -> bool {
+        self.place.unknown().is_none() || self.server.known().is_some() || self.port_taken.known().is_some()
     }
 
     /// Whether the node was seen to accept writes.

@@ -13,6 +13,7 @@ use crate::observed::Observed;
 use crate::observed::Reading;
 use crate::observed::comes_up_as;
 use crate::pg::block;
+use crate::pg::control::ControlState;
 use crate::pg::lsn::Lsn;
 use crate::plan::LostWal;
 use crate::plan::Refusal;
@@ -44,6 +45,8 @@ pub enum PairState {
     Ended { from: NodeName, is_fenced: bool },
     /// Another node was the primary or is about to be one, and its role can't be taken over as it is.
     LeftElsewhere { primary: NodeName, is_fenced: bool },
+    /// Another node was the primary, and hangs, or may have been and is out of reach; the topology's runs as a standby.
+    Lost { primary: NodeName, is_in_reach: bool, why: String },
     /// The primary is a running standby with a promote file.
     Pending,
     /// Every node is in recovery or stopped as a standby, the topology's primary too: of this one, by its files.
@@ -257,6 +260,9 @@ fn others_are_safe(
 /// Why it may (protocol, section 1).
 pub fn is_safe(name: &NodeName, seen: &NodeObserved, primary: &Cluster) -> Result<(), Refusal> {
     let moved = |found: &str| Err(Refusal::RolesMoved { node: name.clone(), found: found.to_owned() });
+    if seen.confirmed_dead {
+        return Ok(());
+    }
     let place = match &seen.place {
         Reading::Known(place) => place,
         Reading::Unknown(why) => return Err(Refusal::OutOfReach { node: name.clone(), why: why.clone() }),
@@ -321,6 +327,12 @@ pub fn has_no_more_than(
         Some(missing) => Err(Refusal::Behind { candidate, other, missing }),
         None => Err(Refusal::NoProof { old: other, candidate }),
     }
+}
+
+/// Whether a server that does not answer was a primary by its pg_control, and is not on its way down.
+#[must_use]
+pub fn hangs(cluster: &Cluster) -> bool {
+    cluster.state == ControlState::InProduction
 }
 
 /// Whether a node knows of a newer timeline than the primary: another server was promoted.

@@ -66,6 +66,7 @@ pub(crate) fn nothing(topology: &Topology) -> Observed {
         rooms: Vec::new(),
         readiness: Readiness::default(),
         tls: Vec::new(),
+        confirmed_dead: false,
     };
     Observed { nodes: topology.nodes.keys().map(|name| (name.clone(), node.clone())).collect() }
 }

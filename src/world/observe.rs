@@ -183,6 +183,7 @@ async fn look_at(topology: &Topology, node: &Node, passwords: &Passwords) -> Nod
         rooms: Vec::new(),
         readiness: Readiness { unwritable, unarchived, ..Readiness::default() },
         tls: Vec::new(),
+        confirmed_dead: false,
     };
     let mut program = None;
     observed.server = match local.running {
@@ -253,6 +254,7 @@ fn out_of_reach(why: &str) -> NodeObserved {
         rooms: Vec::new(),
         readiness: Readiness::default(),
         tls: Vec::new(),
+        confirmed_dead: false,
     }
 }
 

@@ -69,6 +69,19 @@ pub(super) fn down(observed: &mut Observed, node: &Node, state: ControlState) {
     }
 }
 
+/// A server is gone: one that answers ends cleanly, of another it can't be said where its WAL ends.
+pub(super) fn taken_down(observed: &mut Observed, node: &Node) {
+    let seen = observed.node(&node.name);
+    if seen.server.is_absent() || seen.sql().is_some_and(|sql| sql.in_recovery) {
+        return;
+    }
+    let state = match seen.sql() {
+        Some(_) => ControlState::ShutDown,
+        None => ControlState::InProduction,
+    };
+    down(observed, node, state);
+}
+
 /// A node is fed through this slot by nobody but `upstream`.
 pub(super) fn leaves_others(observed: &mut Observed, node: &NodeName, slot: &str, upstream: &NodeName) {
     for (_, other) in observed.nodes.iter_mut().filter(|(name, _)| *name != upstream) {
