@@ -107,7 +107,8 @@ impl Observed {
                 words.clear();
             }
             if let Some(cluster) = seen.cluster_mut() {
-                (cluster.checkpoint, cluster.end) = (Lsn(0), None);
+                cluster.checkpoint = Lsn(0);
+                (cluster.end, cluster.end_timeline) = (None, None);
                 cluster.branches.clear();
                 cluster.wal = None;
             }
@@ -451,9 +452,11 @@ pub struct Cluster {
     /// The primary's values of the parameters that a standby must have at least as high; of a standby those that it
     /// has replayed.
     pub floors: BTreeMap<String, u32>,
-    /// Where its own WAL ends, as its pg_control proves it: of a cleanly stopped primary behind the shutdown checkpoint, of
-    /// a cleanly stopped standby behind all that it has replayed. Absent of any other.
+    /// Where its own WAL ends, by its pg_control or, after a crash, by its WAL files: nothing that it has written or
+    /// received is behind that. Absent while the server runs, and where nothing tells.
     pub end: Option<Lsn>,
+    /// The timeline that this end is on.
+    pub end_timeline: Option<Timeline>,
     /// The highest history file in pg_wal.
     pub newest_history: Option<Timeline>,
     /// The timelines that one came through, oldest first, and where it left each.
@@ -479,6 +482,19 @@ pub struct Cluster {
 }
 
 impl Cluster {
+    /// Returns where its WAL ends if it was stopped cleanly: then that is also all that it ever sent.
+    #[must_use]
+    pub fn clean_end(&self) -> Option<Lsn> {
+        match self.state {
+            ControlState::ShutDown | ControlState::ShutDownInRecovery => self.end,
+            ControlState::StartingUp
+            | ControlState::ShuttingDown
+            | ControlState::InCrashRecovery
+            | ControlState::InArchiveRecovery
+            | ControlState::InProduction => None,
+        }
+    }
+
     /// Returns the newest timeline that the data directory knows of.
     #[must_use]
     pub fn newest_timeline(&self) -> Timeline {

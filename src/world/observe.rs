@@ -302,7 +302,7 @@ fn files_and_server(expected: &place::Expected) -> (Found, Reading<Running>) {
     let mut looks = 0;
     loop {
         looks += 1;
-        let found = place::look(expected);
+        let found = place::look(expected, before.is_absent());
         let after = server::look(&expected.data_dir);
         let same_server = match (&before, &after) {
             (Reading::Known(before), Reading::Known(after)) => before.pid == after.pid,
