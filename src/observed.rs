@@ -109,6 +109,7 @@ impl Observed {
             if let Some(cluster) = seen.cluster_mut() {
                 cluster.checkpoint = Lsn(0);
                 (cluster.end, cluster.end_timeline) = (None, None);
+                cluster.beginnings.clear();
                 cluster.branches.clear();
                 cluster.wal = None;
             }
@@ -326,6 +327,8 @@ pub struct Binaries {
     pub major: Major,
     /// `pg_basebackup`, which may be newer than the server and elsewhere.
     pub basebackup: Reading<Program>,
+    /// `pg_rewind` of this very version is there.
+    pub rewind: bool,
     /// The first of the build's own socket directories, and whether the OS user can write there.
     pub socket_dir: Option<SocketDir>,
 }
@@ -453,7 +456,7 @@ pub struct Cluster {
     /// has replayed.
     pub floors: BTreeMap<String, u32>,
     /// Where its own WAL ends, by its pg_control or, after a crash, by its WAL files: nothing that it has written or
-    /// received is behind that. Absent while the server runs, and where nothing tells.
+    /// received is behind that. Absent while the server writes or receives, and where nothing tells.
     pub end: Option<Lsn>,
     /// The timeline that this end is on.
     pub end_timeline: Option<Timeline>,
@@ -461,6 +464,11 @@ pub struct Cluster {
     pub newest_history: Option<Timeline>,
     /// The timelines that one came through, oldest first, and where it left each.
     pub branches: Vec<Branch>,
+    /// The checksum of the first record of each timeline that one tells of, where it is still there: two timelines of one
+    /// number differ in it.
+    pub beginnings: BTreeMap<Timeline, u32>,
+    /// What it holds behind the fork, where it went past the one of the present primary's history.
+    pub lost: Option<Lost>,
     /// The WAL in pg_wal; absent where there is none.
     pub wal: Option<WalFiles>,
     /// Why the server would not start on it.
@@ -500,6 +508,15 @@ impl Cluster {
     pub fn newest_timeline(&self) -> Timeline {
         self.newest_history.map_or(self.timeline, |newest| newest.max(self.timeline))
     }
+}
+
+/// Transactions of a node that the primary's cluster has not.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub struct Lost {
+    /// How many were committed.
+    pub transactions: u64,
+    /// When the last of them was, in microseconds since 1970.
+    pub last_commit: Option<i64>,
 }
 
 /// The range of the WAL files of a data directory.

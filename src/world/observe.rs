@@ -64,6 +64,7 @@ use crate::world::user::Seat;
 
 pub mod adopt;
 mod afar;
+mod past;
 pub mod place;
 mod reverse;
 pub mod server;
@@ -135,7 +136,9 @@ pub async fn look(topology: &Topology, secrets: &Secrets) -> Observed {
         nodes.insert(name, seen);
     }
     afar::doubt(&mut nodes, &told);
-    Observed { nodes }
+    let mut observed = Observed { nodes };
+    past::look_back(topology, &mut observed).await;
+    observed
 }
 
 /// With our own rights, as it is us who want to know what programs were told.

@@ -280,6 +280,8 @@ impl<'a> Look<'a> {
             end: end.map(|(end, _)| end),
             end_timeline: end.map(|(_, timeline)| timeline),
             newest_history,
+            beginnings: wal::beginnings(&self.dir.join("pg_wal"), &branches, newest_history, control.wal_segment_size)?,
+            lost: None,
             branches,
             wal: wal_files(&self.dir.join("pg_wal"), &wal_names, control.wal_segment_size),
             wrong_access: self.wrong_access(major, metadata),

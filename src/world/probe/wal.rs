@@ -1,6 +1,7 @@
 //! The end of a stopped server's WAL: behind the shutdown checkpoint that its pg_control names, or else behind the last
 //! valid record of its WAL files.
 
+use std::collections::BTreeMap;
 use std::fs::File;
 use std::io;
 use std::os::unix::fs::FileExt as _;
@@ -9,6 +10,7 @@ use std::path::PathBuf;
 
 use crate::pg::control::Control;
 use crate::pg::control::ControlState;
+use crate::pg::history::Branch;
 use crate::pg::lsn::Lsn;
 use crate::pg::lsn::Timeline;
 use crate::pg::lsn::wal_file_name;
@@ -16,6 +18,7 @@ use crate::pg::wal::end_of_record;
 use crate::pg::wal::is_shutdown_checkpoint;
 use crate::pg::wal::place_of_byte;
 use crate::pg::wal::walk::Pages;
+use crate::pg::wal::walk::Reader;
 use crate::pg::wal::walk::walk;
 
 /// How much of a file is read at once.
@@ -55,6 +58,28 @@ pub fn end(
             Ok(walked.max(replayed))
         }
     }
+}
+
+/// Returns the checksums of the first records of the timelines that a history tells of, as far as they are still there.
+///
+/// # Errors
+///
+/// What could not be read, and why.
+pub fn beginnings(
+    pg_wal: &Path,
+    branches: &[Branch],
+    newest: Option<Timeline>,
+    segment_size: u32,
+) -> Result<BTreeMap<Timeline, u32>, String> {
+    let timelines = branches.iter().skip(1).map(|branch| branch.timeline).chain(newest);
+    let mut found = BTreeMap::new();
+    for (timeline, branch) in timelines.zip(branches) {
+        let segments = Segments::new(pg_wal, [timeline].into_iter(), segment_size);
+        if let Some(record) = Reader::new(segments, segment_size, branch.end).next()? {
+            found.insert(timeline, record.crc);
+        }
+    }
+    Ok(found)
 }
 
 /// Returns where the shutdown checkpoint that pg_control names ends; none where it can't be found.
