@@ -23,8 +23,12 @@ use crate::topology::NodeName;
 use crate::topology::Role;
 use crate::topology::Topology;
 
+mod diverged;
 mod elsewhere;
 pub mod states;
+
+pub use diverged::Diverged;
+pub use diverged::diverged;
 
 /// Where the writer is, and whether the node that the topology names may be it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -272,7 +276,8 @@ pub fn is_safe(name: &NodeName, seen: &NodeObserved, primary: &Cluster) -> Resul
         // An empty folder may be an unmounted disk, with a promoted standby on it.
         return match &place.unmounted {
             Some(mount_point) => Err(Refusal::Unmounted { node: name.clone(), mount_point: mount_point.clone() }),
-            None if place.work => {
+            // What pgpair itself was rewinding is never started, and its configuration lies beside it.
+            None if place.work && place.made_way.is_none() => {
                 let why = format!("{name} has a data directory kept aside as `.pgpair-work`");
                 Err(Refusal::NotReadyUntil {
                     why,

@@ -134,6 +134,7 @@ pub fn nothing(topology: &Topology) -> Observed {
         version: version.to_string(),
         major: version,
         basebackup: Reading::Known(Program { path: "/pg/bin/pg_basebackup".into(), major: Major::NEWEST.number() }),
+        rewind: true,
         socket_dir: None,
     };
     let node = |node: &Node| NodeObserved {

@@ -220,6 +220,10 @@ impl At<'_> {
             Reading::Absent if theirs.newest_history.max(Some(sql.timeline)) < Some(parent) => {
                 Err(Refusal::NoProof { old: self.name(), candidate: candidate.name() })
             }
+            // A crash says nothing of what was to come.
+            Reading::Absent if cluster.clean_end().is_none() => {
+                Err(Refusal::NoProof { old: self.name(), candidate: candidate.name() })
+            }
             Reading::Absent => self.has_no_more_than(candidate, sql),
         }
     }

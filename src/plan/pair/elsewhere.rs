@@ -146,7 +146,7 @@ fn left_by(
     let is_alone = third.into_iter().try_for_each(|name| is_safe(name, observed.node(name), own)).is_ok();
     let Some(cluster) = old.cluster().filter(|_| is_alone) else { return stays };
     let is_ending = !old.server.is_absent() && cluster.state.is_going_down();
-    let has_all = old.server.is_absent() && cluster.end.is_some_and(|end| end <= sql.lsn);
+    let has_all = old.server.is_absent() && cluster.clean_end().is_some_and(|end| end <= sql.lsn);
     let knows_it = own.newest_timeline().max(sql.timeline) >= cluster.newest_timeline();
     if (has_all || is_ending && is_fenced) && knows_it {
         PairState::Ended { from: from.clone(), is_fenced }

@@ -61,7 +61,7 @@ pub(super) fn down(observed: &mut Observed, node: &Node, state: ControlState) {
     cluster.state = state;
     cluster.replication_role = Reading::Unknown("the server is stopped".into());
     if let Some((end, timeline)) = written {
-        cluster.end = Some(end);
+        (cluster.end, cluster.end_timeline) = (Some(end), Some(timeline));
         if !state.was_standby() {
             // A primary's last checkpoint is on the timeline that it wrote.
             cluster.timeline = timeline;
@@ -103,6 +103,7 @@ pub(super) fn started(seen: &mut NodeObserved, node: &Node, topology: &Topology)
     // One that was left is deleted, and not acted on.
     cluster.markers.promote = false;
     let lsn = cluster.end.take().unwrap_or_default();
+    cluster.end_timeline = None;
     cluster.conf.replaced = None;
     cluster.state = match role {
         Role::Primary => ControlState::InProduction,
