@@ -116,6 +116,7 @@ impl Sim {
             .nodes
             .iter()
             .filter(|(_, seen)| seen.server.known().is_some_and(|server| server.sql.known().is_none()))
+            .filter(|(_, seen)| !seen.cluster().is_some_and(pair::hangs))
             .map(|(name, _)| name.clone())
             .collect();
         for name in starting {
@@ -237,6 +238,8 @@ fn dangers(truth: &Observed) -> BTreeMap<(NodeName, NodeName), usize> {
             // A server that does not answer yet becomes what its files say, as a stopped one would.
             let would_write = match seen.sql() {
                 Some(sql) => !sql.in_recovery,
+                // One that hangs goes on as what it was, whatever its files say by now.
+                None if !seen.server.is_absent() && pair::hangs(cluster) => true,
                 None => comes_up_as(&cluster.markers, cluster.major) == Role::Primary,
             };
             would_write.then_some((name, seen.accepts_writes()))
@@ -389,6 +392,12 @@ fn half(node: &NodeName, action: &Action, which: usize, topology: &Topology, tru
             }
         }
         Action::Start { .. } => {
+            if let Some(cluster) = seen.cluster_mut() {
+                cluster.state = match comes_up_as(&cluster.markers, cluster.major) {
+                    Role::Primary => ControlState::InCrashRecovery,
+                    Role::Standby => ControlState::InArchiveRecovery,
+                };
+            }
             seen.server = Reading::Known(crate::observed::Server {
                 pid: 0,
                 started: 0,
