@@ -82,6 +82,7 @@ pub(super) fn diff_of(topology: &Topology, seen: &NodeObserved, action: &Action)
         }
         Action::Passfile { entries } => passfile_lines(entries).into_iter().collect(),
         Action::Mode
+        | Action::Rewind(_)
         | Action::Unfence
         | Action::Promote(_)
         | Action::Hook(_)
