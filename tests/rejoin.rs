@@ -116,12 +116,21 @@ fn kept(pair: &Workspace, node: &str) -> Vec<PathBuf> {
     kept
 }
 
+/// A pair that keeps the WAL which a rewind needs.
+fn made() -> Workspace {
+    let pair = Workspace::new(NEW);
+    let parameters = "  max_wal_senders: 4\n  wal_log_hints: on\n  wal_keep_size: 1GB\n";
+    pair.topology("auth: scram-sha-256, password: { file: repuser.secret }", parameters);
+    pair.apply().exits(0);
+    pair
+}
+
 fn json(ran: &Ran) -> serde_json::Value {
     serde_json::from_str(&ran.stdout).expect("one JSON value")
 }
 
 fn is_rewound(end: End) {
-    let pair = Workspace::made(NEW);
+    let pair = made();
     pair.set("a", "work_mem = '7MB'");
     let split = split(&pair, "a", end);
 
@@ -129,7 +138,7 @@ fn is_rewound(end: End) {
     let plan = pair.pgpair(&["plan", "--format", "json"]);
     let plan = json(&plan);
     let steps = plan["steps"].as_array().expect("steps");
-    let rewind = steps.iter().find(|step| step["id"] == "a.rewind").expect("a rewind");
+    let Some(rewind) = steps.iter().find(|step| step["id"] == "a.rewind") else { panic!("no rewind in {plan:#}") };
     assert_eq!(rewind["impact"], "destroy");
     let reason = rewind["reason"].as_str().expect("a text").to_owned();
     let past = split.end.0 - split.fork.0;
@@ -296,7 +305,7 @@ const POINTS: [Failpoint; 8] = [
 
 #[test]
 fn killed_at_every_point_of_a_rewind_the_next_apply_brings_the_node_back() {
-    let pair = Workspace::made(NEW);
+    let pair = made();
     pair.set("a", "work_mem = '7MB'");
     pair.set("b", "work_mem = '8MB'");
     let mut ways = BTreeSet::new();

@@ -83,11 +83,13 @@ fn of_fork(own: &Cluster, theirs: &Cluster, source: &NodeName, diverged: &Diverg
         return Some(format!("both have a timeline {}, which pg_rewind would take for one", diverged.timeline));
     }
     let Some(fork) = diverged.fork else { return Some(format!("no common point with {source} is known")) };
+    let own_is_gone = format!("its own WAL from the last checkpoint before {fork} on is gone");
+    if own.wal.is_some_and(|wal| wal.oldest > fork) {
+        return Some(own_is_gone);
+    }
     // Where it was not counted, the server's own programs will tell.
-    let Some(lost) = own.lost else { return None };
-    let Some(from) = lost.rewind_from else {
-        return Some(format!("its own WAL from the last checkpoint before {fork} on is gone"));
-    };
+    let lost = own.lost?;
+    let Some(from) = lost.rewind_from else { return Some(own_is_gone) };
     let is_gone = theirs.wal.is_some_and(|wal| wal.oldest > from);
     is_gone.then(|| format!("the WAL of {source} from {from} on is gone"))
 }
