@@ -526,6 +526,9 @@ pub struct Lost {
     pub transactions: u64,
     /// When the last of them was, in microseconds since 1970.
     pub last_commit: Option<i64>,
+    /// From where on a rewind needs WAL: where the last checkpoint that both have replays from. Absent where its own WAL
+    /// does not go back so far.
+    pub rewind_from: Option<Lsn>,
 }
 
 /// The range of the WAL files of a data directory.

@@ -11,6 +11,7 @@ use crate::observed::Receiver;
 use crate::pg::lsn::Lsn;
 use crate::pg::lsn::Timeline;
 use crate::pg::version::Major;
+use crate::pg::wal::walk::checkpoint_before;
 use crate::pg::wal::walk::walk;
 use crate::plan::pair;
 use crate::topology::Node;
@@ -91,6 +92,8 @@ impl Files {
         let pg_wal = dir.join("pg_wal");
         let segments = wal::Segments::new(&pg_wal, self.timelines.iter().copied(), control.wal_segment_size);
         let walked = walk(segments, control.wal_segment_size, fork, fork).ok()??;
-        Some(Lost { transactions: walked.commits, last_commit: walked.last_commit })
+        let segments = wal::Segments::new(&pg_wal, self.timelines.iter().copied(), control.wal_segment_size);
+        let rewind_from = checkpoint_before(segments, control.wal_segment_size, fork).ok()?;
+        Some(Lost { transactions: walked.commits, last_commit: walked.last_commit, rewind_from })
     }
 }
