@@ -388,22 +388,22 @@ fn try_every_failover(topology: &Topology, share: usize, thinned: usize) {
     let states = on_the_way_by_force(topology, &wishes[0]);
     let tally = try_states(topology, &wishes, states, share, thinned);
     let [clean, blocked, forced] = [tally.clean, tally.blocked, tally.forced].map(|count| count * tally.thinned);
-    assert!(clean > 200 && blocked > 100 && forced > 100, "{tally:?}");
+    assert!(clean > 200 && blocked > 100 && forced > 40, "{tally:?}");
 }
 
 #[test]
 fn a_failover_of_15_never_makes_two_writers_whatever_happens() {
-    try_every_failover(&pair(15, "scram-sha-256", true), 31, 2);
+    try_every_failover(&pair(15, "scram-sha-256", true), 61, 4);
 }
 
 #[test]
 fn a_failover_of_12_never_makes_two_writers_whatever_happens() {
-    try_every_failover(&pair(12, "scram-sha-256", false), 43, 3);
+    try_every_failover(&pair(12, "scram-sha-256", false), 83, 5);
 }
 
 #[test]
 fn a_failover_of_10_never_makes_two_writers_whatever_happens() {
-    try_every_failover(&pair(10, "scram-sha-256", true), 43, 3);
+    try_every_failover(&pair(10, "scram-sha-256", true), 83, 5);
 }
 
 #[test]
