@@ -45,7 +45,7 @@ pub fn impossible(
                     topology.replication.user
                 ));
             }
-            let is_shut_out = !drift::admits(topology, theirs, node);
+            let is_shut_out = !drift::admits_rewind(topology, theirs, node);
             is_shut_out.then(|| format!("pg_hba.conf of {source} does not admit {} for pg_rewind", node.name))
         },
     )
