@@ -411,6 +411,42 @@ fn a_switchover_of_15_never_makes_two_writers_and_loses_nothing_whatever_happens
     try_every_state(&pair(15, "scram-sha-256", true), 31, 2);
 }
 
+/// Between two steps something goes wrong at a node: what was planned is judged anew, and refused where it would harm.
+#[test]
+fn a_guard_notices_what_happens_between_the_plan_and_a_step_of_a_role_change() {
+    let topology = pair(15, "scram-sha-256", true);
+    let swapped = topology.with_primary(&name("b"));
+    let (mut runs, mut refused) = (0, 0);
+    for (label, start) in on_the_way(&topology, &swapped).into_iter().step_by(if is_full() { 1 } else { 2 }) {
+        for desired in [&topology, &swapped] {
+            let observed = block_on(Sim::new(desired.clone(), start.clone(), None).observe());
+            let first = plan(desired, &observed);
+            for at in 0..first.steps.len() {
+                for (node, (what, mishap)) in
+                    ["a", "b"].into_iter().flat_map(|node| mishaps().into_iter().map(move |it| (node, it)))
+                {
+                    let story = format!(
+                        "{label}, {} is to be primary; before step {at}, {node}: {what}",
+                        desired.primary().name
+                    );
+                    let sim = Sim::new(desired.clone(), start.clone(), None);
+                    let interfere = |number| {
+                        if number == at {
+                            sim.interfere(|truth| mishap(desired, truth, &name(node)));
+                        }
+                    };
+                    let run =
+                        simulated::apply(desired, &sim, first.clone(), &observed, &everything(), &interfere, &story);
+                    runs += 1;
+                    refused += usize::from(run.refused.is_some());
+                }
+            }
+        }
+    }
+    println!("{runs} interferences, {refused} refused by a guard");
+    assert!(refused > 500, "{refused} of {runs}");
+}
+
 #[test]
 fn hooks_are_owed_until_they_have_run_whatever_happens() {
     let commands = || vec![vec!["/bin/true".to_owned()]];
