@@ -38,6 +38,7 @@ pub mod readiness;
 pub mod redact;
 pub mod refusal;
 pub mod request;
+pub mod review;
 pub mod synchronous;
 
 pub use difference::Cause;
