@@ -38,9 +38,13 @@ pub fn made(topology: &Topology) -> Observed {
             predict(&step.node, &step.action, &step.topology(&unpinned), &mut world);
         }
     }
-    if let Some(pinned) = topology.system_identifier {
-        for cluster in world.nodes.values_mut().filter_map(NodeObserved::cluster_mut) {
+    for seen in world.nodes.values_mut() {
+        if let Some((cluster, pinned)) = seen.cluster_mut().zip(topology.system_identifier) {
             cluster.identity = Identity::Known(pinned);
+        }
+        // The one that every server has by itself, or was made with.
+        if let Some(server) = seen.server.known_mut() {
+            server.socket_dir = Some("/tmp".into());
         }
     }
     world
@@ -50,7 +54,14 @@ pub fn made(topology: &Topology) -> Observed {
 /// there is no cluster yet.
 #[must_use]
 pub fn diff(old: Option<&Topology>, new: &Topology) -> (Observed, Plan) {
-    let world = old.map_or_else(|| nothing(new), |old| seen_for(new, &made(old), old));
+    let world = match old {
+        None => nothing(new),
+        Some(old) => {
+            // An identifier that is pinned now is that of the cluster which there was before.
+            let pinned = old.system_identifier.or(new.system_identifier);
+            seen_for(new, &made(&Topology { system_identifier: pinned, ..old.clone() }), old)
+        }
+    };
     let plan = planner::plan(new, &world);
     (world, plan)
 }
@@ -77,32 +88,27 @@ pub fn seen_for(wanted: &Topology, observed: &Observed, then: &Topology) -> Obse
     }
     for (name, seen) in &mut nodes {
         let node = &wanted.nodes[&*name];
-        if let Some(whose) = holder_of_port(node, wanted, observed, then) {
+        if let Some(whose) = holder_of_port(node, observed, then) {
             seen.port_taken = Reading::Known(whose);
         }
     }
     Observed { nodes: nodes.into_iter().collect() }
 }
 
-/// The node of the same name, if it was looked at in the same place.
+/// The node that was looked at in the same place, whatever its name was.
 fn place_of<'o>(node: &Node, observed: &'o Observed, then: &'o Topology) -> Option<(&'o Node, &'o NodeObserved)> {
-    let before = then.nodes.get(&node.name)?;
-    let is_there = before.data_dir == node.data_dir && before.ssh == node.ssh;
-    Some((before, observed.nodes.get(&node.name)?)).filter(|_| is_there)
+    let before = then.nodes.values().find(|before| before.data_dir == node.data_dir && before.ssh == node.ssh)?;
+    Some((before, observed.nodes.get(&before.name)?))
 }
 
 /// Who has a node's port, if it is not the node's own server: a server that runs there in another node's place.
-fn holder_of_port(node: &Node, wanted: &Topology, observed: &Observed, then: &Topology) -> Option<String> {
-    let own = place_of(node, observed, then).is_some();
-    let others = then.nodes.values().filter(|other| other.is_beside(node) && !(own && other.name == node.name));
+fn holder_of_port(node: &Node, observed: &Observed, then: &Topology) -> Option<String> {
+    let others = then.nodes.values().filter(|other| other.is_beside(node) && other.data_dir != node.data_dir);
     let mut holders = others.filter(|other| {
         let server = observed.nodes.get(&other.name).and_then(|seen| seen.server.known());
         server.is_some_and(|server| server.port.unwrap_or(other.port) == node.port)
     });
-    holders.next().map(|other| {
-        let is_kept = wanted.nodes.get(&other.name).is_some_and(|now| now.data_dir == other.data_dir);
-        if is_kept { format!("the server of {}", other.name) } else { format!("the server in {}", other.data_dir) }
-    })
+    holders.next().map(|other| format!("the server in {}", other.data_dir))
 }
 
 fn look_again(wanted: &Topology, node: &Node, seen: &NodeObserved, then: &Topology, before: &Node) -> NodeObserved {
@@ -153,7 +159,7 @@ fn secrets_again(wanted: &Topology, seen: &mut NodeObserved, then: &Topology) {
         cluster.replication_role = Reading::Absent;
     }
     let Some(role) = cluster.replication_role.known_mut() else { return };
-    if role.verifier != Verifier::None && (!is_same_secret || old.auth != new.auth) {
+    if role.verifier != Verifier::None && !is_same_secret {
         role.verifier = if new.password.is_some() { Verifier::Differs } else { Verifier::NotCompared };
     }
 }
