@@ -26,6 +26,9 @@ use crate::topology::NodeName;
 use crate::topology::Service;
 use crate::topology::Topology;
 
+/// The identifier of a cluster that no topology tells: initdb has long chosen it.
+const UNTOLD: u64 = 0;
+
 /// Returns what a look would find of a cluster that was made from nothing as the topology says.
 #[must_use]
 pub fn made(topology: &Topology) -> Observed {
@@ -39,8 +42,8 @@ pub fn made(topology: &Topology) -> Observed {
         }
     }
     for seen in world.nodes.values_mut() {
-        if let Some((cluster, pinned)) = seen.cluster_mut().zip(topology.system_identifier) {
-            cluster.identity = Identity::Known(pinned);
+        if let Some(cluster) = seen.cluster_mut() {
+            cluster.identity = Identity::Known(topology.system_identifier.unwrap_or(UNTOLD));
         }
         // The one that every server has by itself, or was made with.
         if let Some(server) = seen.server.known_mut() {
