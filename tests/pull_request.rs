@@ -73,3 +73,96 @@ fn a_diff_and_a_plan_of_an_observation_have_the_steps_of_the_plan_of_the_servers
         assert_eq!(live["role_change"].is_object(), edit == "the roles swapped");
     }
 }
+
+#[test]
+fn a_saved_plan_does_what_was_reviewed_or_names_what_moved() {
+    let pair = Workspace::made(Version(15));
+    let secret = fs::read_to_string(pair.path("repuser.secret")).expect("a secret");
+    pair.edit("  max_wal_senders: 4\n", "  max_wal_senders: 4\n  work_mem: 9MB\n");
+    let saved = || pair.pgpair(&["plan", "-o", "plan.json"]).exits(0).says("Saved to plan.json");
+    let apply = || pair.pgpair(&["apply", "--plan", "plan.json", "--auto-approve", "--format", "json"]);
+
+    let shown = saved();
+    let text = fs::read_to_string(pair.path("plan.json")).expect("a plan");
+    assert!(!text.contains(secret.trim()) && !text.contains("SCRAM-SHA-256$"), "a secret is in it");
+    assert_eq!(pair.mode(&pair.path("plan.json")), 0o644);
+    assert_eq!(pair.pgpair(&["show", "plan.json"]).exits(0).stdout, shown.stdout);
+    let live = value(&pair.pgpair(&["plan", "--format", "json"]));
+    let again = value(&pair.pgpair(&["show", "plan.json", "--format", "json"]));
+    for key in ["steps", "summary", "topology_digest", "observation_digest"] {
+        assert_eq!(again[key], live[key], "{key}");
+    }
+
+    // Each of these is a fact that the plan rests on.
+    let changes: [(&str, &str, &dyn Fn(), &dyn Fn()); 5] = [
+        ("a", "place.data_dir.cluster.hba", &|| add(&pair, "a", "# mine\n"), &|| drop_last(&pair, "a")),
+        ("a", "slots", &|| drop(pair.sql("a", "select pg_create_physical_replication_slot('x')")), &|| {
+            drop(pair.sql("a", "select pg_drop_replication_slot('x')"));
+        }),
+        ("b", "place.data_dir.cluster.markers.promote", &|| touch(&pair, "promote"), &|| remove(&pair, "promote")),
+        (
+            "a",
+            "replication_role.connection_limit",
+            &|| drop(pair.sql("a", "alter role repuser connection limit 9")),
+            &|| {
+                drop(pair.sql("a", "alter role repuser connection limit -1"));
+            },
+        ),
+        ("b", "replay_paused", &|| drop(pair.sql("b", "select pg_wal_replay_pause()")), &|| {
+            drop(pair.sql("b", "select pg_wal_replay_resume()"));
+        }),
+    ];
+    for (node, fact, change, back) in changes {
+        change();
+        let ran = apply().exits(3);
+        let error = &value(&ran)["errors"][0];
+        assert_eq!(error["code"], "stale", "{fact}: {error}");
+        let moved = error["moved"].as_array().expect("a list");
+        let named = moved
+            .iter()
+            .any(|moved| moved["node"] == node && moved["fact"].as_str().is_some_and(|found| found.contains(fact)));
+        assert!(named, "{fact}: {error}");
+        back();
+    }
+    assert_eq!(pair.sql("a", "show work_mem"), "4MB", "nothing was done");
+
+    fs::write(
+        pair.path("other.yaml"),
+        fs::read_to_string(pair.path("pgpair.yaml")).expect("ours").replace("9MB", "8MB"),
+    )
+    .expect("our folder");
+    pair.pgpair(&["apply", "--plan", "plan.json", "-f", "other.yaml", "--auto-approve"])
+        .exits(3)
+        .says("is not the topology");
+
+    // Positions have moved since, and sessions have come and gone: a plan stays what it was.
+    pair.sql("a", "create table filler as select generate_series(1, 10000) n");
+    pair.pgpair(&["apply", "--plan", "plan.json", "-f", "pgpair.yaml", "--auto-approve"]).exits(0).says("Applied");
+    assert_eq!(pair.sql("b", "show work_mem"), "9MB");
+    pair.in_sync();
+    apply().exits(3).says("settings.work_mem");
+    saved();
+    apply().exits(0).says("clean");
+}
+
+fn add(pair: &Workspace, node: &str, line: &str) {
+    let path = pair.data_dir(node).join("pg_hba.conf");
+    let text = fs::read_to_string(&path).expect("rules");
+    fs::write(path, text + line).expect("our file");
+}
+
+fn drop_last(pair: &Workspace, node: &str) {
+    let path = pair.data_dir(node).join("pg_hba.conf");
+    let text = fs::read_to_string(&path).expect("rules").replace("# mine\n", "");
+    fs::write(path, text).expect("our file");
+    pair.sql(node, "select pg_reload_conf()");
+    support::wait_until("the rules are read", || pair.pgpair(&["plan"]).stdout.contains("2 steps"));
+}
+
+fn touch(pair: &Workspace, name: &str) {
+    fs::write(pair.data_dir("b").join(name), "").expect("our folder");
+}
+
+fn remove(pair: &Workspace, name: &str) {
+    fs::remove_file(pair.data_dir("b").join(name)).expect("our file");
+}

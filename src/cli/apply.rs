@@ -404,3 +404,6 @@ mod tests;
 
 #[cfg(test)]
 mod switchover_tests;
+
+#[cfg(test)]
+mod bound_tests;

@@ -131,3 +131,86 @@ fn as_intact_as(text: &str, shown: String) -> String {
     let is_intact = |text: &str| block::find(text).is_ok_and(|found| found.is_some_and(|found| found.intact));
     if shown != text && is_intact(text) { block::resealed(&shown) } else { shown }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::observed::MadeWay;
+    use crate::observed::Reading;
+    use crate::plan::planner::plan;
+    use crate::report::samples::healthy;
+    use crate::report::samples::nothing;
+    use crate::report::samples::pair;
+
+    const CONF: &str = "restore_command = 'scp hunter2@h' # from hunter2\nport = 5433 # password = hunter2\n\
+        primary_conninfo = 'host=h password=hunter2'\n#ssl_passphrase_command = 'echo hunter2'\n";
+    const HBA: &str = "host \"all\" all 10.0.0.0 255.0.0.0 ldap ldapserver=s ldapbindpasswd=hunter2\n\
+        #host all all all ldap ldapbindpasswd=hunter2\nhost all all all md5 # ldapbindpasswd=hunter2\n";
+
+    /// A cluster with a secret in every place that may have one.
+    fn with_secrets(mut seen: Observed) -> Observed {
+        for node in seen.nodes.values_mut() {
+            if let Some(cluster) = node.cluster_mut() {
+                cluster.conf.main.text.insert_str(0, CONF);
+                let auto = ConfFile { path: "postgresql.auto.conf".into(), text: CONF.into(), includes: Vec::new() };
+                cluster.conf.auto = Some(auto);
+                cluster.conf.replaced = Some(CONF.into());
+                cluster.hba.push_str(HBA);
+                cluster.markers.recovery_conf = Some(CONF.into());
+                // Somebody has edited nothing by hand: what pgpair wrote for an older topology is in its block.
+                let text =
+                    cluster.hba.replacen("# END pgpair", "host x y all ldap ldapbindpasswd=hunter2\n# END pgpair", 1);
+                cluster.hba = block::resealed(&text);
+                let kept = MadeWay {
+                    identity: cluster.identity.clone(),
+                    conf: cluster.conf.clone(),
+                    hba: HBA.into(),
+                    passfile: cluster.passfile,
+                    recovery_conf: Some(CONF.into()),
+                };
+                if let Reading::Known(place) = &mut node.place {
+                    place.made_way = Some(Box::new(kept));
+                }
+            }
+            if let Some(setting) = node.sql_mut().and_then(|sql| sql.settings.get("port").cloned()) {
+                let secret = |value: &str| crate::observed::Setting { value: value.into(), ..setting.clone() };
+                let settings = &mut node.sql_mut().expect("it runs").settings;
+                settings.insert("archive_command".into(), secret("scp hunter2@h"));
+                settings.insert("my.dsn".into(), secret("postgresql://u:hunter2@h/"));
+            }
+        }
+        seen
+    }
+
+    #[test]
+    fn no_secret_is_left_and_the_plan_has_the_same_steps() {
+        for seen in [nothing(&pair()), healthy(&pair())] {
+            let seen = with_secrets(seen);
+            let hidden = observed(&seen, &pair());
+            let text = serde_json::to_string(&hidden).expect("plain data");
+            assert!(!text.contains("hunter2"), "{text}");
+            let told = |seen: &Observed| {
+                let plan = plan(&pair(), seen);
+                let steps = plan.steps.into_iter().map(|step| (step.id, step.impact, step.reason));
+                (steps.collect::<Vec<_>>(), plan.blocked)
+            };
+            assert_eq!(told(&hidden), told(&seen));
+            assert_eq!(observed(&hidden, &pair()), hidden, "once is enough");
+            assert_eq!(digest(&hidden, &pair()), digest(&seen, &pair()));
+        }
+    }
+
+    #[test]
+    fn a_rule_keeps_everything_but_its_secret_and_a_block_stays_intact() {
+        let seen = with_secrets(healthy(&pair()));
+        let of = |seen: &Observed| seen.nodes.values().next().and_then(|node| node.cluster().cloned()).expect("made");
+        let (before, after) = (of(&seen), of(&observed(&seen, &pair())));
+        let rules = |text: &str| hba::parse(text).expect("good rules");
+        let head = |rule: &Rule| (rule.kind.clone(), rule.databases.clone(), rule.users.clone(), rule.address.clone());
+        let heads = |text: &str| rules(text).iter().map(head).collect::<Vec<_>>();
+        assert_eq!(heads(&after.hba), heads(&before.hba));
+        assert!(after.hba.contains("ldapserver=s\" \"ldapbindpasswd=(secret)\""), "{}", after.hba);
+        assert!(block::find(&after.hba).is_ok_and(|found| found.is_some_and(|found| found.intact)));
+        assert!(after.conf.main.text.contains("port = '5433' # (secret)"), "{}", after.conf.main.text);
+    }
+}
