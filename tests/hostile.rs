@@ -18,7 +18,7 @@ fn hostile(canary: &Path, port: u16, extra: &str) -> String {
          replication: {{ user: repuser, auth: scram-sha-256, password: {{ command: {touch} }} }}\n\
          parameters: {{ archive_mode: on, archive_command: \"touch {canary}\", wal_log_hints: on{extra} }}\n\
          hooks:\n  before_switchover: [{touch}]\n  after_promotion: [{touch}]\n\
-         fencing: {{ command: {touch} }}\n\
+         fencing: {{ command: [touch, {canary}, \"{{node}}\"] }}\n\
          nodes:\n  a: {{ role: primary, port: {port}, data_dir: a/data, \
          service: {{ start: {touch}, stop: {touch} }} }}\n  \
          b: {{ role: standby, port: 5434, data_dir: b/data }}\n",

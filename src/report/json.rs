@@ -241,7 +241,7 @@ pub fn errors(errors: &[ErrorReport]) -> String {
 }
 
 /// The body, with the version of its format, for people to read as well.
-pub(crate) fn document(body: &impl Serialize) -> String {
+fn document(body: &impl Serialize) -> String {
     format!("{:#}\n", versioned(body))
 }
 

@@ -86,7 +86,7 @@ impl Observation {
             #[serde(flatten)]
             observation: &'a Observation,
         }
-        json::document(&Observed { status: "observed", cluster: &self.topology.cluster, observation: self })
+        stored(&Observed { status: "observed", cluster: &self.topology.cluster, observation: self })
     }
 
     /// Reads it.
@@ -137,7 +137,7 @@ impl SavedPlan {
             #[serde(flatten)]
             saved: &'a SavedPlan,
         }
-        json::document(&Saved { report: &self.report(), saved: self })
+        stored(&Saved { report: &self.report(), saved: self })
     }
 
     /// Reads it, and sees that it says the same as what is made from it.
@@ -159,6 +159,19 @@ impl SavedPlan {
     }
 }
 
+/// Renders what is stored. The order of nodes and parameters is part of a topology, and a JSON value does not keep it: it
+/// is written, and read, without becoming one.
+fn stored(body: &impl Serialize) -> String {
+    #[derive(Serialize)]
+    struct Stored<'a, T> {
+        format_version: &'static str,
+        #[serde(flatten)]
+        body: &'a T,
+    }
+    let stored = Stored { format_version: json::FORMAT_VERSION, body };
+    serde_json::to_string_pretty(&stored).expect("plain data with text keys has a JSON form") + "\n"
+}
+
 fn read<T: DeserializeOwned>(text: &str, what: &'static str) -> Result<(T, Value), BadDocument> {
     let malformed = |error: serde_json::Error| BadDocument::Malformed { what, why: error.to_string() };
     let value: Value = serde_json::from_str(text).map_err(malformed)?;
@@ -167,7 +180,7 @@ fn read<T: DeserializeOwned>(text: &str, what: &'static str) -> Result<(T, Value
     if major(version) != major(json::FORMAT_VERSION) {
         return Err(BadDocument::Version(version.to_owned()));
     }
-    Ok((T::deserialize(&value).map_err(malformed)?, value))
+    Ok((serde_json::from_str(text).map_err(malformed)?, value))
 }
 
 /// Sees that the topology is one that a file could say, and that every node of it was looked at.
@@ -205,6 +218,18 @@ mod tests {
             let observation = Observation::of(&pair(), &seen, "orders.yaml", "/srv", "2026-01-01T00:00:00Z".into());
             assert_eq!(Observation::read(&observation.json()), Ok(observation));
         }
+    }
+
+    #[test]
+    fn the_order_of_nodes_and_parameters_survives() {
+        let yaml = "version: 1\ncluster: orders\npostgresql: { version: 15 }\n\
+            replication: { user: repuser, auth: trust }\nparameters: { work_mem: 8MB, commit_delay: 7 }\nnodes:\n  \
+            z: { role: primary, port: 5433, data_dir: /srv/z }\n  b: { role: standby, port: 5434, data_dir: /srv/b }\n";
+        let topology = topology::parse(yaml.as_bytes(), "orders.yaml", "/srv").expect("a good topology");
+        let plan = SavedPlan::of(&topology, &nothing(&topology), "orders.yaml", "/srv");
+        let read = SavedPlan::read(&plan.json()).expect("just saved");
+        assert_eq!(planner::topology_digest(&read.topology), planner::topology_digest(&topology));
+        assert!(read.topology.nodes.keys().eq(topology.nodes.keys()));
     }
 
     #[test]
