@@ -70,7 +70,7 @@ fn a_strangers_topology_runs_nothing_and_reaches_nobody() {
     run(&["diff", "--base", "main"]).exits(0).says("work_mem");
     run(&["plan", "--observed", "seen.json", "new.yaml", "-o", "plan.json"]).exits(0).says("Saved to plan.json");
     run(&["show", "plan.json"]).exits(0).says("Plan: ");
-    run(&["diff", "--base", "-p"]).exits(1).says("that is no name of a commit");
+    run(&["diff", "--base=-p"]).exits(1).says("that is no name of a commit");
     run(&["diff", "--base", "none"]).exits(1).says("can't be had from git");
     write(
         "ssh.yaml",

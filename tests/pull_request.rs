@@ -99,7 +99,9 @@ fn a_saved_plan_does_what_was_reviewed_or_names_what_moved() {
         ("a", "slots", &|| drop(pair.sql("a", "select pg_create_physical_replication_slot('x')")), &|| {
             drop(pair.sql("a", "select pg_drop_replication_slot('x')"));
         }),
-        ("b", "place.data_dir.cluster.markers.promote", &|| touch(&pair, "promote"), &|| remove(&pair, "promote")),
+        ("b", "place.data_dir.cluster.markers.recovery_signal", &|| touch(&pair, "recovery.signal"), &|| {
+            remove(&pair, "recovery.signal")
+        }),
         (
             "a",
             "replication_role.connection_limit",
