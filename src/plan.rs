@@ -11,6 +11,7 @@ use std::fmt;
 use serde::Serialize;
 
 use crate::observed::Identity;
+use crate::observed::Lost;
 use crate::pg::block;
 use crate::pg::block::Block;
 use crate::pg::block::Malformed;
@@ -31,6 +32,7 @@ pub mod hook;
 pub mod import;
 pub mod items;
 pub mod kept;
+pub mod loss;
 pub mod pair;
 pub mod planner;
 pub mod predict;
@@ -39,12 +41,14 @@ pub mod redact;
 pub mod refusal;
 pub mod request;
 pub mod review;
+pub mod rewind;
 pub mod synchronous;
 
 pub use difference::Cause;
 pub use difference::Difference;
 pub use difference::SetBy;
 pub use hook::Hook;
+pub use pair::Diverged;
 pub use refusal::Refusal;
 pub use request::Request;
 
@@ -192,6 +196,8 @@ pub enum Impact {
     Outage,
     /// The primary moves, and nothing is lost; a restart that goes with it.
     Switchover,
+    /// A standby is promoted without the old primary's consent: commits may be lost.
+    Failover,
     /// A data directory with data is replaced.
     Destroy,
 }
@@ -204,6 +210,7 @@ impl fmt::Display for Impact {
             Self::Restart => "restart",
             Self::Outage => "outage",
             Self::Switchover => "switchover",
+            Self::Failover => "failover",
             Self::Destroy => "destroy",
         })
     }
@@ -228,6 +235,17 @@ pub enum Reason {
         upstream: NodeName,
         lost: LostWal,
     },
+    /// It holds WAL that the primary has not.
+    Diverged {
+        by: NodeName,
+        diverged: Diverged,
+        /// What that WAL is, where it was counted.
+        lost: Option<Lost>,
+        /// Why it is cloned anew, and not rewound.
+        no_rewind: Option<String>,
+    },
+    /// A rewind was cut short: what it left is of no use.
+    RewindCutShort,
     /// PostgreSQL does not start on a data directory with this mode.
     TooOpen(u32),
     /// The server is stopped.
@@ -261,6 +279,12 @@ pub enum Reason {
     TakenBack,
     /// No node accepts writes: a role change was left half-way.
     NoPrimary,
+    /// The old primary is gone, and another node is to be it.
+    PrimaryLost(RoleChange),
+    /// Two nodes accept writes, and it was asked for that this one gives way to the other.
+    Discarded {
+        by: NodeName,
+    },
     /// Another node was promoted in its place.
     Superseded(NodeName),
     /// What runs around a role change is not all done.
@@ -286,6 +310,10 @@ pub enum Action {
     CreatePrimary(CreatePrimary),
     /// Goal: the node is a copy of `source`, with its standby files in place. Made in `.pgpair-new` as well.
     Clone(CloneFrom),
+    /// Goal: the stopped node has what the source has, and nothing else; its own configuration and its standby files are in
+    /// place, and what it held alone is kept beside it. Done in `.pgpair-work`, so a crash half-way leaves that folder, and
+    /// the next run makes a clone.
+    Rewind(Rewind),
     /// Goal: the files of a stopped node make it a standby of its upstream.
     StandbyFiles(StandbyFiles),
     /// Goal: postgresql.conf has this block, nothing in postgresql.auto.conf wins over it, and a running server has
@@ -300,6 +328,12 @@ pub enum Action {
     /// Goal: whatever starts on the data directory of this primary comes up as a standby of the next one. The settings
     /// are in its block by then, and nothing else would promote it (10, 11: all of it is in recovery.conf).
     Fence(Fence),
+    /// Goal: the old primary, whose files are out of reach, is dead and stays so: the topology's fencing command has said
+    /// it.
+    FenceOff,
+    /// Goal: no process of a server lives on the data directory of this fenced node. By a fast stop, by an immediate one,
+    /// by SIGKILL in the end.
+    TakeDown,
     /// Goal: by its files the node is a primary again, on its own timeline. What a fence has left in the block stays.
     Unfence,
     /// Goal: the node is promoted, from the timeline `parent`, after every other writer has ended and all that it wrote
@@ -408,12 +442,23 @@ pub enum Replaced {
     Unfinished,
 }
 
+/// See [`Action::Rewind`].
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Rewind {
+    /// The primary.
+    pub source: NodeName,
+    /// The node's own files and folders, by their paths in the data directory.
+    pub kept: Vec<String>,
+}
+
 /// What a standby is stopped for: it is left running unless that can be done.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum StopFor {
     /// It is cloned anew, from this source, which keeps WAL for it by this slot.
     Clone { source: NodeName, slot: Option<String> },
+    /// It holds WAL that the source has not, and is rewound.
+    Rewind { source: NodeName },
     /// It starts again with other files.
     Restart,
 }
@@ -423,6 +468,8 @@ pub enum StopFor {
 pub struct Fence {
     /// The whole recovery.conf (10, 11); absent: standby.signal.
     pub recovery_conf: Option<String>,
+    /// Its server need not answer, and need not agree: that it is taken down is the next step.
+    pub by_force: bool,
 }
 
 /// See [`Action::Promote`].
@@ -432,6 +479,8 @@ pub struct Promote {
     pub from: Option<NodeName>,
     /// The timeline that is left.
     pub parent: Timeline,
+    /// A forced promotion: what the old primary wrote last need not be here.
+    pub by_force: bool,
 }
 
 /// See [`Action::StandbyFiles`].
@@ -551,12 +600,15 @@ impl Action {
         match self {
             Self::CreatePrimary(_) => "create_primary",
             Self::Clone(_) => "clone",
+            Self::Rewind(_) => "rewind",
             Self::StandbyFiles(_) => "standby_files",
             Self::Configure(_) => "configure",
             Self::Hba { .. } => "hba",
             Self::Passfile { .. } => "passfile",
             Self::Mode => "mode",
             Self::Fence(_) => "fence",
+            Self::FenceOff => "fence_off",
+            Self::TakeDown => "take_down",
             Self::Unfence => "unfence",
             Self::Promote(_) => "promote",
             Self::Hook(_) => "hook",

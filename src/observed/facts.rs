@@ -47,7 +47,9 @@ impl Observed {
 }
 
 fn facts_of_cluster(cluster: &mut Cluster) {
-    (cluster.checkpoint, cluster.end) = (Lsn(0), None);
+    cluster.checkpoint = Lsn(0);
+    (cluster.end, cluster.end_timeline) = (None, None);
+    cluster.beginnings.clear();
     cluster.branches.clear();
     cluster.wal = None;
     for slot in cluster.slots.values_mut() {

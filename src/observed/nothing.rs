@@ -34,6 +34,7 @@ pub fn nothing_at(topology: &Topology, node: &Node) -> NodeObserved {
             version: version.to_string(),
             major: version,
             basebackup: Reading::Known(Program { path: "/pg/bin/pg_basebackup".into(), major: Major::NEWEST.number() }),
+            rewind: true,
             socket_dir: None,
         }),
         place: Reading::Known(empty_place_of(node)),
@@ -43,6 +44,7 @@ pub fn nothing_at(topology: &Topology, node: &Node) -> NodeObserved {
         rooms: Vec::new(),
         readiness: Readiness::default(),
         tls: Vec::new(),
+        confirmed_dead: false,
     }
 }
 

@@ -17,16 +17,19 @@ use crate::observed::Reading;
 use crate::observed::Sql;
 use crate::plan::Action;
 use crate::plan::Refusal;
+use crate::plan::pair;
 use crate::plan::synchronous;
 use crate::topology::Node;
 use crate::topology::NodeName;
 use crate::topology::Topology;
 
 mod copies;
+mod failover;
 mod feeds;
 mod files;
 mod hooks;
 mod objects;
+mod rejoin;
 mod roles;
 mod servers;
 mod tls;
@@ -49,12 +52,15 @@ pub fn check(node: &NodeName, action: &Action, topology: &Topology, observed: &O
     let result = match action {
         Action::CreatePrimary(create) => at.create_primary(create),
         Action::Clone(clone) => at.clone_from(clone),
+        Action::Rewind(rewind) => at.rewind(rewind),
         Action::StandbyFiles(_) => at.standby_files(),
         Action::Configure(configure) => at.configure(configure),
         Action::Hba { block, before } => at.hba(block, before),
         Action::Passfile { .. } => at.passfile(),
         Action::Mode => at.mode(),
-        Action::Fence(_) => at.fence(),
+        Action::Fence(fence) => at.fence(fence),
+        Action::FenceOff => at.fence_off(),
+        Action::TakeDown => at.take_down(),
         Action::Unfence => at.unfence(),
         Action::Promote(promote) => at.promote(promote),
         Action::Hook(hook) => at.hook(hook),
@@ -150,6 +156,12 @@ impl<'a> At<'a> {
             Reading::Known(_) => Err(self.not_ready("is running")),
             Reading::Unknown(why) => Err(Refusal::OutOfReach { node: self.name(), why: why.clone() }),
         }
+    }
+
+    /// A server that was a primary, by pg_control, and does not answer.
+    fn hangs(&self, cluster: &Cluster) -> bool {
+        let is_silent = self.seen.server.known().is_some_and(|server| server.sql.known().is_none());
+        is_silent && pair::hangs(cluster)
     }
 
     /// The server accepts writes.

@@ -128,7 +128,7 @@ impl<'a> Draft<'a> {
                 continue;
             }
             match &step.action {
-                Action::CreatePrimary(_) | Action::Clone(_) => {
+                Action::CreatePrimary(_) | Action::Clone(_) | Action::Rewind(_) => {
                     self.data_directory(step, newer);
                     made_anew.insert(node);
                 }
@@ -147,14 +147,16 @@ impl<'a> Draft<'a> {
                         self.add(Item { subject: "server".into(), ..item });
                     }
                 }
-                Action::Fence(_) | Action::Unfence => self.push(step, "fence", Class::Drift),
+                Action::Fence(_) | Action::FenceOff | Action::TakeDown | Action::Unfence => {
+                    self.push(step, "fence", Class::Drift)
+                }
                 Action::Promote(_) => self.role(step, newer),
                 Action::Hook(hook) => {
                     let item = Item { now: text("owed"), wanted: text("run"), class: Class::Drift, ..of(step) };
                     self.add(Item { subject: format!("hook {}", hook.point.name()), ..item });
                 }
                 // A standby is stopped for a step that has an item of its own.
-                Action::Stop(StopFor::Clone { .. } | StopFor::Restart) => {}
+                Action::Stop(StopFor::Clone { .. } | StopFor::Rewind { .. } | StopFor::Restart) => {}
                 Action::Streaming { upstream } => self.streaming(step, upstream),
             }
         }

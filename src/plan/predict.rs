@@ -30,6 +30,7 @@ pub fn predict(node: &NodeName, action: &Action, topology: &Topology, observed: 
     match action {
         Action::CreatePrimary(create) => copies::created(observed.node_mut(node), create, spec, major),
         Action::Clone(clone) => copies::cloned(observed, spec, clone),
+        Action::Rewind(rewind) => copies::rewound(observed, spec, rewind),
         Action::StandbyFiles(files) => {
             if let Some(cluster) = observed.node_mut(node).cluster_mut() {
                 files::mark(&mut cluster.markers, files.recovery_conf.as_ref());
@@ -74,6 +75,8 @@ pub fn predict(node: &NodeName, action: &Action, topology: &Topology, observed: 
                 files::mark(&mut cluster.markers, fence.recovery_conf.as_ref());
             }
         }
+        Action::FenceOff => observed.node_mut(node).confirmed_dead = true,
+        Action::TakeDown => servers::taken_down(observed, spec),
         Action::Unfence => {
             if let Some(cluster) = observed.node_mut(node).cluster_mut() {
                 files::unmark(&mut cluster.markers);

@@ -9,6 +9,8 @@ pub enum Failpoint {
     Fenced,
     /// The stop of the old primary was issued.
     StopIssued,
+    /// No process of the old primary lives any more.
+    TakenDown,
     /// The old primary's pg_control says that it is shut down.
     ShutDown,
     /// All of its WAL is on the candidate.
@@ -23,6 +25,22 @@ pub enum Failpoint {
     Unfenced,
     /// The start of a server was issued.
     StartIssued,
+    /// The configuration of a node that is rewound is kept aside.
+    ConfigurationKept,
+    /// What it holds alone is kept aside.
+    DivergedKept,
+    /// Its data directory is where it is rewound.
+    MovedAside,
+    /// What it wrote last is recovered.
+    Recovered,
+    /// The primary has made a checkpoint for it.
+    SourceCheckpointed,
+    /// pg_rewind has done its work.
+    Rewound,
+    /// It has its own files again.
+    PutBack,
+    /// Its data directory is in its place.
+    MovedBack,
 }
 
 impl Failpoint {
@@ -32,6 +50,7 @@ impl Failpoint {
         match self {
             Self::Fenced => "fenced",
             Self::StopIssued => "stop_issued",
+            Self::TakenDown => "taken_down",
             Self::ShutDown => "shut_down",
             Self::Proven => "proven",
             Self::PromoteFile => "promote_file",
@@ -39,6 +58,14 @@ impl Failpoint {
             Self::Promoted => "promoted",
             Self::Unfenced => "unfenced",
             Self::StartIssued => "start_issued",
+            Self::ConfigurationKept => "configuration_kept",
+            Self::DivergedKept => "diverged_kept",
+            Self::MovedAside => "moved_aside",
+            Self::Recovered => "recovered",
+            Self::SourceCheckpointed => "source_checkpointed",
+            Self::Rewound => "rewound",
+            Self::PutBack => "put_back",
+            Self::MovedBack => "moved_back",
         }
     }
 

@@ -23,6 +23,7 @@ use crate::plan::CloneFrom;
 use crate::plan::Configuration;
 use crate::plan::CreatePrimary;
 use crate::plan::PassfileEntry;
+use crate::plan::Rewind;
 use crate::plan::desired;
 use crate::plan::predict::files::mark;
 use crate::topology::Node;
@@ -40,8 +41,11 @@ pub(super) fn created(seen: &mut NodeObserved, create: &CreatePrimary, node: &No
         wal_log_hints: false,
         floors: BTreeMap::new(),
         end: None,
+        end_timeline: None,
         newest_history: None,
         branches: Vec::new(),
+        beginnings: BTreeMap::new(),
+        lost: None,
         wal: None,
         wrong_access: None,
         markers: Markers::default(),
@@ -95,6 +99,7 @@ pub(super) fn cloned(observed: &mut Observed, node: &Node, clone: &CloneFrom) {
             place.made_way.take().map(|own| (own.conf, own.hba, own.passfile))
         }
     };
+    place.work = false;
     place.old |= clone.replaces.is_some() && matches!(place.data_dir, DataDir::Cluster(_) | DataDir::Unfinished(_));
     fill(place, clone.outside());
     let mut cluster = Cluster {
@@ -109,6 +114,8 @@ pub(super) fn cloned(observed: &mut Observed, node: &Node, clone: &CloneFrom) {
         state: ControlState::InProduction,
         slots: BTreeMap::new(),
         end: None,
+        end_timeline: None,
+        lost: None,
         wal: None,
         wrong_access: None,
         replication_role: Reading::Unknown("the server is stopped".into()),
@@ -133,4 +140,25 @@ pub(super) fn cloned(observed: &mut Observed, node: &Node, clone: &CloneFrom) {
     cluster.conf.replaced = None;
     mark(&mut cluster.markers, clone.recovery_conf.as_ref());
     place.data_dir = DataDir::Cluster(Box::new(cluster));
+}
+
+/// The node has what the source has, and its own configuration.
+pub(super) fn rewound(observed: &mut Observed, node: &Node, rewind: &Rewind) {
+    let source = observed.node(&rewind.source);
+    let Some((theirs, running)) = source.cluster().cloned().zip(source.sql().map(|sql| (sql.lsn, sql.timeline))) else {
+        return;
+    };
+    let Some(place) = observed.node_mut(&node.name).place.known_mut() else { return };
+    place.old = true;
+    let DataDir::Cluster(own) = &mut place.data_dir else { return };
+    let (lsn, timeline) = running;
+    (own.end, own.end_timeline, own.timeline) = (Some(lsn), Some(timeline), timeline);
+    (own.newest_history, own.branches, own.beginnings) = (theirs.newest_history, theirs.branches, theirs.beginnings);
+    (own.wal, own.floors, own.checkpoint) = (theirs.wal, theirs.floors, theirs.checkpoint);
+    own.state = ControlState::InArchiveRecovery;
+    own.lost = None;
+    own.conf.replaced = None;
+    own.slots.clear();
+    own.markers = Markers { backup_label: true, postmaster_opts: own.markers.postmaster_opts, ..Markers::default() };
+    mark(&mut own.markers, None);
 }
