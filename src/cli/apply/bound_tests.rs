@@ -36,11 +36,22 @@ async fn applied(then: &Observed, now: Observed) -> (Result<Exit, Error>, String
 }
 
 /// What differs from one look to the next, by the last word of its place.
-const MEASURES: [&str; 10] =
-    ["checkpoint", "end", "lsn", "replayed", "asks_from", "sent", "flushed", "pid", "sync_state", "unarchived"];
+const MEASURES: [&str; 11] = [
+    "checkpoint",
+    "end",
+    "end_timeline",
+    "lsn",
+    "replayed",
+    "asks_from",
+    "sent",
+    "flushed",
+    "pid",
+    "sync_state",
+    "unarchived",
+];
 
 /// Whole groups of measures.
-const GROUPS: [&str; 2] = [".busy.", ".branches."];
+const GROUPS: [&str; 3] = [".busy.", ".branches.", ".beginnings."];
 
 /// Every leaf of a value, by its path.
 fn leaves(path: &str, value: &Value, found: &mut Vec<(String, String)>) {
