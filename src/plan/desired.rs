@@ -420,7 +420,9 @@ fn rule(topology: &Topology, database: &str, address: &str) -> String {
     hba_line(&rule)
 }
 
-fn user_rules(topology: &Topology) -> Vec<String> {
+/// Returns the rules that the topology itself has, as the lines that are written.
+#[must_use]
+pub fn user_rules(topology: &Topology) -> Vec<String> {
     let lines = topology.hba.iter().map(|given| {
         hba_line(&NewRule {
             kind: given.kind.clone(),
