@@ -160,12 +160,22 @@ struct Shared {
     #[arg(short, long, action = clap::ArgAction::Count, global = true)]
     verbose: u8,
     /// How progress is written to standard error; json: one event a line.
-    #[arg(long, value_enum, default_value_t = Format::Text, global = true)]
-    log_format: Format,
+    #[arg(long, value_enum, default_value_t = LogFormat::Text, global = true)]
+    log_format: LogFormat,
 }
 
+/// How a result is written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 enum Format {
+    Text,
+    Json,
+    /// For a comment on a pull request.
+    Markdown,
+}
+
+/// How progress is written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum LogFormat {
     Text,
     Json,
 }

@@ -40,6 +40,7 @@ use crate::topology::Topology;
 pub mod drift;
 pub mod explain;
 pub mod json;
+pub mod markdown;
 #[cfg(test)]
 pub(crate) mod samples;
 pub mod status;

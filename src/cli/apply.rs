@@ -48,6 +48,7 @@ use crate::report::json::EditReport;
 use crate::report::json::ErrorReport;
 use crate::report::json::StepOutcome;
 use crate::report::json::StepResult;
+use crate::report::markdown;
 use crate::report::text;
 use crate::topology::NodeName;
 use crate::topology::Topology;
@@ -119,8 +120,8 @@ impl Job<'_> {
         }
         match self.ui.format {
             Format::Text => self.ui.result(&shown)?,
-            Format::Json if self.must_ask(&plan) => self.ui.note(&shown),
-            Format::Json => {}
+            Format::Json | Format::Markdown if self.must_ask(&plan) => self.ui.note(&shown),
+            Format::Json | Format::Markdown => {}
         }
         let (exit, report) = match report.status {
             Status::Clean => (Exit::Success, self.edit_alone(world, &plan, report).await?),
@@ -132,8 +133,9 @@ impl Job<'_> {
             }
             Status::Changes => return self.change(world, &observed, &plan, report).await,
         };
-        if self.ui.format == Format::Json {
-            self.ui.result(&json::apply(&report))?;
+        // As text, the plan has said it.
+        if self.ui.format != Format::Text {
+            return self.tell(&report, exit);
         }
         Ok(exit)
     }
@@ -264,6 +266,7 @@ impl Job<'_> {
         self.ui.result(&match self.ui.format {
             Format::Text => text::apply(report),
             Format::Json => json::apply(report),
+            Format::Markdown => markdown::applied(report),
         })?;
         Ok(exit)
     }

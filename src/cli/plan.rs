@@ -15,6 +15,7 @@ use crate::plan::Request;
 use crate::plan::Status;
 use crate::report::PlanReport;
 use crate::report::json;
+use crate::report::markdown;
 use crate::report::text;
 
 #[derive(Debug, Args)]
@@ -36,6 +37,7 @@ pub(super) async fn run(arguments: &Arguments, ui: &Ui) -> Result<Exit, Error> {
     ui.result(&match ui.format {
         Format::Text => text::plan(&report, &name),
         Format::Json => json::plan(&report),
+        Format::Markdown => markdown::plan(&report, &name),
     })?;
     Ok(match report.status {
         Status::Clean => Exit::Success,

@@ -36,6 +36,8 @@ use crate::topology::NodeName;
 
 mod drift;
 
+pub(in crate::report) use drift::comparison;
+pub(in crate::report) use drift::counts;
 pub use drift::drift;
 
 const GREEN: Style = AnsiColor::Green.on_default();
@@ -173,7 +175,7 @@ fn blocked(items: &[BlockedReport], lines: &mut Vec<String>) {
     }
 }
 
-fn summary(report: &PlanReport) -> String {
+pub(super) fn summary(report: &PlanReport) -> String {
     let Summary { steps, nodes, impact: _, data_loss, allow, blocked, .. } = &report.summary;
     if report.halted {
         let steps = match steps {
