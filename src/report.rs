@@ -41,6 +41,7 @@ pub mod drift;
 pub mod explain;
 pub mod json;
 pub mod markdown;
+pub mod pipeline;
 #[cfg(test)]
 pub(crate) mod samples;
 pub mod status;

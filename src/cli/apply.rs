@@ -14,6 +14,7 @@ use super::duration;
 use super::event_log::EventLog;
 use super::interrupt::Interrupt;
 use super::interrupt::unless_interrupted;
+use super::pipeline;
 use super::progress::Reporter;
 use super::question;
 use super::role_edit::RoleEdit;
@@ -137,6 +138,7 @@ impl Job<'_> {
         if self.ui.format != Format::Text {
             return self.tell(&report, exit);
         }
+        pipeline::summary(&markdown::applied(&report))?;
         Ok(exit)
     }
 
@@ -263,6 +265,7 @@ impl Job<'_> {
     }
 
     fn tell(&self, report: &ApplyReport, exit: Exit) -> Result<Exit, Error> {
+        pipeline::summary(&markdown::applied(report))?;
         self.ui.result(&match self.ui.format {
             Format::Text => text::apply(report),
             Format::Json => json::apply(report),

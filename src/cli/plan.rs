@@ -6,6 +6,8 @@ use super::Format;
 use super::Timeouts;
 use super::TopologyFile;
 use super::interrupt::unless_interrupted;
+use super::pipeline;
+use super::pipeline::Reports;
 use super::source;
 use super::source::Reached;
 use super::ui::Ui;
@@ -27,6 +29,8 @@ pub(super) struct Arguments {
     /// Exit 2 if there are changes.
     #[arg(long)]
     detailed_exitcode: bool,
+    #[command(flatten)]
+    reports: Reports,
 }
 
 pub(super) async fn run(arguments: &Arguments, ui: &Ui) -> Result<Exit, Error> {
@@ -34,15 +38,21 @@ pub(super) async fn run(arguments: &Arguments, ui: &Ui) -> Result<Exit, Error> {
     unless_interrupted(&interrupt, world.check_secrets()).await??;
     let (observed, plan) = source::look_and_plan(&world, &topology, &Request::default(), &interrupt).await?;
     let report = PlanReport::of(&topology, &observed, &plan);
-    ui.result(&match ui.format {
-        Format::Text => text::plan(&report, &name),
-        Format::Json => json::plan(&report),
-        Format::Markdown => markdown::plan(&report, &name),
-    })?;
+    show(&report, &name, ui)?;
+    pipeline::plan(&report, &name, &arguments.reports)?;
     Ok(match report.status {
         Status::Clean => Exit::Success,
         Status::Changes if arguments.detailed_exitcode => Exit::Changes,
         Status::Changes => Exit::Success,
         Status::Blocked => Exit::Refused,
+    })
+}
+
+/// Writes a plan as the result, in the format that was asked for.
+pub(super) fn show(report: &PlanReport, file: &str, ui: &Ui) -> Result<(), Error> {
+    ui.result(&match ui.format {
+        Format::Text => text::plan(report, file),
+        Format::Json => json::plan(report),
+        Format::Markdown => markdown::plan(report, file),
     })
 }

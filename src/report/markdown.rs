@@ -3,9 +3,9 @@
 //! What is worst stands first, and what does not fit is counted. Text from files and servers is inert here, see
 //! [`escape`]: it can't close a `<details>`, begin a table cell or mention somebody.
 
+use crate::report::json::ApplyReport;
 use crate::report::markdown::escape::code;
 use crate::report::markdown::escape::fence;
-use crate::report::json::ApplyReport;
 use crate::report::text;
 use crate::report::words::count;
 use crate::topology::NodeName;

@@ -10,6 +10,7 @@ use crate::report::markdown::ROOM;
 use crate::report::markdown::cut;
 use crate::report::markdown::escape::fence;
 use crate::report::markdown::escape::html_code;
+use crate::report::markdown::escape::html_inline;
 use crate::report::markdown::escape::inline;
 use crate::report::markdown::marker;
 use crate::report::text::comparison;
@@ -62,13 +63,13 @@ fn item(item: &ItemReport) -> String {
         None | Some(Impact::None) => String::new(),
         Some(impact) => format!("; an apply is a <b>{impact}</b>"),
     };
-    let remedy = item.remedy.as_ref().map(|remedy| format!("<br>remedy: {}", html_code(remedy))).unwrap_or_default();
+    let remedy = item.remedy.as_ref().map(|remedy| format!("<br>remedy: {}", html_inline(remedy))).unwrap_or_default();
     let mut text = format!(
         "\n<details><summary><b>{}</b> {} {}</summary>\n<p>{}{impact}{remedy}</p>\n\n",
         item.class.as_str(),
         html_code(node),
         html_code(&comparison(item)),
-        html_code(&item.reason)
+        html_inline(&item.reason)
     );
     for file in &item.diff {
         text.push_str(&fence("diff", &cut(&file.unified, MOST_OF_A_DIFF)));

@@ -7,13 +7,14 @@ use crate::report::words::visible;
 
 /// Returns a text on one line: plain where it can't mean anything, else as code.
 pub(super) fn inline(text: &str) -> String {
-    let is_plain = |c: char| c.is_ascii_alphanumeric() || " ,.;()'".contains(c);
-    // A line that begins with a number and a dot would be a list.
-    if text.chars().all(is_plain) && text.starts_with(|c: char| c.is_ascii_alphabetic()) && !text.contains("www.") {
-        text.to_owned()
-    } else {
-        code(text)
-    }
+    if is_plain(text) { text.to_owned() } else { code(text) }
+}
+
+/// Whether it is words that mean nothing to Markdown, HTML or a forge: no link, no list, no `:emoji:`.
+fn is_plain(text: &str) -> bool {
+    let is_harmless = |c: char| c.is_ascii_alphanumeric() || " ,.;()'/-".contains(c);
+    let begins_a_word = text.starts_with(|c: char| c.is_ascii_alphabetic());
+    begins_a_word && text.replace(": ", " ").chars().all(is_harmless) && !text.contains("www.")
 }
 
 /// Returns a code span, also good in a table.
@@ -24,8 +25,15 @@ pub(super) fn code(text: &str) -> String {
     }
     let text = without_long_runs(text);
     let ticks = "`".repeat(longest_run(&text) + 1);
-    // The spaces are taken off again by the reader, and needed where the text begins or ends with a backtick or space.
-    format!("{ticks} {text} {ticks}")
+    // A reader takes one space off each end where there are two.
+    let touches = |c: char| c == '`' || c == ' ';
+    let space = if text.starts_with(touches) || text.ends_with(touches) { " " } else { "" };
+    format!("{ticks}{space}{text}{space}{ticks}")
+}
+
+/// Returns the text for raw HTML: plain where it can't mean anything, else as code.
+pub(super) fn html_inline(text: &str) -> String {
+    if is_plain(text) { text.to_owned() } else { html_code(text) }
 }
 
 /// Returns the text for raw HTML, as code.
@@ -34,7 +42,7 @@ pub(super) fn html_code(text: &str) -> String {
 }
 
 /// Returns the text for raw HTML, on one line: an empty one would end it.
-pub(super) fn html(text: &str) -> String {
+fn html(text: &str) -> String {
     one_line(text).replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;")
 }
 

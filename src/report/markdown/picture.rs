@@ -48,7 +48,11 @@ fn now<'a>(nodes: &'a [NodeReport], node: &'a NodeReport) -> Drawn<'a> {
 }
 
 fn then(node: &NodeReport) -> Drawn<'_> {
-    Drawn { name: node.node.as_str(), says: node.role.to_string(), from: node.upstream.as_ref().map(|node| node.as_str()) }
+    Drawn {
+        name: node.node.as_str(),
+        says: node.role.to_string(),
+        from: node.upstream.as_ref().map(|node| node.as_str()),
+    }
 }
 
 /// The node that a standby's walreceiver is connected to. Where we may not see it, the right one.

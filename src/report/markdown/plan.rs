@@ -11,6 +11,7 @@ use crate::report::markdown::cut;
 use crate::report::markdown::escape::code;
 use crate::report::markdown::escape::fence;
 use crate::report::markdown::escape::html_code;
+use crate::report::markdown::escape::html_inline;
 use crate::report::markdown::escape::inline;
 use crate::report::markdown::list;
 use crate::report::markdown::marker;
@@ -34,7 +35,8 @@ pub(super) fn within(report: &PlanReport, file: &str, room: usize) -> String {
     let mut comment = Comment::new(room);
     comment.add(&marker(&report.cluster));
     if report.status == Status::Clean {
-        let clean = format!("### pgpair: no changes\n\n{} matches {}.\n", code(&report.cluster), code(&shortened(file)));
+        let clean =
+            format!("### pgpair: no changes\n\n{} matches {}.\n", code(&report.cluster), code(&shortened(file)));
         comment.add(&clean);
         return comment.text;
     }
@@ -162,8 +164,8 @@ impl Body {
         let heading = format!(
             "\n<details><summary>{number}. {} {}{impact}</summary>\n<p>{}</p>\n\n",
             html_code(&format!("{} {}", step.symbol.as_str(), step.node)),
-            html_code(&shortened(&step.title)),
-            html_code(&shortened(&step.reason))
+            html_inline(&shortened(&step.title)),
+            html_inline(&shortened(&step.reason))
         );
         let mut text = String::new();
         for room in words::rooms(&step.rooms) {
