@@ -21,6 +21,7 @@ mod apply;
 mod drift;
 mod event_log;
 mod explain;
+mod failover;
 mod import;
 mod interrupt;
 mod pipeline;
@@ -89,7 +90,8 @@ Examples:
   pgpair apply orders.yaml --allow destroy=b                       b may be cloned anew
 
 Allowances: restart (a standby restarts), outage (a primary restarts, or one with data is started),
-            switchover=NODE (it becomes the primary), destroy=NODE (a data directory with data is replaced)")]
+            switchover=NODE (it becomes the primary), destroy=NODE (a data directory with data is replaced),
+            failover=NODE (it becomes the primary without the old one: commits may be lost)")]
     Apply(apply::Arguments),
     /// Move the primary to another node, without loss, and edit the topology file to say so.
     #[command(after_help = "\
@@ -101,6 +103,16 @@ Examples:
 The plan is shown with the roles swapped in the file: nothing of it is edited but the two roles. If the primary can't
 be moved, it gets its role back, the edit is taken back as well, and the exit code is 5.")]
     Switchover(switchover::Arguments),
+    /// Promote a standby without the old primary, which is gone, and edit the topology file to say so.
+    #[command(after_help = "\
+Examples:
+  pgpair failover --to b topologies/orders.yaml
+  pgpair failover --to b -f orders.yaml --auto-approve
+  pgpair failover --to b orders.yaml --confirm-dead a      a's machine is off, and stays so
+
+The old primary is fenced, so that whoever starts it gets a standby, and what is left of its server is ended. What may be
+lost is said in bytes before anything is done. While the old primary takes writes, `pgpair switchover` loses nothing.")]
+    Failover(failover::Arguments),
     /// Clone a standby anew, whatever its state: an apply that replaces its data.
     #[command(after_help = "\
 Examples:
@@ -297,6 +309,7 @@ fn run(command: Command, ui: &Ui) -> Result<Exit, Error> {
             Command::Plan(arguments) => plan::run(&arguments, ui).await,
             Command::Apply(arguments) => apply::run(arguments, ui).await,
             Command::Switchover(arguments) => switchover::run(arguments, ui).await,
+            Command::Failover(arguments) => failover::run(arguments, ui).await,
             Command::Rebuild(arguments) => rebuild::run(arguments, ui).await,
             Command::Drift(arguments) => drift::run(&arguments, ui).await,
             Command::Status(arguments) => status::run(&arguments, ui).await,
@@ -364,6 +377,7 @@ mod tests {
                 other @ (Command::Validate(_)
                 | Command::Plan(_)
                 | Command::Switchover(_)
+                | Command::Failover(_)
                 | Command::Rebuild(_)
                 | Command::Drift(_)
                 | Command::Status(_)

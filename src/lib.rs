@@ -15,6 +15,7 @@ pub mod pg {
     pub mod conf;
     pub mod conninfo;
     pub mod control;
+    pub mod crc32c;
     pub mod guc;
     pub mod hba;
     pub mod history;

@@ -107,7 +107,9 @@ impl Observed {
                 words.clear();
             }
             if let Some(cluster) = seen.cluster_mut() {
-                (cluster.checkpoint, cluster.end) = (Lsn(0), None);
+                cluster.checkpoint = Lsn(0);
+                (cluster.end, cluster.end_timeline) = (None, None);
+                cluster.beginnings.clear();
                 cluster.branches.clear();
                 cluster.wal = None;
             }
@@ -144,6 +146,9 @@ pub struct NodeObserved {
     pub readiness: Readiness,
     /// The files of `replication.tls` that the node's user can't use for a connection.
     pub tls: Vec<TlsProblem>,
+    /// It is out of reach, and somebody stands up for it that it is dead and stays so: `--confirm-dead`, or the fencing
+    /// command. A node that answers on any channel is not.
+    pub confirmed_dead: bool,
 }
 
 /// A file of `replication.tls` that libpq would not take on a node.
@@ -309,6 +314,12 @@ impl NodeObserved {
         self.server.known_mut()?.sql.known_mut()
     }
 
+    /// Whether the node was reached on any channel: its files, its server, or somebody who listens on its port.
+    #[must_use]
+    pub fn answers(&self) -> bool {
+        self.place.unknown().is_none() || self.server.known().is_some() || self.port_taken.known().is_some()
+    }
+
     /// Whether the node was seen to accept writes.
     #[must_use]
     pub fn accepts_writes(&self) -> bool {
@@ -325,6 +336,8 @@ pub struct Binaries {
     pub major: Major,
     /// `pg_basebackup`, which may be newer than the server and elsewhere.
     pub basebackup: Reading<Program>,
+    /// `pg_rewind` of this very version is there.
+    pub rewind: bool,
     /// The first of the build's own socket directories, and whether the OS user can write there.
     pub socket_dir: Option<SocketDir>,
 }
@@ -451,13 +464,20 @@ pub struct Cluster {
     /// The primary's values of the parameters that a standby must have at least as high; of a standby those that it
     /// has replayed.
     pub floors: BTreeMap<String, u32>,
-    /// Where its own WAL ends, as its pg_control proves it: of a cleanly stopped primary behind the shutdown checkpoint, of
-    /// a cleanly stopped standby behind all that it has replayed. Absent of any other.
+    /// Where its own WAL ends, by its pg_control or, after a crash, by its WAL files: nothing that it has written or
+    /// received is behind that. Absent while the server writes or receives, and where nothing tells.
     pub end: Option<Lsn>,
+    /// The timeline that this end is on.
+    pub end_timeline: Option<Timeline>,
     /// The highest history file in pg_wal.
     pub newest_history: Option<Timeline>,
     /// The timelines that one came through, oldest first, and where it left each.
     pub branches: Vec<Branch>,
+    /// The checksum of the first record of each timeline that one tells of, where it is still there: two timelines of one
+    /// number differ in it.
+    pub beginnings: BTreeMap<Timeline, u32>,
+    /// What it holds behind the fork, where it went past the one of the present primary's history.
+    pub lost: Option<Lost>,
     /// The WAL in pg_wal; absent where there is none.
     pub wal: Option<WalFiles>,
     /// Why the server would not start on it.
@@ -479,11 +499,33 @@ pub struct Cluster {
 }
 
 impl Cluster {
+    /// Returns where its WAL ends if it was stopped cleanly: then that is also all that it ever sent.
+    #[must_use]
+    pub fn clean_end(&self) -> Option<Lsn> {
+        match self.state {
+            ControlState::ShutDown | ControlState::ShutDownInRecovery => self.end,
+            ControlState::StartingUp
+            | ControlState::ShuttingDown
+            | ControlState::InCrashRecovery
+            | ControlState::InArchiveRecovery
+            | ControlState::InProduction => None,
+        }
+    }
+
     /// Returns the newest timeline that the data directory knows of.
     #[must_use]
     pub fn newest_timeline(&self) -> Timeline {
         self.newest_history.map_or(self.timeline, |newest| newest.max(self.timeline))
     }
+}
+
+/// Transactions of a node that the primary's cluster has not.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub struct Lost {
+    /// How many were committed.
+    pub transactions: u64,
+    /// When the last of them was, in microseconds since 1970.
+    pub last_commit: Option<i64>,
 }
 
 /// The range of the WAL files of a data directory.

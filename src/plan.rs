@@ -31,6 +31,7 @@ pub mod hook;
 pub mod import;
 pub mod items;
 pub mod kept;
+pub mod loss;
 pub mod pair;
 pub mod planner;
 pub mod predict;
@@ -191,6 +192,8 @@ pub enum Impact {
     Outage,
     /// The primary moves, and nothing is lost; a restart that goes with it.
     Switchover,
+    /// A standby is promoted without the old primary's consent: commits may be lost.
+    Failover,
     /// A data directory with data is replaced.
     Destroy,
 }
@@ -203,6 +206,7 @@ impl fmt::Display for Impact {
             Self::Restart => "restart",
             Self::Outage => "outage",
             Self::Switchover => "switchover",
+            Self::Failover => "failover",
             Self::Destroy => "destroy",
         })
     }
@@ -260,6 +264,12 @@ pub enum Reason {
     TakenBack,
     /// No node accepts writes: a role change was left half-way.
     NoPrimary,
+    /// The old primary is gone, and another node is to be it.
+    PrimaryLost(RoleChange),
+    /// Two nodes accept writes, and it was asked for that this one gives way to the other.
+    Discarded {
+        by: NodeName,
+    },
     /// Another node was promoted in its place.
     Superseded(NodeName),
     /// What runs around a role change is not all done.
@@ -299,6 +309,12 @@ pub enum Action {
     /// Goal: whatever starts on the data directory of this primary comes up as a standby of the next one. The settings
     /// are in its block by then, and nothing else would promote it (10, 11: all of it is in recovery.conf).
     Fence(Fence),
+    /// Goal: the old primary, whose files are out of reach, is dead and stays so: the topology's fencing command has said
+    /// it.
+    FenceOff,
+    /// Goal: no process of a server lives on the data directory of this fenced node. By a fast stop, by an immediate one,
+    /// by SIGKILL in the end.
+    TakeDown,
     /// Goal: by its files the node is a primary again, on its own timeline. What a fence has left in the block stays.
     Unfence,
     /// Goal: the node is promoted, from the timeline `parent`, after every other writer has ended and all that it wrote
@@ -422,6 +438,8 @@ pub enum StopFor {
 pub struct Fence {
     /// The whole recovery.conf (10, 11); absent: standby.signal.
     pub recovery_conf: Option<String>,
+    /// Its server need not answer, and need not agree: that it is taken down is the next step.
+    pub by_force: bool,
 }
 
 /// See [`Action::Promote`].
@@ -431,6 +449,8 @@ pub struct Promote {
     pub from: Option<NodeName>,
     /// The timeline that is left.
     pub parent: Timeline,
+    /// A forced promotion: what the old primary wrote last need not be here.
+    pub by_force: bool,
 }
 
 /// See [`Action::StandbyFiles`].
@@ -556,6 +576,8 @@ impl Action {
             Self::Passfile { .. } => "passfile",
             Self::Mode => "mode",
             Self::Fence(_) => "fence",
+            Self::FenceOff => "fence_off",
+            Self::TakeDown => "take_down",
             Self::Unfence => "unfence",
             Self::Promote(_) => "promote",
             Self::Hook(_) => "hook",

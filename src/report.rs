@@ -32,6 +32,8 @@ use crate::plan::RoleChange;
 use crate::plan::Status;
 use crate::plan::Step;
 use crate::plan::allow;
+use crate::plan::loss;
+use crate::plan::loss::Loss;
 use crate::topology::Node;
 use crate::topology::NodeName;
 use crate::topology::Role;
@@ -81,6 +83,8 @@ pub struct Summary {
     pub impact: BTreeMap<Impact, Vec<NodeName>>,
     /// The nodes whose data directory is replaced.
     pub data_loss: Vec<NodeName>,
+    /// What a forced promotion may lose; absent where there is none.
+    pub at_risk: Option<Loss>,
     /// What `--allow` must name for every step to be done.
     pub allow: Vec<String>,
     /// The nodes that are left alone.
@@ -135,7 +139,7 @@ impl PlanReport {
             cluster: plan.cluster.clone(),
             state: plan.found,
             role_change: plan.role_change.clone(),
-            summary: Summary::of(plan),
+            summary: Summary { at_risk: loss::bound(observed, plan), ..Summary::of(plan) },
             nodes: nodes(topology, observed),
             steps: plan.steps.iter().map(|step| StepReport::of(step, observed)).collect(),
             asynchronous: plan.asynchronous,
@@ -164,6 +168,7 @@ impl Summary {
         Self {
             steps: plan.steps.len(),
             nodes,
+            at_risk: None,
             data_loss: impact.get(&Impact::Destroy).cloned().unwrap_or_default(),
             impact,
             allow: allow::all_needed(plan).iter().map(ToString::to_string).collect(),

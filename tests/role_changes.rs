@@ -18,17 +18,22 @@ use pgpair::apply::Outcome;
 use pgpair::event::Change;
 use pgpair::observed::NodeObserved;
 use pgpair::observed::Observed;
+use pgpair::observed::Reading;
 use pgpair::pg::control::ControlState;
 use pgpair::pg::lsn::Lsn;
 use pgpair::plan::Action;
+use pgpair::plan::Impact;
 use pgpair::plan::Plan;
+use pgpair::plan::Request;
 use pgpair::plan::Status;
 use pgpair::plan::allow;
 use pgpair::plan::hook;
 use pgpair::plan::hook::Owed;
 use pgpair::plan::planner::plan;
+use pgpair::plan::planner::plan_with;
 use pgpair::plan::predict::predict;
 use pgpair::topology::Hooks;
+use pgpair::topology::NodeName;
 use pgpair::topology::Role;
 use pgpair::topology::Topology;
 use pgpair::world::World as _;
@@ -59,6 +64,29 @@ const MOMENTS: [Moment; 7] = [
     Moment::After,
 ];
 
+/// What pgpair is asked for.
+struct Wish<'a> {
+    topology: &'a Topology,
+    request: Request,
+}
+
+impl<'a> Wish<'a> {
+    fn of(topology: &'a Topology) -> Self {
+        Self { topology, request: Request::default() }
+    }
+
+    /// Its primary is promoted without the old one, if need be.
+    fn by_force(topology: &'a Topology) -> Self {
+        Self { topology, request: Request::default().or_failover(&topology.primary().name) }
+    }
+
+    fn says(&self) -> String {
+        let primary = &self.topology.primary().name;
+        let force = if self.request.fails_over_to(primary) { ", by force" } else { "" };
+        format!("{primary} is to be primary{force}")
+    }
+}
+
 /// One run of pgpair with the real executor.
 struct Run {
     plan: Plan,
@@ -68,10 +96,11 @@ struct Run {
     after: Observed,
 }
 
-fn run(topology: &Topology, truth: &Observed, crash: Option<Crash>, story: &str) -> Run {
+fn run(wish: &Wish<'_>, truth: &Observed, crash: Option<Crash>, story: &str) -> Run {
+    let topology = wish.topology;
     let sim = Sim::new(topology.clone(), truth.clone(), crash);
     let observed = block_on(sim.observe());
-    let plan = plan(topology, &observed);
+    let plan = plan_with(topology, &observed, &wish.request);
     let selection = allow::select(&plan, topology, &observed, &everything());
     let (_quiet, interrupt) = tokio::sync::watch::channel(false);
     // What the simulated world does not show at once it never will.
@@ -87,15 +116,15 @@ fn shown(plan: &Plan) -> Vec<String> {
 }
 
 /// Runs on until nothing is left to do; returns what the last plan says.
-fn converge(topology: &Topology, start: &Observed, story: &str) -> Plan {
+fn converge(wish: &Wish<'_>, start: &Observed, story: &str) -> Plan {
     let mut truth = start.clone();
     let mut last = Vec::new();
     for _ in 0..6 {
-        let run = run(topology, &truth, None, story);
+        let run = run(wish, &truth, None, story);
         truth = run.after;
         if run.performed == 0 {
             if run.plan.status() == Status::Clean {
-                assert!(truth.node(&topology.primary().name).accepts_writes(), "{story}: ends without a primary");
+                assert!(truth.node(&wish.topology.primary().name).accepts_writes(), "{story}: ends without a primary");
                 assert_eq!(owed_anywhere(&truth), Vec::new(), "{story}: ends with hooks owed");
             }
             return run.plan;
@@ -214,42 +243,57 @@ struct Tally {
     crashes: usize,
     failures: usize,
     undone: usize,
+    /// States from which a promotion was forced.
+    forced: usize,
+    /// One in so many of the states was tried.
+    thinned: usize,
     /// Why it ended blocked, and how often.
     refusals: BTreeMap<&'static str, usize>,
 }
 
 /// Tries one in `share` of the states with something wrong at both nodes, and one in `thinned` of all that are left.
 fn try_every_state(topology: &Topology, share: usize, thinned: usize) {
-    let version = topology.postgresql.version;
     let swapped = topology.with_primary(&name("b"));
-    let mut tally = Tally::default();
-    let states = with_mishaps(topology, on_the_way(topology, &swapped), &mishaps(), share);
-    let mut known: BTreeMap<(bool, String), Plan> = BTreeMap::new();
-    let thinned = if is_full() { 1 } else { thinned };
-    for (label, start) in states.values().step_by(thinned) {
-        for (to_b, desired) in [(false, topology), (true, &swapped)] {
-            let story = format!("{version}, {label}, {} is to be primary", desired.primary().name);
+    let wishes = [Wish::of(topology), Wish::of(&swapped)];
+    let tally = try_states(topology, &wishes, on_the_way(topology, &swapped), share, thinned);
+    let [clean, blocked, undone] = [tally.clean, tally.blocked, tally.undone].map(|count| count * tally.thinned);
+    assert!(clean > 200 && blocked > 100 && undone > 50, "{tally:?}");
+}
+
+fn try_states(
+    topology: &Topology,
+    wishes: &[Wish<'_>],
+    states: Vec<(String, Observed)>,
+    share: usize,
+    thinned: usize,
+) -> Tally {
+    let version = topology.postgresql.version;
+    let mut tally = Tally { thinned: if is_full() { 1 } else { thinned }, ..Tally::default() };
+    let states = with_mishaps(topology, states, &mishaps(), share);
+    let mut known: BTreeMap<(usize, String), Plan> = BTreeMap::new();
+    for (label, start) in states.values().step_by(tally.thinned) {
+        for (number, wish) in wishes.iter().enumerate() {
+            let story = format!("{version}, {label}, {}", wish.says());
             tally.states += 1;
-            try_state(desired, to_b, start, &story, &mut known, &mut tally);
+            try_state(wish, number, start, &story, &mut known, &mut tally);
         }
     }
     let (slots, hooks) = (topology.replication.slots, !topology.hooks.is_empty());
     println!("{version}, slots {slots}, hooks {hooks}: {tally:?}");
-    let [clean, blocked, undone] = [tally.clean, tally.blocked, tally.undone].map(|count| count * thinned);
-    assert!(clean > 200 && blocked > 100 && undone > 50, "{tally:?}");
+    tally
 }
 
 fn try_state(
-    topology: &Topology,
-    to_b: bool,
+    wish: &Wish<'_>,
+    number: usize,
     start: &Observed,
     story: &str,
-    known: &mut BTreeMap<(bool, String), Plan>,
+    known: &mut BTreeMap<(usize, String), Plan>,
     tally: &mut Tally,
 ) {
     let mut end_of = |truth: &Observed, story: &str| {
-        let key = (to_b, serde_json::to_string(truth).expect("plain data"));
-        known.entry(key).or_insert_with(|| converge(topology, truth, story)).clone()
+        let key = (number, serde_json::to_string(truth).expect("plain data"));
+        known.entry(key).or_insert_with(|| converge(wish, truth, story)).clone()
     };
     let last = end_of(start, story);
     match last.status() {
@@ -262,13 +306,14 @@ fn try_state(
         }
         Status::Changes => panic!("{story}: converged, and the plan has steps: {:?}", shown(&last)),
     }
-    let observed = block_on(Sim::new(topology.clone(), start.clone(), None).observe());
-    let first = plan(topology, &observed);
+    let observed = block_on(Sim::new(wish.topology.clone(), start.clone(), None).observe());
+    let first = plan_with(wish.topology, &observed, &wish.request);
+    tally.forced += usize::from(first.steps.iter().any(|step| step.impact == Impact::Failover));
     for step in 0..first.steps.len() {
         for moment in MOMENTS {
             for survives in [false, true] {
                 let story = format!("{story}, {} at step {step} {moment:?}", if survives { "fails" } else { "dies" });
-                let crashed = run(topology, start, Some(Crash { step, moment, survives }), &story);
+                let crashed = run(wish, start, Some(Crash { step, moment, survives }), &story);
                 if crashed.died {
                     tally.crashes += 1;
                 } else {
@@ -283,6 +328,82 @@ fn try_state(
             }
         }
     }
+}
+
+/// How a primary can be lost, 0x100 bytes past what its standby has: killed, hung, or dead beyond our reach.
+fn losses() -> [Mishap; 3] {
+    [
+        ("killed", |_, observed, node| {
+            let end = observed.node(node).sql().map(|sql| sql.lsn);
+            stop(observed, node, false);
+            with_cluster(observed, node, |own| own.end = end);
+            fall_behind(observed, node);
+        }),
+        ("hung", |_, observed, node| {
+            fall_behind(observed, node);
+            let server = observed.node_mut(node).server.known_mut().expect("it runs");
+            server.sql = Reading::Unknown("it does not answer".into());
+        }),
+        ("dead", |_, observed, node| {
+            stop(observed, node, false);
+            fall_behind(observed, node);
+            let seen = observed.node_mut(node);
+            (seen.place, seen.server) = (Reading::Unknown("no route".into()), Reading::Unknown("no route".into()));
+            (seen.port_taken, seen.confirmed_dead) = (Reading::Unknown("no route".into()), true);
+        }),
+    ]
+}
+
+/// The others lack the last that this node has written, and hear of it no more.
+fn fall_behind(observed: &mut Observed, node: &NodeName) {
+    for (_, seen) in observed.nodes.iter_mut().filter(|(name, _)| *name != node) {
+        let sql = seen.sql_mut().expect("it runs");
+        (sql.receiver, sql.lsn) = (None, Lsn(sql.lsn.0 - 0x100));
+    }
+}
+
+/// Every state on the way of a forced promotion of b, from each loss of a.
+fn on_the_way_by_force(topology: &Topology, wish: &Wish<'_>) -> Vec<(String, Observed)> {
+    let mut states = Vec::new();
+    for (what, lose) in losses() {
+        let mut world = healthy(topology);
+        lose(topology, &mut world, &name("a"));
+        states.push((what.to_owned(), world.clone()));
+        for step in plan_with(wish.topology, &world, &wish.request).steps {
+            for moment in MOMENTS {
+                let crash = Crash { step: 0, moment, survives: false };
+                let sim = Sim::new(wish.topology.clone(), world.clone(), Some(crash));
+                let _dies = block_on(sim.perform(&step, &|_| {}));
+                states.push((format!("{what}, {} {moment:?}", step.id), sim.settled()));
+            }
+            predict(&step.node, &step.action, &step.topology(wish.topology), &mut world);
+        }
+    }
+    states
+}
+
+fn try_every_failover(topology: &Topology, share: usize, thinned: usize) {
+    let swapped = topology.with_primary(&name("b"));
+    let wishes = [Wish::by_force(&swapped), Wish::of(&swapped), Wish::of(topology)];
+    let states = on_the_way_by_force(topology, &wishes[0]);
+    let tally = try_states(topology, &wishes, states, share, thinned);
+    let [clean, blocked, forced] = [tally.clean, tally.blocked, tally.forced].map(|count| count * tally.thinned);
+    assert!(clean > 200 && blocked > 100 && forced > 100, "{tally:?}");
+}
+
+#[test]
+fn a_failover_of_15_never_makes_two_writers_whatever_happens() {
+    try_every_failover(&pair(15, "scram-sha-256", true), 31, 2);
+}
+
+#[test]
+fn a_failover_of_12_never_makes_two_writers_whatever_happens() {
+    try_every_failover(&pair(12, "scram-sha-256", false), 43, 3);
+}
+
+#[test]
+fn a_failover_of_10_never_makes_two_writers_whatever_happens() {
+    try_every_failover(&pair(10, "scram-sha-256", true), 43, 3);
 }
 
 #[test]

@@ -15,6 +15,7 @@ use crate::event::Change;
 use crate::event::Event;
 use crate::observed::Observed;
 use crate::observed::Server;
+use crate::observed::comes_up_as;
 use crate::plan::Action;
 use crate::plan::Reason;
 use crate::plan::Step;
@@ -23,6 +24,7 @@ use crate::plan::check::Check;
 use crate::plan::check::check;
 use crate::plan::planner;
 use crate::topology::NodeName;
+use crate::topology::Role;
 use crate::world::World;
 
 impl<W: World> Run<'_, W> {
@@ -36,6 +38,10 @@ impl<W: World> Run<'_, W> {
             return Some(change);
         }
         let from = from?;
+        if promote.by_force {
+            // It goes on in the next run, or is taken back by the one after, as the topology says then.
+            return is_fenced(&seen, from).then_some(Change::Open);
+        }
         let mut steps = self.to_take_back(from, &seen);
         if steps.is_empty() {
             return None;
@@ -100,4 +106,9 @@ impl<W: World> Run<'_, W> {
         }
         steps
     }
+}
+
+/// Whether the old primary would come up as a standby.
+fn is_fenced(seen: &Observed, node: &NodeName) -> bool {
+    seen.node(node).cluster().is_some_and(|own| comes_up_as(&own.markers, own.major) == Role::Standby)
 }

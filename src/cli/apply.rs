@@ -65,9 +65,15 @@ pub(super) struct Arguments {
     /// Do not ask. Allows nothing by itself: steps that need an allowance still need --allow.
     #[arg(long)]
     auto_approve: bool,
-    /// What may happen: restart, outage, switchover=NODE, destroy=NODE; a list with commas, or several times.
+    /// What may happen: restart, outage, switchover=NODE, failover=NODE, destroy=NODE; a list with commas, or several times.
     #[arg(long, value_name = "IMPACT", value_delimiter = ',', value_parser = allowance)]
     pub(super) allow: Vec<Allowance>,
+    /// This node is dead and stays so, though it can't be reached to see that. Refused while it answers.
+    #[arg(long, value_name = "NODE")]
+    confirm_dead: Vec<String>,
+    /// Of two nodes that accept writes, this one gives way: it is fenced and stopped, and what it wrote is kept aside.
+    #[arg(long, value_name = "NODE")]
+    discard: Vec<String>,
     /// How long another pgpair that works on a node is waited for.
     #[arg(long, value_name = "TIME", default_value = "0s", value_parser = duration)]
     lock_timeout: Duration,
@@ -78,7 +84,7 @@ pub(super) struct Arguments {
 
 pub(super) async fn run(arguments: Arguments, ui: &Ui) -> Result<Exit, Error> {
     let reached = source::reach(&arguments.topology, &arguments.timeouts).await?;
-    run_in(reached, arguments, &Errand::default(), ui).await
+    run_in(reached, arguments, Errand::default(), ui).await
 }
 
 /// What a command asks for beside what the topology says.
@@ -87,11 +93,37 @@ pub(super) struct Errand {
     pub(super) request: Request,
     /// The command is for a role change, and how the file comes to say so: without the change, nothing is done.
     pub(super) roles: Option<RoleEdit>,
+    /// It is for one without the old primary.
+    pub(super) by_force: bool,
 }
 
 /// The same, where a command asks for something besides.
-pub(super) async fn run_in(reached: Reached, arguments: Arguments, errand: &Errand, ui: &Ui) -> Result<Exit, Error> {
+pub(super) async fn run_in(
+    reached: Reached,
+    mut arguments: Arguments,
+    mut errand: Errand,
+    ui: &Ui,
+) -> Result<Exit, Error> {
     let Reached { name, topology, world, interrupt } = reached;
+    for node in std::mem::take(&mut arguments.discard) {
+        let node = NodeName::new(node);
+        let request = errand.request.and_discard(&topology, &node);
+        errand.request = request.map_err(|bad| Error::Usage(bad.to_string()))?;
+        arguments.allow.push(Allowance::Destroy(node));
+    }
+    for allowance in &arguments.allow {
+        if let Allowance::Failover(node) = allowance {
+            errand.request = errand.request.or_failover(node);
+        }
+    }
+    for node in &arguments.confirm_dead {
+        let node = NodeName::new(node);
+        if !topology.nodes.contains_key(&node) {
+            return Err(Error::Usage(format!("the topology has no node `{node}`")));
+        }
+        world.confirm_dead(node);
+    }
+    let errand = &errand;
     unless_interrupted(&interrupt, world.check_secrets()).await??;
     let locks = Locks::acquire(&topology, arguments.lock_timeout, interrupt.clone()).await?;
     let world = world.with_locks(locks);
@@ -115,6 +147,12 @@ impl Job<'_> {
         let (observed, plan) =
             source::look_and_plan(world, self.topology, &self.errand.request, &self.interrupt).await?;
         let report = PlanReport::of(self.topology, &observed, &plan);
+        if let Some(refused) = self.is_in_vain(&observed, &plan) {
+            return self.tell(
+                &ApplyReport { errors: vec![refused], ..self.report(ApplyStatus::Blocked, report) },
+                Exit::Refused,
+            );
+        }
         let mut shown = text::plan(&report, self.file);
         if let Some(edit) = self.edit(EditOutcome::NotWritten) {
             shown.push_str(&text::edit(&edit.diff));
@@ -152,6 +190,21 @@ impl Job<'_> {
         let state = pair::classify(self.topology, observed);
         let is_elsewhere = matches!(state, PairState::Elsewhere { .. } | PairState::LeftElsewhere { .. });
         self.errand.roles.is_some() && plan.role_change.is_none() && is_elsewhere
+    }
+
+    /// What was said is not so: a dead node answers, or a lost primary takes writes.
+    fn is_in_vain(&self, observed: &Observed, plan: &Plan) -> Option<ErrorReport> {
+        let nodes = self.arguments.confirm_dead.iter().map(NodeName::new);
+        if let Some(node) = nodes.into_iter().find(|node| observed.node(node).answers()) {
+            let remedy = format!("leave `--confirm-dead {node}` out: what can be reached is fenced and stopped");
+            return Some(error("not_dead", format!("{node} answers, so it is not dead"), Some(remedy)));
+        }
+        let change = plan.role_change.as_ref().filter(|_| self.errand.by_force)?;
+        let writes = observed.node(&change.from).accepts_writes();
+        writes.then(|| {
+            let remedy = format!("`pgpair switchover --to {}` moves it without loss", change.to);
+            error("not_lost", format!("{} takes writes: a failover would lose some", change.from), Some(remedy))
+        })
     }
 
     fn edit(&self, outcome: EditOutcome) -> Option<EditReport> {

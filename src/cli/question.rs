@@ -40,7 +40,7 @@ pub(super) fn questions(plan: &Plan, given: &BTreeSet<Allowance>) -> Vec<Questio
 fn named_node(allowance: &Allowance) -> Option<&NodeName> {
     match allowance {
         Allowance::Restart | Allowance::Outage | Allowance::Switchover(_) => None,
-        Allowance::Destroy(node) => Some(node),
+        Allowance::Failover(node) | Allowance::Destroy(node) => Some(node),
     }
 }
 

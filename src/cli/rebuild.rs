@@ -28,5 +28,5 @@ pub(super) async fn run(arguments: Arguments, ui: &Ui) -> Result<Exit, Error> {
     let node = NodeName::new(&node);
     let request = Request::rebuild(&reached.topology, &node).map_err(|bad| Error::Usage(bad.to_string()))?;
     apply.allow.push(Allowance::Destroy(node));
-    apply::run_in(reached, apply, &Errand { request, roles: None }, ui).await
+    apply::run_in(reached, apply, Errand { request, ..Errand::default() }, ui).await
 }

@@ -13,7 +13,6 @@ use super::ui::Ui;
 use crate::error::Error;
 use crate::error::Exit;
 use crate::error::Findings;
-use crate::plan::Request;
 use crate::plan::allow::Allowance;
 use crate::topology::NodeName;
 use crate::topology::edit;
@@ -42,11 +41,11 @@ pub(super) async fn run(arguments: Arguments, ui: &Ui) -> Result<Exit, Error> {
     let (source, roles) = with_primary(source, &to)?;
     apply.allow.push(Allowance::Switchover(to));
     let reached = source::reach_from(source, &apply.timeouts, interrupt::listen()?).await?;
-    apply::run_in(reached, apply, &Errand { request: Request::default(), roles: Some(roles) }, ui).await
+    apply::run_in(reached, apply, Errand { roles: Some(roles), ..Errand::default() }, ui).await
 }
 
 /// Returns the topology in which this node is the primary, and how its file comes to say so.
-fn with_primary(source: Source, to: &NodeName) -> Result<(Source, RoleEdit), Error> {
+pub(super) fn with_primary(source: Source, to: &NodeName) -> Result<(Source, RoleEdit), Error> {
     let Source { name, base_dir, topology, advice } = source;
     if !topology.nodes.contains_key(to) {
         let nodes: Vec<&str> = topology.nodes.keys().map(NodeName::as_str).collect();

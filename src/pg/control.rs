@@ -8,6 +8,7 @@ use std::fmt;
 
 use serde::Serialize;
 
+use crate::pg::crc32c::crc32c;
 use crate::pg::lsn::Lsn;
 use crate::pg::lsn::Timeline;
 use crate::pg::version::Major;
@@ -155,27 +156,10 @@ impl Control {
     }
 }
 
-/// CRC-32C (Castagnoli), as PostgreSQL computes it.
-fn crc32c(bytes: &[u8]) -> u32 {
-    let mut crc = u32::MAX;
-    for &byte in bytes {
-        crc ^= u32::from(byte);
-        for _ in 0..8 {
-            crc = if crc & 1 == 1 { crc >> 1 ^ 0x82F6_3B78 } else { crc >> 1 };
-        }
-    }
-    !crc
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use proptest::prelude::*;
-
-    #[test]
-    fn the_checksum_is_castagnolis() {
-        assert_eq!(crc32c(b"123456789"), 0xE306_9283);
-    }
 
     /// A control file of each major, as its layout has it.
     fn sample(major: Major) -> Vec<u8> {

@@ -5,6 +5,8 @@
 
 use crate::pg::lsn::Lsn;
 
+pub mod walk;
+
 /// The size of a page (`XLOG_BLCKSZ`; other builds than with the default are not known to pgpair).
 const PAGE: u64 = 8192;
 /// The header of the first page of a segment.

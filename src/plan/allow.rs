@@ -22,12 +22,14 @@ pub enum Allowance {
     Outage,
     /// To this node.
     Switchover(NodeName),
+    /// To this node, without the old primary.
+    Failover(NodeName),
     Destroy(NodeName),
 }
 
 /// A text that is no allowance.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("`{0}` is no allowance: restart, outage, switchover=NODE, or destroy=NODE")]
+#[error("`{0}` is no allowance: restart, outage, switchover=NODE, failover=NODE, or destroy=NODE")]
 pub struct UnknownAllowance(pub String);
 
 impl FromStr for Allowance {
@@ -38,6 +40,7 @@ impl FromStr for Allowance {
             None if text == "restart" => Ok(Self::Restart),
             None if text == "outage" => Ok(Self::Outage),
             Some(("switchover", node)) if !node.is_empty() => Ok(Self::Switchover(NodeName::new(node))),
+            Some(("failover", node)) if !node.is_empty() => Ok(Self::Failover(NodeName::new(node))),
             Some(("destroy", node)) if !node.is_empty() => Ok(Self::Destroy(NodeName::new(node))),
             None | Some(_) => Err(UnknownAllowance(text.to_owned())),
         }
@@ -50,6 +53,7 @@ impl std::fmt::Display for Allowance {
             Self::Restart => f.write_str("restart"),
             Self::Outage => f.write_str("outage"),
             Self::Switchover(node) => write!(f, "switchover={node}"),
+            Self::Failover(node) => write!(f, "failover={node}"),
             Self::Destroy(node) => write!(f, "destroy={node}"),
         }
     }
@@ -63,11 +67,14 @@ pub fn needed(plan: &Plan, step: &Step) -> Option<Allowance> {
         Impact::Restart => Some(Allowance::Restart),
         Impact::Outage => Some(Allowance::Outage),
         // With the promotion go the restarts of those that follow.
-        Impact::Switchover => {
-            Some(Allowance::Switchover(plan.role_change.as_ref().map_or(&step.node, |change| &change.to).clone()))
-        }
+        Impact::Switchover => Some(Allowance::Switchover(new_primary(plan, step).clone())),
+        Impact::Failover => Some(Allowance::Failover(new_primary(plan, step).clone())),
         Impact::Destroy => Some(Allowance::Destroy(step.node.clone())),
     }
+}
+
+fn new_primary<'a>(plan: &'a Plan, step: &'a Step) -> &'a NodeName {
+    plan.role_change.as_ref().map_or(&step.node, |change| &change.to)
 }
 
 /// The steps of a plan that may be done, and those that are left out.
@@ -145,11 +152,11 @@ pub fn all_needed(plan: &Plan) -> Vec<Allowance> {
     all
 }
 
-/// Whether an answer of `yes` at the question is enough for this allowance: what destroys data wants the node's name.
+/// Whether an answer of `yes` at the question is enough for this allowance: what may lose data wants the node's name.
 #[must_use]
 pub fn yes_is_enough(allowance: &Allowance) -> bool {
     match allowance {
         Allowance::Restart | Allowance::Outage | Allowance::Switchover(_) => true,
-        Allowance::Destroy(_) => false,
+        Allowance::Failover(_) | Allowance::Destroy(_) => false,
     }
 }

@@ -17,12 +17,14 @@ use crate::observed::Reading;
 use crate::observed::Sql;
 use crate::plan::Action;
 use crate::plan::Refusal;
+use crate::plan::pair;
 use crate::plan::synchronous;
 use crate::topology::Node;
 use crate::topology::NodeName;
 use crate::topology::Topology;
 
 mod copies;
+mod failover;
 mod feeds;
 mod files;
 mod hooks;
@@ -54,7 +56,9 @@ pub fn check(node: &NodeName, action: &Action, topology: &Topology, observed: &O
         Action::Hba { block, before } => at.hba(block, before),
         Action::Passfile { .. } => at.passfile(),
         Action::Mode => at.mode(),
-        Action::Fence(_) => at.fence(),
+        Action::Fence(fence) => at.fence(fence),
+        Action::FenceOff => at.fence_off(),
+        Action::TakeDown => at.take_down(),
         Action::Unfence => at.unfence(),
         Action::Promote(promote) => at.promote(promote),
         Action::Hook(hook) => at.hook(hook),
@@ -150,6 +154,12 @@ impl<'a> At<'a> {
             Reading::Known(_) => Err(self.not_ready("is running")),
             Reading::Unknown(why) => Err(Refusal::OutOfReach { node: self.name(), why: why.clone() }),
         }
+    }
+
+    /// A server that was a primary, by pg_control, and does not answer.
+    fn hangs(&self, cluster: &Cluster) -> bool {
+        let is_silent = self.seen.server.known().is_some_and(|server| server.sql.known().is_none());
+        is_silent && pair::hangs(cluster)
     }
 
     /// The server accepts writes.

@@ -160,7 +160,9 @@ impl<'a> Draft<'a> {
                         self.add(Item { subject: "server".into(), ..item });
                     }
                 }
-                Action::Fence(_) | Action::Unfence => self.push(step, "fence", Class::Drift),
+                Action::Fence(_) | Action::FenceOff | Action::TakeDown | Action::Unfence => {
+                    self.push(step, "fence", Class::Drift)
+                }
                 Action::Promote(_) => self.role(step, newer),
                 Action::Hook(hook) => {
                     let item = Item { now: text("owed"), wanted: text("run"), class: Class::Drift, ..of(step) };

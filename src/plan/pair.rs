@@ -13,6 +13,7 @@ use crate::observed::Observed;
 use crate::observed::Reading;
 use crate::observed::comes_up_as;
 use crate::pg::block;
+use crate::pg::control::ControlState;
 use crate::pg::lsn::Lsn;
 use crate::plan::LostWal;
 use crate::plan::Refusal;
@@ -22,8 +23,12 @@ use crate::topology::NodeName;
 use crate::topology::Role;
 use crate::topology::Topology;
 
+mod diverged;
 mod elsewhere;
 pub mod states;
+
+pub use diverged::Diverged;
+pub use diverged::diverged;
 
 /// Where the writer is, and whether the node that the topology names may be it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -44,6 +49,8 @@ pub enum PairState {
     Ended { from: NodeName, is_fenced: bool },
     /// Another node was the primary or is about to be one, and its role can't be taken over as it is.
     LeftElsewhere { primary: NodeName, is_fenced: bool },
+    /// Another node was the primary, and hangs, or may have been and is out of reach; the topology's runs as a standby.
+    Lost { primary: NodeName, is_in_reach: bool, why: String },
     /// The primary is a running standby with a promote file.
     Pending,
     /// Every node is in recovery or stopped as a standby, the topology's primary too: of this one, by its files.
@@ -257,6 +264,9 @@ fn others_are_safe(
 /// Why it may (protocol, section 1).
 pub fn is_safe(name: &NodeName, seen: &NodeObserved, primary: &Cluster) -> Result<(), Refusal> {
     let moved = |found: &str| Err(Refusal::RolesMoved { node: name.clone(), found: found.to_owned() });
+    if seen.confirmed_dead {
+        return Ok(());
+    }
     let place = match &seen.place {
         Reading::Known(place) => place,
         Reading::Unknown(why) => return Err(Refusal::OutOfReach { node: name.clone(), why: why.clone() }),
@@ -266,7 +276,8 @@ pub fn is_safe(name: &NodeName, seen: &NodeObserved, primary: &Cluster) -> Resul
         // An empty folder may be an unmounted disk, with a promoted standby on it.
         return match &place.unmounted {
             Some(mount_point) => Err(Refusal::Unmounted { node: name.clone(), mount_point: mount_point.clone() }),
-            None if place.work => {
+            // What pgpair itself was rewinding is never started, and its configuration lies beside it.
+            None if place.work && place.made_way.is_none() => {
                 let why = format!("{name} has a data directory kept aside as `.pgpair-work`");
                 Err(Refusal::NotReadyUntil {
                     why,
@@ -321,6 +332,12 @@ pub fn has_no_more_than(
         Some(missing) => Err(Refusal::Behind { candidate, other, missing }),
         None => Err(Refusal::NoProof { old: other, candidate }),
     }
+}
+
+/// Whether a server that does not answer was a primary by its pg_control, and is not on its way down.
+#[must_use]
+pub fn hangs(cluster: &Cluster) -> bool {
+    cluster.state == ControlState::InProduction
 }
 
 /// Whether a node knows of a newer timeline than the primary: another server was promoted.

@@ -38,6 +38,7 @@ use crate::topology::Topology;
 mod access;
 mod configuration;
 mod diff;
+mod failover;
 mod hooks;
 mod objects;
 mod repair;
@@ -58,7 +59,21 @@ pub fn plan(topology: &Topology, observed: &Observed) -> Plan {
 pub fn plan_with(topology: &Topology, observed: &Observed, request: &Request) -> Plan {
     let state = pair::classify(topology, observed);
     let found = state.row().id;
+    let candidate = &topology.primary().name;
+    let by_force = request.fails_over_to(candidate);
     match state {
+        PairState::LeftElsewhere { primary, .. } | PairState::Lost { primary, is_in_reach: true, .. } if by_force => {
+            failover::plan(topology, observed, request, &primary, Some(&primary), found)
+        }
+        PairState::Lost { primary, is_in_reach: false, .. } if by_force => {
+            failover::plan(topology, observed, request, &primary, None, found)
+        }
+        PairState::Doubtful(Refusal::TwoPrimaries { first, second })
+            if topology.nodes[&first].role != topology.nodes[&second].role
+                && [&first, &second].iter().any(|name| request.discards(name)) =>
+        {
+            failover::plan_without_second(topology, observed, request, found)
+        }
         PairState::Elsewhere { primary } => with_role_change(topology, observed, request, &primary, true, found),
         PairState::LeftElsewhere { primary, is_fenced } => {
             with_role_change(topology, observed, request, &primary, is_fenced, found)
@@ -70,6 +85,7 @@ pub fn plan_with(topology: &Topology, observed: &Observed, request: &Request) ->
         | PairState::Fenced
         | PairState::Ended { .. }
         | PairState::AllStandbys { .. }
+        | PairState::Lost { .. }
         | PairState::Pending
         | PairState::Headless
         | PairState::Doubtful(_)
@@ -220,7 +236,12 @@ impl<'a> Draft<'a> {
             }
             PairState::Ended { from, is_fenced } => {
                 // One that was only stopped is no role change that somebody has begun.
-                let impact = if is_fenced { Impact::None } else { Impact::Switchover };
+                let by_force = self.request.fails_over_to(&primary.name);
+                let impact = match is_fenced {
+                    true => Impact::None,
+                    false if by_force => Impact::Failover,
+                    false => Impact::Switchover,
+                };
                 self.move_primary(&self.topology.nodes[&from], impact);
                 self.before_standbys(primary);
             }
@@ -236,6 +257,9 @@ impl<'a> Draft<'a> {
             // Planned for the roles as they are first, which these are not.
             PairState::Elsewhere { primary } | PairState::LeftElsewhere { primary, .. } => {
                 return self.halt(Refusal::RolesMoved { node: primary, found: "is the primary".into() });
+            }
+            PairState::Lost { primary: from, why, .. } => {
+                return self.halt(Refusal::PrimaryLost { from, to: primary.name.clone(), why });
             }
             PairState::Doubtful(refusal) => return self.halt(refusal),
             PairState::PrimaryUnusable(refusal) => return self.block(primary, refusal),
@@ -444,6 +468,8 @@ fn step_id(node: &NodeName, action: &Action) -> String {
         | Action::Passfile { .. }
         | Action::Mode
         | Action::Fence(_)
+        | Action::FenceOff
+        | Action::TakeDown
         | Action::Unfence
         | Action::Promote(_)
         | Action::Stop(_)

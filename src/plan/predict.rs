@@ -74,6 +74,8 @@ pub fn predict(node: &NodeName, action: &Action, topology: &Topology, observed: 
                 files::mark(&mut cluster.markers, fence.recovery_conf.as_ref());
             }
         }
+        Action::FenceOff => observed.node_mut(node).confirmed_dead = true,
+        Action::TakeDown => servers::taken_down(observed, spec),
         Action::Unfence => {
             if let Some(cluster) = observed.node_mut(node).cluster_mut() {
                 files::unmark(&mut cluster.markers);

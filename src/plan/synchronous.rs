@@ -102,6 +102,8 @@ pub fn ends_stream(node: &Node, action: &Action) -> bool {
         | Action::Mode
         | Action::StandbyFiles(_)
         | Action::Fence(_)
+        | Action::FenceOff
+        | Action::TakeDown
         | Action::Unfence
         | Action::Promote(_)
         | Action::Hook(_)

@@ -48,6 +48,7 @@ pub(crate) fn nothing(topology: &Topology) -> Observed {
             version: "15.18".into(),
             major: version,
             basebackup: Reading::Known(Program { path: "/pg/bin/pg_basebackup".into(), major: 15 }),
+            rewind: true,
             socket_dir: None,
         }),
         place: Reading::Known(Place {
@@ -66,6 +67,7 @@ pub(crate) fn nothing(topology: &Topology) -> Observed {
         rooms: Vec::new(),
         readiness: Readiness::default(),
         tls: Vec::new(),
+        confirmed_dead: false,
     };
     Observed { nodes: topology.nodes.keys().map(|name| (name.clone(), node.clone())).collect() }
 }

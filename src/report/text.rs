@@ -10,6 +10,7 @@ use anstyle::Style;
 use crate::event::Change;
 use crate::plan::Impact;
 use crate::plan::Status;
+use crate::plan::loss::Loss;
 use crate::plan::readiness;
 use crate::report::BlockedReport;
 use crate::report::DiffReport;
@@ -157,7 +158,7 @@ fn impact_style(impact: Impact) -> Style {
     match impact {
         Impact::None | Impact::Reload => DIM,
         Impact::Restart => YELLOW,
-        Impact::Outage | Impact::Switchover | Impact::Destroy => RED.effects(Effects::BOLD),
+        Impact::Outage | Impact::Switchover | Impact::Failover | Impact::Destroy => RED.effects(Effects::BOLD),
     }
 }
 
@@ -176,7 +177,7 @@ fn blocked(items: &[BlockedReport], lines: &mut Vec<String>) {
 }
 
 pub(super) fn summary(report: &PlanReport) -> String {
-    let Summary { steps, nodes, impact: _, data_loss, allow, blocked, .. } = &report.summary;
+    let Summary { steps, nodes, impact: _, allow, blocked, .. } = &report.summary;
     if report.halted {
         let steps = match steps {
             0 => "Nothing is changed".to_owned(),
@@ -192,7 +193,7 @@ pub(super) fn summary(report: &PlanReport) -> String {
         "{} Impact: {}. Data loss: {}.",
         paint(BOLD, &format!("Plan: {} on {}.", count(*steps, "step"), count(nodes.len(), "node"))),
         impacts(&report.summary),
-        if data_loss.is_empty() { "none".to_owned() } else { format!("what {} holds", list(data_loss)) },
+        data_loss(&report.summary),
     );
     if !allow.is_empty() {
         text.push_str(&format!(" Allow with --allow {}.", allow.join(",")));
@@ -201,6 +202,23 @@ pub(super) fn summary(report: &PlanReport) -> String {
         text.push_str(&format!(" Left alone: {}.", list(blocked)));
     }
     text
+}
+
+fn data_loss(summary: &Summary) -> String {
+    let mut parts: Vec<String> = summary.at_risk.iter().map(at_risk).collect();
+    if !summary.data_loss.is_empty() {
+        parts.push(format!("what {} holds", list(&summary.data_loss)));
+    }
+    if parts.is_empty() { "none".to_owned() } else { parts.join("; ") }
+}
+
+/// What a forced promotion may lose.
+pub(super) fn at_risk(Loss { node, bytes }: &Loss) -> String {
+    match bytes {
+        Some(0) => format!("nothing of what {node} wrote"),
+        Some(bytes) => format!("at most the last {bytes} bytes that {node} wrote"),
+        None => format!("what {node} wrote last, how much is not known"),
+    }
 }
 
 /// The worst first.

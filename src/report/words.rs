@@ -64,7 +64,12 @@ pub fn symbol(step: &Step) -> Symbol {
                 Symbol::Create
             }
         }
-        Action::Fence(_) | Action::Unfence | Action::Promote(_) | Action::Hook(_) => Symbol::Role,
+        Action::Fence(_)
+        | Action::FenceOff
+        | Action::TakeDown
+        | Action::Unfence
+        | Action::Promote(_)
+        | Action::Hook(_) => Symbol::Role,
         Action::DropSlot { .. } | Action::RemoveOld => Symbol::Remove,
         Action::Streaming { .. } => Symbol::Wait,
     }
@@ -96,7 +101,10 @@ pub fn title(step: &Step) -> String {
         Action::Fence(fence) => {
             format!("fence: {}", if fence.recovery_conf.is_some() { "recovery.conf" } else { "standby.signal" })
         }
+        Action::FenceOff => "fencing command: sees to it that it is dead".into(),
+        Action::TakeDown => "end its server: by a fast stop, or by force".into(),
         Action::Unfence => "take the fence away".into(),
+        Action::Promote(Promote { by_force: true, .. }) => "promote, without the old primary".into(),
         Action::Promote(Promote { from: Some(from), .. }) => format!("stop {from}, and promote once all of it is here"),
         Action::Promote(Promote { from: None, .. }) => "promote".into(),
         Action::Hook(hook) => hook_title(hook),
@@ -147,6 +155,8 @@ pub fn goal(step: &Step) -> String {
         Action::Clone(clone) => format!("{node} is a copy of {}", clone.source),
         Action::StandbyFiles(_) => format!("{node} has its standby files"),
         Action::Fence(_) => format!("{node} comes up as a standby whoever starts it"),
+        Action::FenceOff => format!("{node} is dead"),
+        Action::TakeDown => format!("no server of {node} lives"),
         Action::Unfence => format!("{node} is a primary by its files"),
         Action::Promote(_) => format!("{node} is promoted"),
         Action::Hook(hook) => format!("`{}` of {node} is noted as done", hook.point.name()),
@@ -197,6 +207,8 @@ pub fn reason(reason: &Reason) -> String {
         Reason::TakenBack => "a role change was begun, and is taken back".into(),
         Reason::NoPrimary => "no node accepts writes: a role change was left half-way".into(),
         Reason::HooksOwed => "a role change owes it".into(),
+        Reason::PrimaryLost(change) => format!("{} is gone, and {} is to be the primary", change.from, change.to),
+        Reason::Discarded { by } => format!("it gives way to {by}, as was asked for"),
         Reason::Superseded(by) => format!("{by} was promoted in its place"),
     }
 }
@@ -255,7 +267,14 @@ pub fn guards(action: &Action) -> Vec<String> {
         },
         Action::StandbyFiles(_) => &["the server is stopped"],
         Action::Fence(_) => &["its settings as a standby are in place"],
+        Action::FenceOff => &["it can't be reached"],
+        Action::TakeDown => &["it is fenced", "it does not take writes, or another node does"],
         Action::Unfence => &["no other node accepts writes, or could"],
+        Action::Promote(Promote { by_force: true, .. }) => &[
+            "the old primary is fenced and down, or confirmed dead",
+            "no other node accepts writes, or could",
+            "no other standby has more WAL",
+        ],
         Action::Promote(Promote { from: Some(_), .. }) => &[
             "the old primary is fenced",
             "no other node accepts writes, or could",

@@ -9,6 +9,8 @@ pub enum Failpoint {
     Fenced,
     /// The stop of the old primary was issued.
     StopIssued,
+    /// No process of the old primary lives any more.
+    TakenDown,
     /// The old primary's pg_control says that it is shut down.
     ShutDown,
     /// All of its WAL is on the candidate.
@@ -32,6 +34,7 @@ impl Failpoint {
         match self {
             Self::Fenced => "fenced",
             Self::StopIssued => "stop_issued",
+            Self::TakenDown => "taken_down",
             Self::ShutDown => "shut_down",
             Self::Proven => "proven",
             Self::PromoteFile => "promote_file",

@@ -4,6 +4,7 @@
 //! lock, on the very server and files that the step is about: each proves that first, and refuses otherwise.
 
 use std::collections::BTreeMap;
+use std::collections::BTreeSet;
 use std::fmt::Display;
 use std::sync::Arc;
 use std::sync::Mutex;
@@ -55,6 +56,7 @@ mod replace;
 mod restart;
 mod server;
 mod stop;
+mod take_down;
 mod trial;
 
 /// What [`Live::new`] needs beside the topology.
@@ -80,6 +82,8 @@ pub struct Live {
     locks: Option<Locks>,
     /// Of the last look; a step runs no other programs than those that it was judged with.
     programs: Mutex<BTreeMap<NodeName, Programs>>,
+    /// Nodes that somebody stands up for that they are dead, where they can't be reached.
+    dead: Mutex<BTreeSet<NodeName>>,
 }
 
 /// What a node's server is run with, as the last look found it.
@@ -105,6 +109,7 @@ impl Live {
             interrupt: options.interrupt,
             locks: None,
             programs: Mutex::new(BTreeMap::new()),
+            dead: Mutex::new(BTreeSet::new()),
         })
     }
 
@@ -113,6 +118,11 @@ impl Live {
     pub fn with_locks(mut self, locks: Locks) -> Self {
         self.locks = Some(locks);
         self
+    }
+
+    /// Takes a node for dead from now on, as long as it can't be reached.
+    pub fn confirm_dead(&self, node: NodeName) {
+        self.dead.lock().unwrap_or_else(PoisonError::into_inner).insert(node);
     }
 
     /// Takes a secret as known that is not yet where the topology says.
@@ -176,7 +186,12 @@ impl Live {
 
 impl World for Live {
     async fn observe(&self) -> Observed {
-        let observed = observe::look(&self.topology, &self.secrets).await;
+        let mut observed = observe::look(&self.topology, &self.secrets).await;
+        for name in self.dead.lock().unwrap_or_else(PoisonError::into_inner).iter() {
+            if let Some(seen) = observed.nodes.get_mut(name) {
+                seen.confirmed_dead = !seen.answers();
+            }
+        }
         let programs_of =
             |node: &NodeObserved| Programs { binaries: node.binaries.clone(), controller: node.controller.clone() };
         let programs = observed.nodes.iter().map(|(name, node)| (name.clone(), programs_of(node))).collect();
@@ -197,6 +212,10 @@ impl World for Live {
     }
 
     async fn perform(&self, step: &Step, progress: &(dyn Fn(Progress) + Sync)) -> Result<(), Failure> {
+        if step.action == Action::FenceOff {
+            // It has no lock that could be taken, nor files.
+            return self.fence_off(&self.topology.nodes[&step.node], progress).await;
+        }
         if !self.locks.as_ref().is_some_and(|locks| locks.holds(&step.node)) {
             let failure = Failure::new(format!("node `{}` is not locked, so nothing is done to it", step.node));
             return Err(failure.with_remedy("make the folder of its data directory writable for its OS user"));
@@ -212,6 +231,8 @@ impl World for Live {
             Action::Passfile { entries } => site.passfile(entries).await,
             Action::Mode => site.mode().await,
             Action::Fence(fence) => site.fence(fence, progress).await,
+            Action::FenceOff => Ok(()),
+            Action::TakeDown => site.take_down(progress).await,
             Action::Unfence => site.unfence().await,
             Action::Promote(promote) => site.promote(promote, progress).await,
             Action::Hook(hook) => site.hook(hook, progress).await,

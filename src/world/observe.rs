@@ -64,6 +64,7 @@ use crate::world::user::Seat;
 
 pub mod adopt;
 mod afar;
+mod past;
 pub mod place;
 mod reverse;
 pub mod server;
@@ -135,7 +136,9 @@ pub async fn look(topology: &Topology, secrets: &Secrets) -> Observed {
         nodes.insert(name, seen);
     }
     afar::doubt(&mut nodes, &told);
-    Observed { nodes }
+    let mut observed = Observed { nodes };
+    past::look_back(topology, &mut observed).await;
+    observed
 }
 
 /// With our own rights, as it is us who want to know what programs were told.
@@ -183,6 +186,7 @@ async fn look_at(topology: &Topology, node: &Node, passwords: &Passwords) -> Nod
         rooms: Vec::new(),
         readiness: Readiness { unwritable, unarchived, ..Readiness::default() },
         tls: Vec::new(),
+        confirmed_dead: false,
     };
     let mut program = None;
     observed.server = match local.running {
@@ -253,6 +257,7 @@ fn out_of_reach(why: &str) -> NodeObserved {
         rooms: Vec::new(),
         readiness: Readiness::default(),
         tls: Vec::new(),
+        confirmed_dead: false,
     }
 }
 
@@ -302,7 +307,7 @@ fn files_and_server(expected: &place::Expected) -> (Found, Reading<Running>) {
     let mut looks = 0;
     loop {
         looks += 1;
-        let found = place::look(expected);
+        let found = place::look(expected, before.is_absent());
         let after = server::look(&expected.data_dir);
         let same_server = match (&before, &after) {
             (Reading::Known(before), Reading::Known(after)) => before.pid == after.pid,

@@ -72,7 +72,8 @@ pub fn binaries(wanted: &Wanted) -> Reading<Binaries> {
     };
     let socket_dir = wanted.socket_dir.then(|| socket_dir(&bin_dir)).flatten();
     let basebackup = basebackup(&bin_dir, major.number());
-    Reading::Known(Binaries { bin_dir, version, major, basebackup, socket_dir })
+    let rewind = is_program(&Path::new(&bin_dir).join("pg_rewind"));
+    Reading::Known(Binaries { bin_dir, version, major, basebackup, rewind, socket_dir })
 }
 
 /// Says which of the needed programs a folder lacks.

@@ -116,6 +116,7 @@ impl Sim {
             .nodes
             .iter()
             .filter(|(_, seen)| seen.server.known().is_some_and(|server| server.sql.known().is_none()))
+            .filter(|(_, seen)| !seen.cluster().is_some_and(pair::hangs))
             .map(|(name, _)| name.clone())
             .collect();
         for name in starting {
@@ -134,6 +135,7 @@ pub fn nothing(topology: &Topology) -> Observed {
         version: version.to_string(),
         major: version,
         basebackup: Reading::Known(Program { path: "/pg/bin/pg_basebackup".into(), major: Major::NEWEST.number() }),
+        rewind: true,
         socket_dir: None,
     };
     let node = |node: &Node| NodeObserved {
@@ -145,6 +147,7 @@ pub fn nothing(topology: &Topology) -> Observed {
         rooms: Vec::new(),
         readiness: Readiness::default(),
         tls: Vec::new(),
+        confirmed_dead: false,
     };
     Observed { nodes: topology.nodes.values().map(|spec| (spec.name.clone(), node(spec))).collect() }
 }
@@ -235,6 +238,8 @@ fn dangers(truth: &Observed) -> BTreeMap<(NodeName, NodeName), usize> {
             // A server that does not answer yet becomes what its files say, as a stopped one would.
             let would_write = match seen.sql() {
                 Some(sql) => !sql.in_recovery,
+                // One that hangs goes on as what it was, whatever its files say by now.
+                None if !seen.server.is_absent() && pair::hangs(cluster) => true,
                 None => comes_up_as(&cluster.markers, cluster.major) == Role::Primary,
             };
             would_write.then_some((name, seen.accepts_writes()))
@@ -284,8 +289,14 @@ fn harm(node: &NodeName, action: &Action, truth: &Observed) -> Option<String> {
             let is_marked = comes_up_as(&own.markers, own.major) == Role::Standby;
             (is_copy && !is_marked).then(|| "a standby's directory is started without its standby files".to_owned())
         }
+        Action::TakeDown => {
+            let writers = truth.nodes.values().filter(|seen| seen.accepts_writes()).count();
+            let is_only = truth.node(node).accepts_writes() && writers == 1;
+            is_only.then(|| "the only server that accepts writes is taken down".to_owned())
+        }
         Action::StandbyFiles(_)
         | Action::Fence(_)
+        | Action::FenceOff
         | Action::Unfence
         | Action::Hook(_)
         | Action::Configure(_)
@@ -303,9 +314,13 @@ fn harm(node: &NodeName, action: &Action, truth: &Observed) -> Option<String> {
 /// Returns whose commits a promotion would lose: every other node's that has more WAL, or of which that can't be told.
 fn lost_by(node: &NodeName, promote: &Promote, truth: &Observed) -> Option<String> {
     let candidate = truth.node(node).sql().filter(|sql| sql.in_recovery)?;
-    let own = truth.node(node).cluster()?;
+    // One that was asked for goes forward, whatever comes of it.
+    let own = truth.node(node).cluster().filter(|own| !own.markers.promote)?;
     let has_more = |name: &NodeName, seen: &NodeObserved| {
         let Some(cluster) = seen.cluster().filter(|other| other.identity == own.identity) else { return false };
+        if promote.by_force && promote.from.as_ref() == Some(name) {
+            return false;
+        }
         match seen.sql() {
             // It sends all that it has before it ends.
             Some(sql) if !sql.in_recovery => candidate.receiver.is_none(),
@@ -377,6 +392,12 @@ fn half(node: &NodeName, action: &Action, which: usize, topology: &Topology, tru
             }
         }
         Action::Start { .. } => {
+            if let Some(cluster) = seen.cluster_mut() {
+                cluster.state = match comes_up_as(&cluster.markers, cluster.major) {
+                    Role::Primary => ControlState::InCrashRecovery,
+                    Role::Standby => ControlState::InArchiveRecovery,
+                };
+            }
             seen.server = Reading::Known(crate::observed::Server {
                 pid: 0,
                 started: 0,
@@ -403,9 +424,11 @@ fn half(node: &NodeName, action: &Action, which: usize, topology: &Topology, tru
             }
         }
         Action::Promote(promote) => half_promoted(node, promote, which, topology, truth),
+        Action::TakeDown => half_taken_down(node, which, topology, truth),
         // Done by one rename or one transaction, or by waiting.
         Action::Mode
         | Action::Fence(_)
+        | Action::FenceOff
         | Action::Unfence
         | Action::Stop(_)
         | Action::StandbyFiles(_)
@@ -417,6 +440,18 @@ fn half(node: &NodeName, action: &Action, which: usize, topology: &Topology, tru
     }
 }
 
+/// What the end of a server by force leaves: it has crashed (0), or was started again as what its files say (1).
+fn half_taken_down(node: &NodeName, which: usize, topology: &Topology, truth: &mut Observed) {
+    let had_ended = truth.node(node).server.is_absent();
+    predict(node, &Action::TakeDown, topology, truth);
+    if let Some(own) = truth.node_mut(node).cluster_mut().filter(|_| which == 0 && !had_ended) {
+        own.state = ControlState::InProduction;
+    }
+    if which == 1 && truth.node(node).server.is_absent() {
+        predict(node, &Action::Start { role: Role::Standby }, topology, truth);
+    }
+}
+
 /// What a promotion leaves: the old primary down with all of its WAL here (0) or not (1), or crashed (2), or started again
 /// by its service manager (3); the promotion asked for (4).
 fn half_promoted(node: &NodeName, promote: &Promote, which: usize, topology: &Topology, truth: &mut Observed) {
@@ -424,7 +459,7 @@ fn half_promoted(node: &NodeName, promote: &Promote, which: usize, topology: &To
     predict(node, &Action::Promote(promote.clone()), topology, truth);
     let candidate = truth.node_mut(node);
     *candidate = before.node(node).clone();
-    if let Some(from) = &promote.from {
+    if let Some(from) = promote.from.as_ref().filter(|_| !promote.by_force) {
         let end = truth.node(from).cluster().and_then(|own| own.end).unwrap_or_default();
         if let Some(sql) = truth.node_mut(node).sql_mut().filter(|sql| sql.in_recovery) {
             sql.receiver = None;

@@ -548,7 +548,8 @@ pub(crate) fn apply(
 pub(crate) fn everything() -> BTreeSet<Allowance> {
     let nodes = ["a", "b", "c"].map(|node| Allowance::Destroy(name(node)));
     let switch = ["a", "b", "c"].map(|node| Allowance::Switchover(name(node)));
-    [Allowance::Restart, Allowance::Outage].into_iter().chain(nodes).chain(switch).collect()
+    let force = ["a", "b", "c"].map(|node| Allowance::Failover(name(node)));
+    [Allowance::Restart, Allowance::Outage].into_iter().chain(nodes).chain(switch).chain(force).collect()
 }
 
 /// Runs on until nothing is left to do; returns what the last plan says.

@@ -79,7 +79,9 @@ impl At<'_> {
         }
         if configure.effect == Effect::AtStart {
             if !in_file {
-                self.stopped()?;
+                if !self.hangs(cluster) {
+                    self.stopped()?;
+                }
                 self.can_start_on(configure, cluster)?;
             }
             return Ok(in_file);

@@ -10,6 +10,7 @@ use crate::observed::comes_up_as;
 use crate::pg::guc;
 use crate::pg::lsn::Timeline;
 use crate::pg::version::StandbyMode;
+use crate::plan::Fence;
 use crate::plan::Promote;
 use crate::plan::Refusal;
 use crate::plan::check::At;
@@ -21,7 +22,7 @@ use crate::plan::readiness;
 use crate::topology::Role;
 
 impl At<'_> {
-    pub(super) fn fence(&self) -> Verdict {
+    pub(super) fn fence(&self, fence: &Fence) -> Verdict {
         let cluster = self.cluster()?;
         if self.is_fenced(cluster) {
             return Ok(true);
@@ -32,6 +33,7 @@ impl At<'_> {
         }
         match &self.seen.server {
             Reading::Absent => {}
+            Reading::Known(_) if fence.by_force => {}
             Reading::Known(_) => {
                 self.writes()?;
                 primary.is_ready_after(self)?;
@@ -45,7 +47,7 @@ impl At<'_> {
     }
 
     /// Whatever starts on the data directory comes up as a standby of the upstream that the topology names.
-    fn is_fenced(&self, cluster: &Cluster) -> bool {
+    pub(super) fn is_fenced(&self, cluster: &Cluster) -> bool {
         self.is_marked(cluster) && !cluster.markers.recovery_signal && self.has_settings_of_standby(cluster)
     }
 
@@ -105,11 +107,16 @@ impl At<'_> {
         self.can_be_promoted(sql)?;
         for node in self.topology.nodes.keys().filter(|name| **name != self.node.name) {
             let other = self.of(node);
-            if promote.from.as_ref() == Some(node) {
+            let is_old = promote.from.as_ref() == Some(node);
+            if other.seen.confirmed_dead {
+                other.is_dead()?;
+            } else if is_old && promote.by_force {
+                other.is_out_of_the_way(self, sql)?;
+            } else if is_old {
                 other.gives_way_to(self, cluster, sql, promote.parent)?;
             } else {
                 pair::is_safe(node, other.seen, cluster)?;
-                if promote.from.is_none() {
+                if promote.from.is_none() || promote.by_force {
                     other.has_no_more_than(self, sql)?;
                 }
             }
@@ -124,9 +131,11 @@ impl At<'_> {
             let other = self.of(name);
             let is_safe = pair::is_safe(name, other.seen, cluster).and_then(|()| other.has_no_more_than(self, sql));
             let is_standby = other.seen.cluster().is_some_and(pair::needs_standby_files);
+            let was_given_up = other.seen.cluster().is_some_and(|cluster| other.was_given_up(cluster));
             match is_safe {
                 Ok(()) => {}
                 Err(Refusal::NoProof { .. }) if is_standby => {}
+                Err(Refusal::NoProof { .. } | Refusal::Behind { .. }) if was_given_up => {}
                 Err(refusal) => {
                     let why = format!(
                         "has a file `promote`, on which it is promoted at any signal; and {}",
@@ -209,6 +218,10 @@ impl At<'_> {
             },
             // A position on another timeline would say nothing.
             Reading::Absent if theirs.newest_history.max(Some(sql.timeline)) < Some(parent) => {
+                Err(Refusal::NoProof { old: self.name(), candidate: candidate.name() })
+            }
+            // A crash says nothing of what was to come.
+            Reading::Absent if cluster.clean_end().is_none() => {
                 Err(Refusal::NoProof { old: self.name(), candidate: candidate.name() })
             }
             Reading::Absent => self.has_no_more_than(candidate, sql),

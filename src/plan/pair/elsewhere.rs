@@ -11,6 +11,7 @@ use crate::observed::comes_up_as;
 use crate::pg::conninfo::Conninfo;
 use crate::plan::Refusal;
 use crate::plan::desired;
+use crate::plan::pair;
 use crate::plan::pair::PairState;
 use crate::plan::pair::has_no_more_than;
 use crate::plan::pair::is_further;
@@ -59,12 +60,23 @@ pub(super) fn classify(topology: &Topology, observed: &Observed) -> Option<PairS
         return None;
     }
     let candidate = seen.sql().filter(|sql| sql.in_recovery);
+    if candidate.is_some()
+        && let Some(name) = find(hangs).next()
+    {
+        let why = "runs, and does not answer".to_owned();
+        return Some(PairState::Lost { primary: name.clone(), is_in_reach: true, why });
+    }
     let mut stopped = find(is_stopped_primary).chain(find(is_fenced_primary));
     if let Some(from) = stopped.next() {
         if let Some(second) = stopped.next() {
             return Some(PairState::Doubtful(Refusal::FormerPrimary { node: second.clone() }));
         }
         return Some(left_by(observed, &others, from, own, candidate));
+    }
+    if candidate.is_some()
+        && let Some(lost) = out_of_reach(topology, observed)
+    {
+        return Some(lost);
     }
     candidate.map(|sql| {
         headless(topology, observed, &others, sql).map_or_else(PairState::Doubtful, |()| PairState::Headless)
@@ -81,6 +93,22 @@ fn is_stopped_primary(seen: &NodeObserved) -> bool {
     let comes_up = |own: &Cluster| comes_up_as(&own.markers, own.major) == Role::Primary;
     let would_write = |own: &Cluster| comes_up(own) && !own.markers.recovery_signal && !needs_standby_files(own);
     seen.server.is_absent() && seen.cluster().is_some_and(would_write)
+}
+
+/// A server that was a primary, and does not answer.
+fn hangs(seen: &NodeObserved) -> bool {
+    let is_silent = seen.server.known().is_some_and(|server| server.sql.known().is_none());
+    is_silent && seen.cluster().is_some_and(pair::hangs)
+}
+
+/// Whoever may be the old primary, and neither its files nor its server can be seen.
+fn out_of_reach(topology: &Topology, observed: &Observed) -> Option<PairState> {
+    topology.standbys().find_map(|node| {
+        let seen = observed.node(&node.name);
+        let why = seen.place.unknown().filter(|_| seen.sql().is_none())?;
+        let why = format!("is out of reach: {why}");
+        Some(PairState::Lost { primary: node.name.clone(), is_in_reach: false, why })
+    })
 }
 
 /// Stopped, or on its way there, with a fence: by its pg_control it was a primary.
@@ -118,7 +146,7 @@ fn left_by(
     let is_alone = third.into_iter().try_for_each(|name| is_safe(name, observed.node(name), own)).is_ok();
     let Some(cluster) = old.cluster().filter(|_| is_alone) else { return stays };
     let is_ending = !old.server.is_absent() && cluster.state.is_going_down();
-    let has_all = old.server.is_absent() && cluster.end.is_some_and(|end| end <= sql.lsn);
+    let has_all = old.server.is_absent() && cluster.clean_end().is_some_and(|end| end <= sql.lsn);
     let knows_it = own.newest_timeline().max(sql.timeline) >= cluster.newest_timeline();
     if (has_all || is_ending && is_fenced) && knows_it {
         PairState::Ended { from: from.clone(), is_fenced }

@@ -14,7 +14,7 @@ pub struct Row {
 }
 
 /// Every joint state, without what is particular to one cluster.
-pub const STATES: [Row; 13] = [
+pub const STATES: [Row; 14] = [
     NOTHING_YET,
     PRIMARY_RUNS,
     ARMED,
@@ -23,6 +23,7 @@ pub const STATES: [Row; 13] = [
     ELSEWHERE,
     ENDED,
     LEFT_ELSEWHERE,
+    LOST,
     PENDING,
     ALL_STANDBYS,
     HEADLESS,
@@ -70,6 +71,11 @@ const LEFT_ELSEWHERE: Row = Row {
     state: "another node was the primary, or is about to be one, and its role can't be taken over as it is",
     answer: "it is started or promoted first; the role change comes after it",
 };
+const LOST: Row = Row {
+    id: "lost",
+    state: "the old primary hangs or is out of reach, and the one that the topology names runs as a standby",
+    answer: "nothing is done without `failover=NODE`: then the old one is fenced and taken down, or must be confirmed dead, and the other is promoted; commits may be lost",
+};
 const PENDING: Row = Row {
     id: "pending",
     state: "the node that the topology names is a running standby with a promote file",
@@ -109,6 +115,7 @@ impl PairState {
             Self::Elsewhere { .. } => ELSEWHERE,
             Self::Ended { .. } => ENDED,
             Self::LeftElsewhere { .. } => LEFT_ELSEWHERE,
+            Self::Lost { .. } => LOST,
             Self::Pending => PENDING,
             Self::AllStandbys { .. } => ALL_STANDBYS,
             Self::Headless => HEADLESS,

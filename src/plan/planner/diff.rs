@@ -56,7 +56,7 @@ pub(super) fn diff_of(topology: &Topology, seen: &NodeObserved, action: &Action)
             files.push(standby_files(None, clone.recovery_conf.as_ref()));
             files
         }
-        Action::StandbyFiles(StandbyFiles { recovery_conf }) | Action::Fence(Fence { recovery_conf }) => {
+        Action::StandbyFiles(StandbyFiles { recovery_conf }) | Action::Fence(Fence { recovery_conf, by_force: _ }) => {
             let before = cluster.and_then(|cluster| cluster.markers.recovery_conf.as_ref());
             vec![standby_files(before, recovery_conf.as_ref())]
         }
@@ -82,6 +82,8 @@ pub(super) fn diff_of(topology: &Topology, seen: &NodeObserved, action: &Action)
         }
         Action::Passfile { entries } => passfile_lines(entries).into_iter().collect(),
         Action::Mode
+        | Action::FenceOff
+        | Action::TakeDown
         | Action::Unfence
         | Action::Promote(_)
         | Action::Hook(_)

@@ -36,6 +36,17 @@ impl Draft<'_> {
         self.step(candidate, Action::Hook(hook), Impact::None, reason.clone());
     }
 
+    /// Before a forced promotion no hook runs; what comes after it is noted.
+    pub(super) fn note_hooks(&mut self, candidate: &Node, old: &NodeName, timeline: Timeline, reason: &Reason) {
+        if self.topology.hooks.is_empty() {
+            return;
+        }
+        let owed = Owed { from: Some(old.clone()), timeline, done: Done::Nothing };
+        let mut hook = self.hook(candidate, HookPoint::BeforeSwitchover, owed);
+        hook.commands.clear();
+        self.step(candidate, Action::Hook(hook), Impact::None, reason.clone());
+    }
+
     /// What comes right after the promotion, where it is owed.
     pub(super) fn hooks_after_promotion(&mut self, primary: &Node) {
         let owed = self.owed_by(&primary.name).filter(|owed| owed.done < Done::AfterPromotion);

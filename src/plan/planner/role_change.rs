@@ -94,12 +94,12 @@ impl<'a> Draft<'a> {
         let primary = self.topology.primary();
         let change = RoleChange { from: from.name.clone(), to: primary.name.clone() };
         let Some(parent) = self.timeline_of(from) else { return };
-        let promote = Action::Promote(Promote { from: Some(from.name.clone()), parent });
+        let promote = Action::Promote(Promote { from: Some(from.name.clone()), parent, by_force: false });
         let reason = Reason::PrimaryMoves(change.clone());
         let begun = self.steps.len();
         self.settings_of_standby(from, &reason);
         self.hooks_before(primary, Some(&from.name), parent, &reason);
-        self.fence_alone(from, &reason);
+        self.fence_alone(from, &reason, false);
         for step in self.steps.iter_mut().skip(begun) {
             step.only_for = Some(step_id(&primary.name, &promote));
         }
@@ -129,7 +129,12 @@ impl<'a> Draft<'a> {
         if !is_pending {
             self.hooks_before(primary, None, parent, &Reason::NoPrimary);
         }
-        self.step(primary, Action::Promote(Promote { from: None, parent }), Impact::None, Reason::NoPrimary);
+        self.step(
+            primary,
+            Action::Promote(Promote { from: None, parent, by_force: false }),
+            Impact::None,
+            Reason::NoPrimary,
+        );
         if self.is_stuck(primary) {
             self.steps.truncate(begun);
         }
@@ -170,28 +175,29 @@ impl<'a> Draft<'a> {
     /// Lets whatever starts on the node's data directory come up as a standby of the topology's primary.
     pub(super) fn fence(&mut self, node: &'a Node, reason: &Reason) {
         self.settings_of_standby(node, reason);
-        self.fence_alone(node, reason);
+        self.fence_alone(node, reason, false);
     }
 
     /// The same, where the settings are there.
-    fn fence_alone(&mut self, node: &'a Node, reason: &Reason) {
+    pub(super) fn fence_alone(&mut self, node: &'a Node, reason: &Reason, by_force: bool) {
         let existing = self.world.node(&node.name).cluster().and_then(|own| own.markers.recovery_conf.clone());
         let recovery_conf = desired::recovery_conf(self.topology, node, existing.as_deref());
-        self.step(node, Action::Fence(Fence { recovery_conf }), Impact::None, reason.clone());
+        self.step(node, Action::Fence(Fence { recovery_conf, by_force }), Impact::None, reason.clone());
         // It names the passfile by now, if it needs one.
         self.passfile(node);
     }
 
     /// The block of a primary gets what it will go by as a standby. What only a restart puts in force is not among it:
     /// its next start is that. Its commits go on waiting for whom they wait for.
-    fn settings_of_standby(&mut self, node: &Node, reason: &Reason) {
+    pub(super) fn settings_of_standby(&mut self, node: &Node, reason: &Reason) {
         let major = self.topology.postgresql.version;
         let seen = self.world.node(&node.name);
         let Some(cluster) = seen.cluster().filter(|_| !self.is_stuck(node)) else { return };
         if major.dialect().standby_mode == StandbyMode::RecoveryConf {
             return;
         }
-        let is_running = !seen.server.is_absent();
+        // One that hangs reads nothing any more.
+        let is_running = seen.sql().is_some();
         let kept = seen.sql().and_then(|sql| sql.settings.get(NAMES)).map(|names| (NAMES, names.value.clone()));
         let kept = kept.filter(|(_, names)| !names.is_empty()).into_iter().collect();
         let changes = match drift::configuration(self.topology, node, cluster, seen.sql(), &Floors::default(), kept) {

@@ -16,7 +16,7 @@ use crate::topology::Topology;
 
 pub(super) fn promoted(observed: &mut Observed, topology: &Topology, node: &Node, promote: &Promote) {
     let mut end = observed.node(&node.name).sql().map_or(Lsn(0), |sql| sql.lsn);
-    if let Some(from) = &promote.from {
+    if let Some(from) = promote.from.as_ref().filter(|_| !promote.by_force) {
         end = end.max(ended(observed, &topology.nodes[from]));
     }
     leaves_others(observed, &node.name, &node.slot_name(), &node.name);

@@ -61,12 +61,25 @@ pub(super) fn down(observed: &mut Observed, node: &Node, state: ControlState) {
     cluster.state = state;
     cluster.replication_role = Reading::Unknown("the server is stopped".into());
     if let Some((end, timeline)) = written {
-        cluster.end = Some(end);
+        (cluster.end, cluster.end_timeline) = (Some(end), Some(timeline));
         if !state.was_standby() {
             // A primary's last checkpoint is on the timeline that it wrote.
             cluster.timeline = timeline;
         }
     }
+}
+
+/// A server is gone: one that answers ends cleanly, of another it can't be said where its WAL ends.
+pub(super) fn taken_down(observed: &mut Observed, node: &Node) {
+    let seen = observed.node(&node.name);
+    if seen.server.is_absent() || seen.sql().is_some_and(|sql| sql.in_recovery) {
+        return;
+    }
+    let state = match seen.sql() {
+        Some(_) => ControlState::ShutDown,
+        None => ControlState::InProduction,
+    };
+    down(observed, node, state);
 }
 
 /// A node is fed through this slot by nobody but `upstream`.
@@ -90,6 +103,7 @@ pub(super) fn started(seen: &mut NodeObserved, node: &Node, topology: &Topology)
     // One that was left is deleted, and not acted on.
     cluster.markers.promote = false;
     let lsn = cluster.end.take().unwrap_or_default();
+    cluster.end_timeline = None;
     cluster.conf.replaced = None;
     cluster.state = match role {
         Role::Primary => ControlState::InProduction,

@@ -47,6 +47,8 @@ pub fn examples() -> Vec<Refusal> {
         Refusal::Shadowed { node: node(), name: text("PARAMETER"), by: text("PLACE"), remedy: remedy() },
         Refusal::BadConf { node: node(), problem: text("PROBLEM") },
         Refusal::FormerPrimary { node: node() },
+        Refusal::PrimaryLost { from: other(), to: node(), why: text("is down, hangs or is out of reach") },
+        Refusal::NotDead { node: node(), why: text("REASON") },
         Refusal::Behind { candidate: node(), other: other(), missing: 1 },
         Refusal::NoProof { old: other(), candidate: node() },
         Refusal::NotPromotable { node: node(), why: text("is delayed, paused or ends its recovery"), remedy: remedy() },

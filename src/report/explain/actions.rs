@@ -10,7 +10,7 @@ pub(super) struct ActionRow {
 }
 
 /// Every action.
-pub(super) const ACTIONS: [ActionRow; 18] = [
+pub(super) const ACTIONS: [ActionRow; 20] = [
     ActionRow {
         name: "create_primary",
         what: "makes a new cluster with its configuration in place",
@@ -66,6 +66,20 @@ pub(super) const ACTIONS: [ActionRow; 18] = [
         why: "between its stop and the promotion a service manager may start it again; written while it still runs",
         impact: "none",
         by_hand: "`touch standby.signal` after primary_conninfo is in postgresql.conf; 10 and 11: recovery.conf",
+    },
+    ActionRow {
+        name: "fence_off",
+        what: "runs the topology's fencing command about an old primary that can't be reached",
+        why: "nothing is promoted beside a node that may still take writes; exit 0 says that it is dead and stays so",
+        impact: "failover",
+        by_hand: "power its machine off, or cut it off for good; then `--confirm-dead NODE`",
+    },
+    ActionRow {
+        name: "take_down",
+        what: "ends whatever is left of the server of a fenced node: fast stop, immediate stop, SIGKILL",
+        why: "a server that hangs, or what a dead postmaster has left, may still commit; so may one of two primaries",
+        impact: "failover, or destroy for what `--discard` names",
+        by_hand: "`pg_ctl stop -m immediate`; `kill -9` of the processes whose working folder is the data directory",
     },
     ActionRow {
         name: "unfence",

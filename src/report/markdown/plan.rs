@@ -61,8 +61,11 @@ fn head(report: &PlanReport) -> String {
         summary.impact.iter().rev().map(|(impact, nodes)| format!("**{impact}** {}", list(nodes))).collect();
     let impacts = if impacts.is_empty() { "none".to_owned() } else { impacts.join(", ") };
     text.push_str(&format!("- Impact: {impacts}\n"));
-    let loss = &summary.data_loss;
-    let loss = if loss.is_empty() { "none".to_owned() } else { format!("**what {} holds**", list(loss)) };
+    let mut loss: Vec<String> = summary.at_risk.iter().map(|loss| format!("**{}**", text::at_risk(loss))).collect();
+    if !summary.data_loss.is_empty() {
+        loss.push(format!("**what {} holds**", list(&summary.data_loss)));
+    }
+    let loss = if loss.is_empty() { "none".to_owned() } else { loss.join("; ") };
     text.push_str(&format!("- Data loss: {loss}\n"));
     if !summary.allow.is_empty() {
         text.push_str(&format!("- Allow with {}\n", code(&shortened(&format!("--allow {}", summary.allow.join(","))))));

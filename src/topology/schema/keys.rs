@@ -21,6 +21,7 @@ pub(super) struct Key {
 enum Takes {
     /// A shared definition.
     Shared(&'static str),
+    Name,
     One,
     Port,
     Major,
@@ -56,7 +57,7 @@ const TEXTS: Takes = Takes::Shared("texts");
 
 pub(super) const TOPOLOGY: [Key; 13] = [
     key("version", Takes::One, "The version of this file's format."),
-    key("cluster", TEXT, "The cluster's name, for messages, locks and logs: letters, digits, `_` and `-`."),
+    key("cluster", Takes::Name, "The cluster's name, for messages, locks and logs: letters, digits, `_` and `-`."),
     key(
         "system_identifier",
         Takes::Shared("number"),
@@ -204,6 +205,7 @@ impl Takes {
         let words = |words: &[&str]| json!({ "enum": words });
         match self {
             Self::Shared(name) => json!({ "$ref": format!("#/$defs/{name}") }),
+            Self::Name => json!({ "type": ["string", "number", "boolean"], "pattern": "^[A-Za-z0-9_-]{1,63}$" }),
             Self::One => json!({ "enum": [1, "1"] }),
             Self::Port => json!({
                 "anyOf": [

@@ -21,7 +21,9 @@ const SIGNAL_FILES: [&str; 2] = ["standby.signal", "recovery.signal"];
 impl Site<'_> {
     /// Lets whatever starts on the data directory come up as a standby. A running primary goes on.
     pub(super) async fn fence(&self, fence: &Fence, progress: &(dyn Fn(Progress) + Sync)) -> Result<(), Failure> {
-        if let Life::Running(_) = self.life().await? {
+        if let Life::Running(_) = self.life().await?
+            && !fence.by_force
+        {
             let session = self.session().await?;
             if self.runs_as(&session).await? == Role::Standby {
                 return Err(self.failure("its server is in recovery already").with_remedy("plan again"));

@@ -20,13 +20,18 @@ pub(super) struct Postmaster(OwnedFd);
 impl Postmaster {
     /// Takes hold of the postmaster of a data directory; none where it has ended.
     pub(super) fn of(file: &PidFile, data_dir: &str) -> io::Result<Option<Self>> {
-        let pid = i32::try_from(file.pid).ok().and_then(Pid::from_raw).ok_or(io::ErrorKind::InvalidData)?;
+        Self::hold(file.pid, data_dir)
+    }
+
+    /// The same of any process of a server on a data directory: a dead postmaster's children too.
+    pub(super) fn hold(number: u32, data_dir: &str) -> io::Result<Option<Self>> {
+        let pid = i32::try_from(number).ok().and_then(Pid::from_raw).ok_or(io::ErrorKind::InvalidData)?;
         let process = match rustix::process::pidfd_open(pid, PidfdFlags::empty()) {
             Err(rustix::io::Errno::SRCH) => return Ok(None),
             opened => opened?,
         };
         // Checked while the descriptor holds it: from here on the signal can't reach another process.
-        Ok(is_server_of(file.pid, data_dir).then_some(Self(process)))
+        Ok(is_server_of(number, data_dir).then_some(Self(process)))
     }
 
     pub(super) fn signal(&self, signal: Signal) -> io::Result<()> {

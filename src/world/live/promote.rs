@@ -109,6 +109,11 @@ impl Site<'_> {
         let Some(process) = self.process().await? else {
             return Err(self.failure("its server ended before it was promoted").with_remedy("plan again"));
         };
+        if promote.by_force {
+            self.can_be_told().await?;
+            self.is_still_down(promote).await?;
+            return self.tell(&process, &session, Instant::now(), &mut Times::default()).await;
+        }
         let old = match &promote.from {
             Some(from) => Some(self.live.site(from).await?),
             None => None,

@@ -35,7 +35,6 @@ use crate::pg::conf::ConfFiles;
 use crate::pg::conf::ConfValues;
 use crate::pg::control::BadControl;
 use crate::pg::control::Control;
-use crate::pg::control::ControlState;
 use crate::pg::control::SIZE;
 use crate::pg::history;
 use crate::pg::history::Branch;
@@ -50,7 +49,7 @@ use crate::plan::desired::PASSFILE;
 use crate::world::outside;
 use crate::world::probe::mounts::Mounts;
 use crate::world::probe::same_file;
-use crate::world::probe::wal::end_of_shutdown;
+use crate::world::probe::wal;
 
 /// How deep configuration files may include each other (`CONF_FILE_MAX_DEPTH`).
 const DEEPEST: usize = 10;
@@ -103,11 +102,11 @@ pub struct Changed {
     pub recovery_conf: i64,
 }
 
-/// Looks at the data directory.
+/// Looks at the data directory of a server that runs, or is stopped.
 #[must_use]
-pub fn look(expected: &Expected) -> Found {
+pub fn look(expected: &Expected, is_stopped: bool) -> Found {
     let dir = Path::new(&expected.data_dir);
-    let mut look = Look::new(expected, dir, Mounts::read());
+    let mut look = Look { is_stopped, ..Look::new(expected, dir, Mounts::read()) };
     let place = look.place();
     let has_data = place.as_ref().is_ok_and(|place| matches!(place.data_dir, DataDir::Cluster(_)));
     let unwritable = if has_data { look.unwritable_file() } else { None };
@@ -136,11 +135,12 @@ struct Look<'a> {
     system_identifier: Option<u64>,
     changed: Changed,
     mounts: Mounts,
+    is_stopped: bool,
 }
 
 impl<'a> Look<'a> {
     fn new(expected: &'a Expected, dir: &'a Path, mounts: Mounts) -> Self {
-        Self { expected, dir, system_identifier: None, changed: Changed::default(), mounts }
+        Self { expected, dir, system_identifier: None, changed: Changed::default(), mounts, is_stopped: false }
     }
 
     fn place(&mut self) -> Result<Place, String> {
@@ -263,9 +263,11 @@ impl<'a> Look<'a> {
         let hba = self.needed(&self.conf_path("pg_hba.conf"))?;
         self.changed.hba = hba.changed;
         self.follows_no_other_files(&conf)?;
-        let wal = names_in(&self.dir.join("pg_wal"))?;
-        let newest_history = wal.iter().filter_map(|name| history_file_timeline(name)).max();
+        let wal_names = names_in(&self.dir.join("pg_wal"))?;
+        let newest_history = wal_names.iter().filter_map(|name| history_file_timeline(name)).max();
         let (waldir, tablespaces) = self.links()?;
+        let branches = newest_history.map_or(Ok(Vec::new()), |timeline| self.branches(timeline))?;
+        let end = self.end(control, newest_history, &branches)?;
         Ok(Cluster {
             major,
             identity: Identity::Known(control.system_identifier),
@@ -275,10 +277,13 @@ impl<'a> Look<'a> {
             checksums: control.checksums,
             wal_log_hints: control.wal_log_hints,
             floors: control.floors.clone(),
-            end: self.end(control)?,
+            end: end.map(|(end, _)| end),
+            end_timeline: end.map(|(_, timeline)| timeline),
             newest_history,
-            branches: newest_history.map_or(Ok(Vec::new()), |timeline| self.branches(timeline))?,
-            wal: wal_files(&self.dir.join("pg_wal"), &wal, control.wal_segment_size),
+            beginnings: wal::beginnings(&self.dir.join("pg_wal"), &branches, newest_history, control.wal_segment_size)?,
+            lost: None,
+            branches,
+            wal: wal_files(&self.dir.join("pg_wal"), &wal_names, control.wal_segment_size),
             wrong_access: self.wrong_access(major, metadata),
             markers: self.markers()?,
             conf,
@@ -291,17 +296,15 @@ impl<'a> Look<'a> {
         })
     }
 
-    /// Where the WAL of a cleanly stopped server ends.
-    fn end(&self, control: &Control) -> Result<Option<Lsn>, String> {
-        match control.state {
-            ControlState::ShutDown => end_of_shutdown(&self.dir.join("pg_wal"), control),
-            ControlState::ShutDownInRecovery => Ok(Some(control.min_recovery_point)),
-            ControlState::StartingUp
-            | ControlState::ShuttingDown
-            | ControlState::InCrashRecovery
-            | ControlState::InArchiveRecovery
-            | ControlState::InProduction => Ok(None),
-        }
+    /// Where its WAL ends, on whichever of the timelines that it knows.
+    fn end(
+        &self,
+        control: &Control,
+        newest_history: Option<Timeline>,
+        branches: &[Branch],
+    ) -> Result<Option<(Lsn, Timeline)>, String> {
+        let timelines = branches.iter().map(|branch| branch.timeline).chain(newest_history).chain([control.timeline]);
+        wal::end(&self.dir.join("pg_wal"), control, &timelines.collect::<Vec<_>>(), self.is_stopped)
     }
 
     /// What the newest history file says. One that the server would refuse says nothing: it is being written.
@@ -660,7 +663,7 @@ mod tests {
     }
 
     fn look_at(data_dir: &Path) -> Found {
-        look(&expected(data_dir))
+        look(&expected(data_dir), true)
     }
 
     fn seen(data_dir: &Path) -> DataDir {

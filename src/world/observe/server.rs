@@ -24,6 +24,12 @@ pub struct PidFile {
 }
 
 impl PidFile {
+    /// Reads the file of a data directory, if it can be.
+    #[must_use]
+    pub fn of(data_dir: &str) -> Option<Self> {
+        Self::parse(&fs::read_to_string(format!("{data_dir}/postmaster.pid")).ok()?, data_dir)
+    }
+
     /// Reads postmaster.pid; none without a process number.
     #[must_use]
     pub fn parse(text: &str, data_dir: &str) -> Option<Self> {
