@@ -11,6 +11,7 @@ use std::fmt;
 use serde::Serialize;
 
 use crate::observed::Identity;
+use crate::observed::Lost;
 use crate::pg::block;
 use crate::pg::block::Block;
 use crate::pg::block::Malformed;
@@ -39,12 +40,14 @@ pub mod readiness;
 pub mod redact;
 pub mod refusal;
 pub mod request;
+pub mod rewind;
 pub mod synchronous;
 
 pub use difference::Cause;
 pub use difference::Difference;
 pub use difference::SetBy;
 pub use hook::Hook;
+pub use pair::Diverged;
 pub use refusal::Refusal;
 pub use request::Request;
 
@@ -231,6 +234,17 @@ pub enum Reason {
         upstream: NodeName,
         lost: LostWal,
     },
+    /// It holds WAL that the primary has not.
+    Diverged {
+        by: NodeName,
+        diverged: Diverged,
+        /// What that WAL is, where it was counted.
+        lost: Option<Lost>,
+        /// Why it is cloned anew, and not rewound.
+        no_rewind: Option<String>,
+    },
+    /// A rewind was cut short: what it left is of no use.
+    RewindCutShort,
     /// PostgreSQL does not start on a data directory with this mode.
     TooOpen(u32),
     /// The server is stopped.
@@ -295,6 +309,10 @@ pub enum Action {
     CreatePrimary(CreatePrimary),
     /// Goal: the node is a copy of `source`, with its standby files in place. Made in `.pgpair-new` as well.
     Clone(CloneFrom),
+    /// Goal: the stopped node has what the source has, and nothing else; its own configuration and its standby files are in
+    /// place, and what it held alone is kept beside it. Done in `.pgpair-work`, so a crash half-way leaves that folder, and
+    /// the next run makes a clone.
+    Rewind(Rewind),
     /// Goal: the files of a stopped node make it a standby of its upstream.
     StandbyFiles(StandbyFiles),
     /// Goal: postgresql.conf has this block, nothing in postgresql.auto.conf wins over it, and a running server has
@@ -423,12 +441,23 @@ pub enum Replaced {
     Unfinished,
 }
 
+/// See [`Action::Rewind`].
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Rewind {
+    /// The primary.
+    pub source: NodeName,
+    /// The node's own files and folders, by their paths in the data directory.
+    pub kept: Vec<String>,
+}
+
 /// What a standby is stopped for: it is left running unless that can be done.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum StopFor {
     /// It is cloned anew, from this source, which keeps WAL for it by this slot.
     Clone { source: NodeName, slot: Option<String> },
+    /// It holds WAL that the source has not, and is rewound.
+    Rewind { source: NodeName },
     /// It starts again with other files.
     Restart,
 }
@@ -570,6 +599,7 @@ impl Action {
         match self {
             Self::CreatePrimary(_) => "create_primary",
             Self::Clone(_) => "clone",
+            Self::Rewind(_) => "rewind",
             Self::StandbyFiles(_) => "standby_files",
             Self::Configure(_) => "configure",
             Self::Hba { .. } => "hba",

@@ -29,6 +29,7 @@ mod feeds;
 mod files;
 mod hooks;
 mod objects;
+mod rejoin;
 mod roles;
 mod servers;
 mod tls;
@@ -51,6 +52,7 @@ pub fn check(node: &NodeName, action: &Action, topology: &Topology, observed: &O
     let result = match action {
         Action::CreatePrimary(create) => at.create_primary(create),
         Action::Clone(clone) => at.clone_from(clone),
+        Action::Rewind(rewind) => at.rewind(rewind),
         Action::StandbyFiles(_) => at.standby_files(),
         Action::Configure(configure) => at.configure(configure),
         Action::Hba { block, before } => at.hba(block, before),

@@ -141,7 +141,7 @@ impl<'a> Draft<'a> {
                 continue;
             }
             match &step.action {
-                Action::CreatePrimary(_) | Action::Clone(_) => {
+                Action::CreatePrimary(_) | Action::Clone(_) | Action::Rewind(_) => {
                     self.data_directory(step, newer);
                     made_anew.insert(node);
                 }
@@ -169,7 +169,7 @@ impl<'a> Draft<'a> {
                     self.add(Item { subject: format!("hook {}", hook.point.name()), ..item });
                 }
                 // A standby is stopped for a step that has an item of its own.
-                Action::Stop(StopFor::Clone { .. } | StopFor::Restart) => {}
+                Action::Stop(StopFor::Clone { .. } | StopFor::Rewind { .. } | StopFor::Restart) => {}
                 Action::Streaming { upstream } => self.streaming(step, upstream),
             }
         }

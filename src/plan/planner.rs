@@ -41,6 +41,7 @@ mod diff;
 mod failover;
 mod hooks;
 mod objects;
+mod rejoin;
 mod repair;
 mod role_change;
 mod standby;
@@ -462,6 +463,7 @@ fn step_id(node: &NodeName, action: &Action) -> String {
         Action::Configure(configure) if configure.effect == Effect::Restart => format!("{node}.configure.restart"),
         Action::CreatePrimary(_)
         | Action::Clone(_)
+        | Action::Rewind(_)
         | Action::StandbyFiles(_)
         | Action::Configure(_)
         | Action::Hba { .. }

@@ -30,6 +30,7 @@ pub fn predict(node: &NodeName, action: &Action, topology: &Topology, observed: 
     match action {
         Action::CreatePrimary(create) => copies::created(observed.node_mut(node), create, spec, major),
         Action::Clone(clone) => copies::cloned(observed, spec, clone),
+        Action::Rewind(rewind) => copies::rewound(observed, spec, rewind),
         Action::StandbyFiles(files) => {
             if let Some(cluster) = observed.node_mut(node).cluster_mut() {
                 files::mark(&mut cluster.markers, files.recovery_conf.as_ref());

@@ -100,6 +100,7 @@ pub fn ends_stream(node: &Node, action: &Action) -> bool {
         Action::Stop(_) => true,
         Action::CreatePrimary(_)
         | Action::Mode
+        | Action::Rewind(_)
         | Action::StandbyFiles(_)
         | Action::Fence(_)
         | Action::FenceOff

@@ -1,9 +1,11 @@
 //! What each step, reason and node is called, in one place for every rendering.
 
+use crate::observed::Lost;
 use crate::observed::Room;
 use crate::plan::Action;
 use crate::plan::Cause;
 use crate::plan::Difference;
+use crate::plan::Diverged;
 use crate::plan::Effect;
 use crate::plan::Hook;
 use crate::plan::LostWal;
@@ -17,6 +19,7 @@ use crate::plan::StopFor;
 use crate::plan::hook::HookPoint;
 use crate::report::NodeReport;
 use crate::report::NodeState;
+use crate::topology::NodeName;
 use crate::topology::Role;
 
 /// What a step does to its object, as Terraform's signs have it.
@@ -53,6 +56,7 @@ pub fn symbol(step: &Step) -> Symbol {
         Action::StandbyFiles(_) if matches!(step.reason, Reason::Differs(_)) => Symbol::Change,
         Action::CreatePrimary(_) | Action::StandbyFiles(_) | Action::Slot { .. } => Symbol::Create,
         Action::Clone(clone) if clone.replaces.is_some() => Symbol::Rebuild,
+        Action::Rewind(_) => Symbol::Rebuild,
         Action::Clone(_) => Symbol::Create,
         Action::Mode | Action::Configure(_) | Action::Hba { .. } | Action::Stop(_) | Action::Start { .. } => {
             Symbol::Change
@@ -90,6 +94,9 @@ pub fn title(step: &Step) -> String {
                 ),
                 Some(Replaced::Unfinished) => format!("clone of {source}, in the place of unfinished data{outside}"),
             }
+        }
+        Action::Rewind(rewind) => {
+            format!("rewind to {} (pg_rewind); what it holds alone is kept beside it", rewind.source)
         }
         Action::StandbyFiles(files) => {
             if files.recovery_conf.is_some() {
@@ -153,6 +160,7 @@ pub fn goal(step: &Step) -> String {
     match &step.action {
         Action::CreatePrimary(_) => format!("{node} has a new cluster"),
         Action::Clone(clone) => format!("{node} is a copy of {}", clone.source),
+        Action::Rewind(rewind) => format!("{node} has what {} has", rewind.source),
         Action::StandbyFiles(_) => format!("{node} has its standby files"),
         Action::Fence(_) => format!("{node} comes up as a standby whoever starts it"),
         Action::FenceOff => format!("{node} is dead"),
@@ -189,6 +197,10 @@ pub fn reason(reason: &Reason) -> String {
         Reason::BeyondWal { upstream, lost: LostWal::Slot(slot) } => {
             format!("{upstream} no longer has the WAL that it needs: its slot {slot} is lost")
         }
+        Reason::Diverged { by, diverged, lost, no_rewind } => {
+            diverged_words(by, diverged, lost.as_ref(), no_rewind.as_deref())
+        }
+        Reason::RewindCutShort => "a rewind was cut short, and what it left is of no use".into(),
         Reason::TooOpen(mode) => format!("PostgreSQL does not start on one with mode {mode:04o}"),
         Reason::Stopped => "the server is stopped".into(),
         Reason::JustMade => "its data directory is new".into(),
@@ -211,6 +223,29 @@ pub fn reason(reason: &Reason) -> String {
         Reason::Discarded { by } => format!("it gives way to {by}, as was asked for"),
         Reason::Superseded(by) => format!("{by} was promoted in its place"),
     }
+}
+
+/// A point in time, from microseconds since 1970.
+fn moment(at: i64) -> String {
+    jiff::Timestamp::from_microsecond(at)
+        .map_or("at no known time".to_owned(), |at| at.strftime("at %F %T UTC").to_string())
+}
+
+fn diverged_words(by: &NodeName, diverged: &Diverged, lost: Option<&Lost>, no_rewind: Option<&str>) -> String {
+    let Diverged { fork, timeline, past, same_number: _ } = diverged;
+    let bytes = past.map_or("WAL".to_owned(), |bytes| format!("{} of WAL", count(bytes as usize, "byte")));
+    let at = fork.map_or(String::new(), |fork| format!(" behind {fork}"));
+    let mut text = format!("it holds {bytes} on timeline {timeline}{at} that {by} has not");
+    if let Some(lost) = lost {
+        text += &format!(": {}", count(lost.transactions as usize, "transaction"));
+        if let Some(at) = lost.last_commit {
+            text += &format!(", the last committed {}", moment(at));
+        }
+    }
+    if let Some(why) = no_rewind {
+        text += &format!("; no rewind: {why}");
+    }
+    text
 }
 
 fn difference(difference: &Difference) -> String {
@@ -265,6 +300,7 @@ pub fn guards(action: &Action) -> Vec<String> {
             }
             Some(Replaced::Unfinished) => &["the source answers", "what is replaced is still unfinished"],
         },
+        Action::Rewind(_) => &["it is stopped and fenced", "the source accepts writes", "pg_rewind can be used"],
         Action::StandbyFiles(_) => &["the server is stopped"],
         Action::Fence(_) => &["its settings as a standby are in place"],
         Action::FenceOff => &["it can't be reached"],
@@ -292,6 +328,7 @@ pub fn guards(action: &Action) -> Vec<String> {
         Action::Passfile { .. } => &[],
         Action::Mode => &["it belongs to the servers' OS user"],
         Action::Stop(StopFor::Clone { .. }) => &["it runs as a standby", "the source can be cloned"],
+        Action::Stop(StopFor::Rewind { .. }) => &["it runs as a standby", "it can be rewound"],
         Action::Stop(StopFor::Restart) => &["it runs as a standby", "it can be started again"],
         Action::Start { role: Role::Primary } => &["no other node accepts writes", "the port is free"],
         Action::Start { role: Role::Standby } => &["its standby files are there", "the port is free"],

@@ -25,6 +25,22 @@ pub enum Failpoint {
     Unfenced,
     /// The start of a server was issued.
     StartIssued,
+    /// The configuration of a node that is rewound is kept aside.
+    ConfigurationKept,
+    /// What it holds alone is kept aside.
+    DivergedKept,
+    /// Its data directory is where it is rewound.
+    MovedAside,
+    /// What it wrote last is recovered.
+    Recovered,
+    /// The primary has made a checkpoint for it.
+    SourceCheckpointed,
+    /// pg_rewind has done its work.
+    Rewound,
+    /// It has its own files again.
+    PutBack,
+    /// Its data directory is in its place.
+    MovedBack,
 }
 
 impl Failpoint {
@@ -42,6 +58,14 @@ impl Failpoint {
             Self::Promoted => "promoted",
             Self::Unfenced => "unfenced",
             Self::StartIssued => "start_issued",
+            Self::ConfigurationKept => "configuration_kept",
+            Self::DivergedKept => "diverged_kept",
+            Self::MovedAside => "moved_aside",
+            Self::Recovered => "recovered",
+            Self::SourceCheckpointed => "source_checkpointed",
+            Self::Rewound => "rewound",
+            Self::PutBack => "put_back",
+            Self::MovedBack => "moved_back",
         }
     }
 

@@ -40,6 +40,7 @@ use crate::world::secrets::Secrets;
 use crate::world::user::Seat;
 use crate::world::user::SeatError;
 
+mod aside;
 mod auto;
 mod backup;
 mod clone;
@@ -54,6 +55,7 @@ mod postmaster;
 mod promote;
 mod replace;
 mod restart;
+mod rewind;
 mod server;
 mod stop;
 mod take_down;
@@ -225,6 +227,7 @@ impl World for Live {
         match &step.action {
             Action::CreatePrimary(create) => site.create_primary(create).await,
             Action::Clone(clone) => site.clone_from(clone, progress).await,
+            Action::Rewind(rewind) => site.rewind(rewind, progress).await,
             Action::StandbyFiles(files) => site.standby_files(files).await,
             Action::Configure(configure) => site.configure(configure, progress).await,
             Action::Hba { block, before } => site.hba(block, before).await,

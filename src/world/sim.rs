@@ -294,6 +294,12 @@ fn harm(node: &NodeName, action: &Action, truth: &Observed) -> Option<String> {
             let is_only = truth.node(node).accepts_writes() && writers == 1;
             is_only.then(|| "the only server that accepts writes is taken down".to_owned())
         }
+        Action::Rewind(rewind) => {
+            let is_running = truth.node(node).server.known().is_some();
+            let is_alone = truth.node(&rewind.source).accepts_writes();
+            (is_running || !is_alone)
+                .then(|| "a node is rewound that runs, or to one that does not accept writes".to_owned())
+        }
         Action::StandbyFiles(_)
         | Action::Fence(_)
         | Action::FenceOff
@@ -335,6 +341,20 @@ fn lost_by(node: &NodeName, promote: &Promote, truth: &Observed) -> Option<Strin
     Some(format!("commits of {name} are lost"))
 }
 
+/// The configuration that is kept of a data directory.
+fn made_way(data_dir: DataDir) -> Option<Box<MadeWay>> {
+    match data_dir {
+        DataDir::Cluster(own) => Some(Box::new(MadeWay {
+            identity: own.identity,
+            conf: own.conf,
+            hba: own.hba,
+            passfile: own.passfile,
+            recovery_conf: own.markers.recovery_conf,
+        })),
+        DataDir::Absent | DataDir::Empty | DataDir::Unfinished(_) | DataDir::Foreign(_) => None,
+    }
+}
+
 /// What an action leaves when it is cut off.
 fn half(node: &NodeName, action: &Action, which: usize, topology: &Topology, truth: &mut Observed) {
     let seen = truth.node_mut(node);
@@ -346,21 +366,20 @@ fn half(node: &NodeName, action: &Action, which: usize, topology: &Topology, tru
             if which == 1 && had_data {
                 // Between the two renames.
                 place.old = true;
-                place.made_way = match std::mem::replace(&mut place.data_dir, DataDir::Absent) {
-                    DataDir::Cluster(own) => Some(Box::new(MadeWay {
-                        identity: own.identity,
-                        conf: own.conf,
-                        hba: own.hba,
-                        passfile: own.passfile,
-                        recovery_conf: own.markers.recovery_conf,
-                    })),
-                    DataDir::Absent | DataDir::Empty | DataDir::Unfinished(_) | DataDir::Foreign(_) => None,
-                };
+                place.made_way = made_way(std::mem::replace(&mut place.data_dir, DataDir::Absent));
             } else if which == 1 {
                 // Between the renames of its folders outside and its own.
                 for outside in place.outside.values_mut().filter(|outside| outside.content == Content::Nothing) {
                     outside.content = Content::LeftOver;
                 }
+            }
+        }
+        Action::Rewind(_) => {
+            let Some(place) = seen.place.known_mut() else { return };
+            place.old = true;
+            if which == 1 {
+                place.work = true;
+                place.made_way = made_way(std::mem::replace(&mut place.data_dir, DataDir::Absent));
             }
         }
         Action::Configure(configure) => {

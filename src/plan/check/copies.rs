@@ -42,7 +42,8 @@ impl At<'_> {
         if let Some(mount_point) = &place.unmounted {
             return Err(Refusal::Unmounted { node: self.name(), mount_point: mount_point.clone() });
         }
-        if place.work {
+        // What a rewind of ours left has its configuration beside it.
+        if place.work && place.made_way.is_none() {
             let why = "has a data directory kept aside as `.pgpair-work`";
             return Err(self.not_ready_until(why, "find out what it is, and move it back or away by hand"));
         }

@@ -236,27 +236,4 @@ impl At<'_> {
         }
         pair::has_no_more_than(&self.node.name, self.seen, &candidate.node.name, sql.lsn)
     }
-
-    /// A stopped node that was a primary follows the present one only where it wrote nothing after the other's timeline
-    /// began.
-    pub(super) fn can_follow(&self, cluster: &Cluster) -> Result<(), Refusal> {
-        if pair::needs_standby_files(cluster) {
-            return Ok(());
-        }
-        let primary = self.of(&self.topology.primary().name);
-        let fork = primary
-            .cluster()?
-            .branches
-            .iter()
-            .find(|branch| branch.timeline == cluster.timeline)
-            .map(|branch| branch.end);
-        let by = primary.name();
-        match (fork, cluster.end) {
-            (Some(fork), Some(end)) if end <= fork => Ok(()),
-            (Some(fork), Some(end)) => {
-                Err(Refusal::Diverged { node: self.name(), by, past: Some(end.0.saturating_sub(fork.0)) })
-            }
-            (None, _) | (_, None) => Err(Refusal::Diverged { node: self.name(), by, past: None }),
-        }
-    }
 }

@@ -57,6 +57,9 @@ impl At<'_> {
                 source.has_files_inside()?;
                 source.feeds(self.node, slot.as_deref())?;
             }
+            StopFor::Rewind { source } => {
+                self.can_be_rewound(source)?;
+            }
             StopFor::Restart => {
                 self.can_use_tls()?;
                 self.can_start(cluster)?;
@@ -96,7 +99,7 @@ impl At<'_> {
                 if !self.is_marked(cluster) {
                     return Err(self.not_ready("has no standby files"));
                 }
-                self.can_follow(cluster)?;
+                self.can_follow()?;
                 if let Some((name, floor)) = drift::below_floor(cluster) {
                     let why = format!(
                         "would not come up: {name} is less in its files than {floor}, with which its primary last ran"

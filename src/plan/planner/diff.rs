@@ -84,6 +84,7 @@ pub(super) fn diff_of(topology: &Topology, seen: &NodeObserved, action: &Action)
         Action::Mode
         | Action::FenceOff
         | Action::TakeDown
+        | Action::Rewind(_)
         | Action::Unfence
         | Action::Promote(_)
         | Action::Hook(_)

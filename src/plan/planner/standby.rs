@@ -36,12 +36,16 @@ impl<'a> Draft<'a> {
         let Some(identity) = self.identity() else { return };
         let state = pair::classify_standby(self.topology, &self.world, standby, &identity);
         let is_other = self.observed.node(&standby.name).cluster().is_none_or(|cluster| cluster.identity != identity);
-        let (is_new, files_later) = match self.replaced_for(standby, &state) {
-            Some(reason) => {
+        let (is_new, files_later) = match (self.diverged(standby, &state), self.replaced_for(standby, &state)) {
+            (Some(diverged), _) => {
+                self.rejoin(standby, identity, state, diverged);
+                (true, false)
+            }
+            (None, Some(reason)) => {
                 self.replace(standby, identity, reason);
                 (true, false)
             }
-            None => (is_other, self.prepare(standby, state) == Files::Later),
+            (None, None) => (is_other, self.prepare(standby, state) == Files::Later),
         };
         if self.is_stuck(standby) || self.is_stuck(upstream) {
             return;
@@ -62,7 +66,13 @@ impl<'a> Draft<'a> {
     fn prepare(&mut self, standby: &'a Node, state: StandbyState) -> Files {
         match state {
             StandbyState::NoData => {
-                self.clone(standby, None, Impact::None, Reason::NoData);
+                let was_rewound = self.world.node(&standby.name).place.known().is_some_and(|place| place.work);
+                let (impact, reason) = if was_rewound {
+                    (Impact::Destroy, Reason::RewindCutShort)
+                } else {
+                    (Impact::None, Reason::NoData)
+                };
+                self.clone(standby, None, impact, reason);
                 // It may have kept a configuration that was not the topology's yet.
                 self.files(standby, Impact::None);
             }

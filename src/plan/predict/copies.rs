@@ -23,6 +23,7 @@ use crate::plan::CloneFrom;
 use crate::plan::Configuration;
 use crate::plan::CreatePrimary;
 use crate::plan::PassfileEntry;
+use crate::plan::Rewind;
 use crate::plan::desired;
 use crate::plan::predict::files::mark;
 use crate::topology::Node;
@@ -98,6 +99,7 @@ pub(super) fn cloned(observed: &mut Observed, node: &Node, clone: &CloneFrom) {
             place.made_way.take().map(|own| (own.conf, own.hba, own.passfile))
         }
     };
+    place.work = false;
     place.old |= clone.replaces.is_some() && matches!(place.data_dir, DataDir::Cluster(_) | DataDir::Unfinished(_));
     fill(place, clone.outside());
     let mut cluster = Cluster {
@@ -138,4 +140,25 @@ pub(super) fn cloned(observed: &mut Observed, node: &Node, clone: &CloneFrom) {
     cluster.conf.replaced = None;
     mark(&mut cluster.markers, clone.recovery_conf.as_ref());
     place.data_dir = DataDir::Cluster(Box::new(cluster));
+}
+
+/// The node has what the source has, and its own configuration.
+pub(super) fn rewound(observed: &mut Observed, node: &Node, rewind: &Rewind) {
+    let source = observed.node(&rewind.source);
+    let Some((theirs, running)) = source.cluster().cloned().zip(source.sql().map(|sql| (sql.lsn, sql.timeline))) else {
+        return;
+    };
+    let Some(place) = observed.node_mut(&node.name).place.known_mut() else { return };
+    place.old = true;
+    let DataDir::Cluster(own) = &mut place.data_dir else { return };
+    let (lsn, timeline) = running;
+    (own.end, own.end_timeline, own.timeline) = (Some(lsn), Some(timeline), timeline);
+    (own.newest_history, own.branches, own.beginnings) = (theirs.newest_history, theirs.branches, theirs.beginnings);
+    (own.wal, own.floors, own.checkpoint) = (theirs.wal, theirs.floors, theirs.checkpoint);
+    own.state = ControlState::InArchiveRecovery;
+    own.lost = None;
+    own.conf.replaced = None;
+    own.slots.clear();
+    own.markers = Markers { backup_label: true, postmaster_opts: own.markers.postmaster_opts, ..Markers::default() };
+    mark(&mut own.markers, None);
 }

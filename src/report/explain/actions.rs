@@ -10,7 +10,7 @@ pub(super) struct ActionRow {
 }
 
 /// Every action.
-pub(super) const ACTIONS: [ActionRow; 20] = [
+pub(super) const ACTIONS: [ActionRow; 21] = [
     ActionRow {
         name: "create_primary",
         what: "makes a new cluster with its configuration in place",
@@ -24,6 +24,13 @@ pub(super) const ACTIONS: [ActionRow; 20] = [
         why: "the node has no data of the cluster, or what it has can't follow any more; made in `.pgpair-new` and renamed",
         impact: "none where nothing was there, else destroy",
         by_hand: "`pg_basebackup -D … -R -S SLOT -X stream -c fast` into an empty folder",
+    },
+    ActionRow {
+        name: "rewind",
+        what: "takes a stopped node back to the fork and gives it what the primary has since, with its own configuration",
+        why: "it went on after another was promoted; what it holds alone is copied to `.pgpair-diverged-TIMELINE-LSN`, and never removed by pgpair",
+        impact: "destroy",
+        by_hand: "copy pg_wal and the configuration aside; `pg_rewind --no-ensure-shutdown -D … --source-server=…`; put the configuration back; `touch standby.signal`",
     },
     ActionRow {
         name: "standby_files",

@@ -13,6 +13,7 @@ use crate::pg::version::Major;
 use crate::plan::CloneFrom;
 use crate::plan::Configuration;
 use crate::plan::PassfileEntry;
+use crate::plan::Replaced;
 use crate::plan::desired;
 use crate::plan::desired::PASSFILE;
 use crate::world::Failure;
@@ -48,6 +49,12 @@ impl Site<'_> {
         progress: &(dyn Fn(Progress) + Sync),
     ) -> Result<(), Failure> {
         self.prepare_place(clone.replaces.as_ref()).await?;
+        if matches!(clone.replaces, Some(Replaced::Member(_))) {
+            self.keep_diverged(&self.topology().primary().name, progress).await?;
+        }
+        // What a rewind left that was cut short: what was worth keeping of it is kept.
+        let work = self.work_dir();
+        self.on_files(move || files::remove_tree(work)).await?;
         let source = self.live.site(&clone.source).await?;
         self.until_source_is_recent(&source).await?;
         let sizes = source.sizes().await?;

@@ -156,7 +156,7 @@ fn remove_data(dir: &Path) -> Result<(), FileError> {
 }
 
 /// Copies a file, a link or the files of a folder, with their modes; what is not there is not copied.
-fn copy(from: &Path, to: &Path) -> io::Result<()> {
+pub(super) fn copy(from: &Path, to: &Path) -> io::Result<()> {
     let found = match fs::symlink_metadata(from) {
         Ok(found) => found,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),

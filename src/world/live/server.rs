@@ -67,7 +67,7 @@ pub(super) enum Life {
 }
 
 impl Life {
-    fn of(data_dir: &str) -> Result<Self, FileError> {
+    pub(super) fn of(data_dir: &str) -> Result<Self, FileError> {
         let Some(text) = files::read_text(format!("{data_dir}/postmaster.pid"))? else { return Ok(Self::None) };
         let postmaster = PidFile::parse(&text, data_dir).filter(|file| !file.single_user);
         let postmaster = postmaster.filter(|postmaster| is_server_of(postmaster.pid, data_dir));
@@ -300,7 +300,7 @@ impl Site<'_> {
 ///
 /// PostgreSQL does so itself, unless the number it finds there is that of any process of the same user, and a
 /// zombie is one: in a container nobody may ever reap it.
-fn remove_stale_locks(data_dir: &str) -> Result<(), FileError> {
+pub(super) fn remove_stale_locks(data_dir: &str) -> Result<(), FileError> {
     let path = format!("{data_dir}/postmaster.pid");
     let Some(text) = files::read_text(&path)? else { return Ok(()) };
     if let Some(PidFile { pid, port: Some(port), socket_dir: Some(dir), .. }) = PidFile::parse(&text, data_dir) {
