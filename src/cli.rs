@@ -27,11 +27,13 @@ mod failover;
 mod import;
 mod interrupt;
 mod observe;
+mod pipeline;
 mod plan;
 mod progress;
 mod question;
 mod rebuild;
 mod role_edit;
+mod shell;
 mod show;
 mod source;
 mod status;
@@ -79,7 +81,12 @@ Examples:
   pgpair plan --detailed-exitcode           exit 2 if anything differs
   pgpair plan -f orders.yaml --format json | jq .summary
   pgpair plan orders.yaml -o plan.json      save it; `pgpair apply --plan plan.json` does exactly this
-  pgpair plan --observed seen.json          of what `pgpair observe` has saved: reaches no server, reads no secret")]
+  pgpair plan --observed seen.json          of what `pgpair observe` has saved: reaches no server, reads no secret
+  pgpair plan orders.yaml --format markdown            a comment for a pull request
+  pgpair plan orders.yaml --report gitlab=plan.json    the counts of GitLab's merge-request widget
+
+In GitHub Actions, the outputs of the step are cluster, status, changes (true or false), steps and allow, and the
+step's summary is the plan.")]
     Plan(plan::Arguments),
     /// Plan, ask, do it, and verify.
     #[command(after_help = "\
@@ -190,6 +197,28 @@ Examples:
 The plan of what is written is empty; what could not be expressed is said, in the file and on standard error.
 A replication password that is found goes to a file of mode 0600 beside FILE, and never into the topology.")]
     Import(import::Arguments),
+    /// Write the JSON Schema of topology files, for editors.
+    #[command(after_help = "\
+Examples:
+  pgpair schema > topology.schema.json
+  pgpair schema --postgresql 15 > topology.schema.json    parameters of that major alone
+
+With this as the first line of a topology, editors complete and check it (VS Code with the YAML extension, Neovim, Zed, Helix):
+  # yaml-language-server: $schema=./topology.schema.json")]
+    Schema(shell::Schema),
+    /// Write the completions of a shell.
+    #[command(after_help = "\
+Examples:
+  pgpair completions bash > /etc/bash_completion.d/pgpair
+  pgpair completions zsh > \"${fpath[1]}/_pgpair\"
+  pgpair completions fish > ~/.config/fish/completions/pgpair.fish")]
+    Completions(shell::Completions),
+    /// Write the manual pages.
+    #[command(after_help = "\
+Examples:
+  pgpair man | man -l -
+  pgpair man --out /usr/local/share/man/man1    a page for every command")]
+    Man(shell::Man),
 }
 
 /// What every command takes.
@@ -205,12 +234,22 @@ struct Shared {
     #[arg(short, long, action = clap::ArgAction::Count, global = true)]
     verbose: u8,
     /// How progress is written to standard error; json: one event a line.
-    #[arg(long, value_enum, default_value_t = Format::Text, global = true)]
-    log_format: Format,
+    #[arg(long, value_enum, default_value_t = LogFormat::Text, global = true)]
+    log_format: LogFormat,
 }
 
+/// How a result is written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 enum Format {
+    Text,
+    Json,
+    /// For a comment on a pull request.
+    Markdown,
+}
+
+/// How progress is written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum LogFormat {
     Text,
     Json,
 }
@@ -316,6 +355,9 @@ fn run(command: Command, ui: &Ui) -> Result<Exit, Error> {
             Command::Status(arguments) => status::run(&arguments, ui).await,
             Command::Explain(arguments) => explain::run(&arguments, ui),
             Command::Import(arguments) => import::run(&arguments, ui).await,
+            Command::Schema(arguments) => shell::schema(&arguments, ui),
+            Command::Completions(arguments) => shell::completions(&arguments, ui),
+            Command::Man(arguments) => shell::man(&arguments, ui),
         }
     });
     // A thread that still waits for an answer at the terminal must not keep the process.
@@ -383,7 +425,10 @@ mod tests {
                 | Command::Drift(_)
                 | Command::Status(_)
                 | Command::Explain(_)
-                | Command::Import(_)) => {
+                | Command::Import(_)
+                | Command::Schema(_)
+                | Command::Completions(_)
+                | Command::Man(_)) => {
                     panic!("{other:?}")
                 }
             }

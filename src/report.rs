@@ -43,6 +43,8 @@ use crate::topology::Topology;
 pub mod drift;
 pub mod explain;
 pub mod json;
+pub mod markdown;
+pub mod pipeline;
 #[cfg(test)]
 pub(crate) mod samples;
 pub mod saved;

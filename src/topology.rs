@@ -20,6 +20,7 @@ pub mod advice;
 pub mod diagnostic;
 pub mod edit;
 pub mod model;
+pub mod schema;
 pub mod spans;
 pub mod validate;
 pub mod write;

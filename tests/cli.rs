@@ -70,9 +70,23 @@ fn wrong_usage_is_json_where_json_was_asked_for() {
 #[test]
 fn help_is_a_result_with_examples_for_every_command() {
     let folder = folder();
-    for command in
-        ["validate", "plan", "apply", "switchover", "rebuild", "drift", "status", "explain", "observe", "diff", "show"]
-    {
+    for command in [
+        "validate",
+        "plan",
+        "apply",
+        "switchover",
+        "failover",
+        "rebuild",
+        "drift",
+        "status",
+        "explain",
+        "observe",
+        "diff",
+        "show",
+        "schema",
+        "completions",
+        "man",
+    ] {
         let (code, stdout, _) = run(folder.path(), &[command, "--help"]);
         assert_eq!(code, 0);
         assert!(stdout.contains(&format!("Examples:\n  pgpair {command} ")), "{stdout}");

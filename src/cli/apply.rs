@@ -15,6 +15,7 @@ use super::event_log::EventLog;
 use super::interrupt;
 use super::interrupt::Interrupt;
 use super::interrupt::unless_interrupted;
+use super::pipeline;
 use super::progress::Reporter;
 use super::question;
 use super::role_edit::RoleEdit;
@@ -50,6 +51,7 @@ use crate::report::json::EditReport;
 use crate::report::json::ErrorReport;
 use crate::report::json::StepOutcome;
 use crate::report::json::StepResult;
+use crate::report::markdown;
 use crate::report::saved::SavedPlan;
 use crate::report::text;
 use crate::topology::NodeName;
@@ -186,8 +188,8 @@ impl Job<'_> {
         }
         match self.ui.format {
             Format::Text => self.ui.result(&shown)?,
-            Format::Json if self.must_ask(&plan) => self.ui.note(&shown),
-            Format::Json => {}
+            Format::Json | Format::Markdown if self.must_ask(&plan) => self.ui.note(&shown),
+            Format::Json | Format::Markdown => {}
         }
         let (exit, report) = match report.status {
             Status::Clean => (Exit::Success, self.edit_alone(world, &observed, &plan, report).await?),
@@ -199,9 +201,11 @@ impl Job<'_> {
             }
             Status::Changes => return self.change(world, &observed, &plan, report).await,
         };
-        if self.ui.format == Format::Json {
-            self.ui.result(&json::apply(&report))?;
+        // As text, the plan has said it.
+        if self.ui.format != Format::Text {
+            return self.tell(&report, exit);
         }
+        pipeline::summary(&markdown::applied(&report))?;
         Ok(exit)
     }
 
@@ -349,9 +353,11 @@ impl Job<'_> {
     }
 
     fn tell(&self, report: &ApplyReport, exit: Exit) -> Result<Exit, Error> {
+        pipeline::summary(&markdown::applied(report))?;
         self.ui.result(&match self.ui.format {
             Format::Text => text::apply(report),
             Format::Json => json::apply(report),
+            Format::Markdown => markdown::applied(report),
         })?;
         Ok(exit)
     }

@@ -47,6 +47,7 @@ pub(super) fn run(arguments: &Arguments, ui: &Ui) -> Result<Exit, Error> {
     let (observed, made) = review::diff(old.as_ref(), &new.topology);
     let report = PlanReport::of(&new.topology, &observed, &made);
     plan::show(&report, &new.name, ui)?;
+    arguments.outcome.tell(&report, &new.name)?;
     Ok(arguments.outcome.exit(report.status))
 }
 

@@ -13,6 +13,7 @@ use super::TopologyFiles;
 use super::interrupt;
 use super::interrupt::Interrupt;
 use super::interrupt::unless_interrupted;
+use super::pipeline;
 use super::source;
 use super::ui::Ui;
 use crate::error::Error;
@@ -23,6 +24,7 @@ use crate::report::drift::ClusterDrift;
 use crate::report::drift::DriftReport;
 use crate::report::drift::Verdict;
 use crate::report::json;
+use crate::report::markdown;
 use crate::report::text;
 use crate::world::World as _;
 
@@ -67,7 +69,9 @@ pub(super) async fn run(arguments: &Arguments, ui: &Ui) -> Result<Exit, Error> {
     ui.result(&match ui.format {
         Format::Text => text::drift(&report),
         Format::Json => json::drift(&report),
+        Format::Markdown => markdown::drift(&report),
     })?;
+    pipeline::summary(&markdown::drift(&report))?;
     let fail_on: BTreeSet<Class> = arguments.fail_on.iter().copied().map(Class::from).collect();
     Ok(match report.verdict(&fail_on) {
         Verdict::InSync => Exit::Success,

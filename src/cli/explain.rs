@@ -9,6 +9,7 @@ use crate::error::Exit;
 use crate::report::explain;
 use crate::report::explain::Explanation;
 use crate::report::json;
+use crate::report::markdown;
 
 #[derive(Debug, Args)]
 pub(super) struct Arguments {
@@ -26,8 +27,10 @@ pub(super) fn run(arguments: &Arguments, ui: &Ui) -> Result<Exit, Error> {
         );
         Error::Usage(format!("nothing is called `{id}`; {near}"))
     })?;
+    let text = || explained.iter().map(Explanation::text).collect::<String>();
     ui.result(&match ui.format {
-        Format::Text => explained.iter().map(Explanation::text).collect(),
+        Format::Text => text(),
+        Format::Markdown => markdown::plain(&text()),
         Format::Json => json::explained(&explained),
     })?;
     Ok(Exit::Success)

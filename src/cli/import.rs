@@ -28,6 +28,7 @@ use crate::plan::import::Given;
 use crate::plan::import::Import;
 use crate::plan::planner::plan;
 use crate::report::json;
+use crate::report::markdown;
 use crate::report::text;
 use crate::report::words;
 use crate::topology::Admin;
@@ -103,9 +104,14 @@ pub(super) async fn run(arguments: &Arguments, ui: &Ui) -> Result<Exit, Error> {
     match (&ui.format, &imported.file) {
         (Format::Json, _) => ui.result(&json::imported(&imported))?,
         (Format::Text, Some(_)) => ui.result(&text::imported(&imported))?,
+        (Format::Markdown, Some(_)) => ui.result(&markdown::plain(&text::imported(&imported)))?,
         (Format::Text, None) => {
             ui.note(&text::imported(&imported));
             ui.result(&imported.topology)?;
+        }
+        (Format::Markdown, None) => {
+            ui.note(&text::imported(&imported));
+            ui.result(&markdown::plain(&imported.topology))?;
         }
     }
     Ok(Exit::Success)

@@ -14,6 +14,7 @@ use crate::error::Error;
 use crate::error::Exit;
 use crate::report;
 use crate::report::json;
+use crate::report::markdown;
 use crate::report::saved::Observation;
 use crate::report::text;
 use crate::world::World as _;
@@ -51,6 +52,7 @@ pub(super) async fn run(arguments: &Arguments, ui: &Ui) -> Result<Exit, Error> {
     document::write(out, &observation.json())?;
     ui.result(&match ui.format {
         Format::Text => text::observed(&topology, out),
+        Format::Markdown => markdown::plain(&text::observed(&topology, out)),
         Format::Json => json::observed(&topology, out),
     })?;
     Ok(Exit::Success)

@@ -7,6 +7,8 @@ use super::Timeouts;
 use super::TopologyFile;
 use super::document;
 use super::interrupt::unless_interrupted;
+use super::pipeline;
+use super::pipeline::Reports;
 use super::source;
 use super::source::Reached;
 use super::ui::Ui;
@@ -20,6 +22,7 @@ use crate::plan::planner;
 use crate::plan::review;
 use crate::report::PlanReport;
 use crate::report::json;
+use crate::report::markdown;
 use crate::report::saved::Observation;
 use crate::report::saved::SavedPlan;
 use crate::report::text;
@@ -48,9 +51,16 @@ pub(super) struct Outcome {
     /// Exit 2 if there are changes.
     #[arg(long)]
     detailed_exitcode: bool,
+    #[command(flatten)]
+    reports: Reports,
 }
 
 impl Outcome {
+    /// Tells the pipeline that it runs in, and writes the reports that were asked for.
+    pub(super) fn tell(&self, report: &PlanReport, file: &str) -> Result<(), Error> {
+        pipeline::plan(report, file, &self.reports)
+    }
+
     pub(super) fn exit(&self, status: Status) -> Exit {
         match status {
             Status::Clean => Exit::Success,
@@ -70,6 +80,7 @@ pub(super) async fn run(arguments: &Arguments, ui: &Ui) -> Result<Exit, Error> {
     let mut report = PlanReport::of(topology, observed, plan);
     report.assume(assumed);
     show(&report, file, ui)?;
+    arguments.outcome.tell(&report, file)?;
     if let Some(out) = &arguments.out {
         document::write(out, &SavedPlan::of(topology, observed, file, base_dir).json())?;
         ui.note(&text::plan_saved(out));
@@ -82,6 +93,7 @@ pub(super) fn show(report: &PlanReport, file: &str, ui: &Ui) -> Result<(), Error
     ui.result(&match ui.format {
         Format::Text => text::plan(report, file),
         Format::Json => json::plan(report),
+        Format::Markdown => markdown::plan(report, file),
     })
 }
 

@@ -13,7 +13,7 @@ use indicatif::ProgressDrawTarget;
 use indicatif::ProgressStyle;
 use tokio::task::JoinHandle;
 
-use super::Format;
+use super::LogFormat;
 use super::event_log;
 use super::event_log::EventLog;
 use super::ui::Ui;
@@ -111,8 +111,8 @@ impl<'a> Reporter<'a> {
         state.keep(event, self.ui);
         state.results.extend(result_of(event));
         match self.ui.log_format {
-            Format::Json => self.ui.note(&event_log::line(event)),
-            Format::Text => state.show(event, self.ui),
+            LogFormat::Json => self.ui.note(&event_log::line(event)),
+            LogFormat::Text => state.show(event, self.ui),
         }
     }
 

@@ -14,6 +14,7 @@ use super::ui::Ui;
 use crate::error::Error;
 use crate::error::Exit;
 use crate::report::json;
+use crate::report::markdown;
 use crate::report::status::Health;
 use crate::report::status::StatusReport;
 use crate::report::text;
@@ -42,6 +43,7 @@ pub(super) async fn run(arguments: &Arguments, ui: &Ui) -> Result<Exit, Error> {
             ui.result(&match ui.format {
                 Format::Text => text::status(&report),
                 Format::Json => json::status(&report),
+                Format::Markdown => markdown::status(&report),
             })?;
             return Ok(match report.health {
                 Health::Healthy => Exit::Success,
@@ -54,6 +56,7 @@ pub(super) async fn run(arguments: &Arguments, ui: &Ui) -> Result<Exit, Error> {
             Format::Text if in_place => text::status(&report),
             Format::Text => format!("{}\n{}\n", jiff::Timestamp::now().strftime("%FT%TZ"), text::status(&report)),
             Format::Json => json::status_line(&report),
+            Format::Markdown => markdown::status(&report),
         })?;
         unless_interrupted(&interrupt, tokio::time::sleep(pause)).await?;
     }

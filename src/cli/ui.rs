@@ -8,15 +8,17 @@ use anstream::AutoStream;
 use anstream::ColorChoice;
 
 use super::Format;
+use super::LogFormat;
 use super::Shared;
 use crate::error::Error;
 use crate::report::json;
+use crate::report::markdown;
 use crate::report::words::visible;
 
 /// How results, notes and errors are to be written.
 pub(super) struct Ui {
     pub(super) format: Format,
-    pub(super) log_format: Format,
+    pub(super) log_format: LogFormat,
     to: To,
 }
 
@@ -38,7 +40,7 @@ impl Ui {
 
     #[cfg(test)]
     pub(super) fn in_memory(format: Format) -> Self {
-        Self { format, log_format: Format::Text, to: To::Memory(std::sync::Mutex::default()) }
+        Self { format, log_format: LogFormat::Text, to: To::Memory(std::sync::Mutex::default()) }
     }
 
     /// Returns the result and the notes, without their colours.
@@ -80,8 +82,8 @@ impl Ui {
     /// Tells of something that is not as it should be and stops nothing.
     pub(super) fn warn(&self, text: &str) {
         self.note(&match self.log_format {
-            Format::Text => format!("warning: {}\n", visible(text)),
-            Format::Json => format!("{}\n", serde_json::json!({ "event": "warning", "message": text })),
+            LogFormat::Text => format!("warning: {}\n", visible(text)),
+            LogFormat::Json => format!("{}\n", serde_json::json!({ "event": "warning", "message": text })),
         });
     }
 
@@ -89,6 +91,10 @@ impl Ui {
     pub(super) fn error(&self, error: &Error) {
         match self.format {
             Format::Text => self.note(&error.text(self.is_watched())),
+            Format::Markdown => {
+                self.note(&error.text(self.is_watched()));
+                let _ = self.result(&markdown::failed(&error.text(false)));
+            }
             Format::Json => {
                 // A reader that has gone away knows the exit code.
                 let _ = self.result(&json::errors(&error.reports()));
@@ -135,8 +141,8 @@ fn log_to_stderr(shared: &Shared) {
     };
     let log = tracing_subscriber::fmt().with_env_filter(level).with_writer(io::stderr);
     let done = match shared.log_format {
-        Format::Json => log.json().try_init(),
-        Format::Text => log.with_ansi(!shared.no_color && io::stderr().is_terminal()).try_init(),
+        LogFormat::Json => log.json().try_init(),
+        LogFormat::Text => log.with_ansi(!shared.no_color && io::stderr().is_terminal()).try_init(),
     };
     // Fails only where a log was set up already, which is then the one that counts.
     let _ = done;

@@ -11,6 +11,7 @@ use crate::error::Exit;
 use crate::report::json;
 use crate::report::json::ErrorReport;
 use crate::report::json::ValidFile;
+use crate::report::markdown;
 use crate::report::text;
 
 #[derive(Debug, Args)]
@@ -25,7 +26,7 @@ pub(super) fn run(arguments: &Arguments, ui: &Ui) -> Result<Exit, Error> {
     for file in &files {
         match source::load(file) {
             Ok(source) => {
-                if ui.format == Format::Text {
+                if ui.format != Format::Json {
                     ui.note(&source.advice.text(ui.is_watched()));
                 }
                 valid.push(ValidFile {
@@ -39,8 +40,10 @@ pub(super) fn run(arguments: &Arguments, ui: &Ui) -> Result<Exit, Error> {
             Err(other) => return Err(other),
         }
     }
-    if ui.format == Format::Text {
-        ui.result(&text::valid(&valid))?;
+    match ui.format {
+        Format::Text => ui.result(&text::valid(&valid))?,
+        Format::Markdown if !valid.is_empty() => ui.result(&markdown::plain(&text::valid(&valid)))?,
+        Format::Markdown | Format::Json => {}
     }
     if !bad.is_empty() {
         return Err(Error::Topology(bad));

@@ -201,6 +201,16 @@ pub fn known(major: Major, name: &str) -> Result<Known, UnknownName> {
     }
 }
 
+/// Lists what a major knows by name: its parameters and, in 10 and 11, the names of recovery.conf.
+pub fn all(major: Major) -> impl Iterator<Item = &'static Guc> {
+    catalogue::all(major).map(|row| &row.guc)
+}
+
+/// The names that the server itself replaces, each with the name that takes its place.
+pub fn old_names() -> impl Iterator<Item = (&'static str, &'static str)> {
+    OLD_NAMES.into_iter()
+}
+
 /// The context of a built-in parameter or of a name of recovery.conf.
 #[must_use]
 pub fn context(major: Major, name: &str) -> Option<Context> {

@@ -63,6 +63,19 @@ pub enum Class {
     Unseen,
 }
 
+impl Class {
+    /// The class, as it stands in every output.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Drift => "drift",
+            Self::Pending => "pending",
+            Self::NotReady => "not_ready",
+            Self::Unseen => "unseen",
+        }
+    }
+}
+
 /// Why something is an item.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Why {

@@ -39,6 +39,8 @@ use crate::topology::Topology;
 
 mod drift;
 
+pub(in crate::report) use drift::comparison;
+pub(in crate::report) use drift::counts;
 pub use drift::drift;
 
 const GREEN: Style = AnsiColor::Green.on_default();
@@ -210,7 +212,7 @@ fn blocked(items: &[BlockedReport], lines: &mut Vec<String>) {
     }
 }
 
-fn summary(report: &PlanReport) -> String {
+pub(super) fn summary(report: &PlanReport) -> String {
     let Summary { steps, nodes, impact: _, allow, blocked, .. } = &report.summary;
     if report.halted {
         let steps = match steps {
@@ -239,18 +241,20 @@ fn summary(report: &PlanReport) -> String {
 }
 
 fn data_loss(summary: &Summary) -> String {
-    let mut parts = Vec::new();
-    if let Some(Loss { node, bytes }) = &summary.at_risk {
-        parts.push(match bytes {
-            Some(0) => format!("nothing of what {node} wrote"),
-            Some(bytes) => format!("at most the last {bytes} bytes that {node} wrote"),
-            None => format!("what {node} wrote last, how much is not known"),
-        });
-    }
+    let mut parts: Vec<String> = summary.at_risk.iter().map(at_risk).collect();
     if !summary.data_loss.is_empty() {
         parts.push(format!("what {} holds", list(&summary.data_loss)));
     }
     if parts.is_empty() { "none".to_owned() } else { parts.join("; ") }
+}
+
+/// What a forced promotion may lose.
+pub(super) fn at_risk(Loss { node, bytes }: &Loss) -> String {
+    match bytes {
+        Some(0) => format!("nothing of what {node} wrote"),
+        Some(bytes) => format!("at most the last {bytes} bytes that {node} wrote"),
+        None => format!("what {node} wrote last, how much is not known"),
+    }
 }
 
 /// The worst first.

@@ -405,16 +405,20 @@ pub fn count(number: usize, noun: &str) -> String {
     if number == 1 { format!("1 {noun}") } else { format!("{number} {noun}s") }
 }
 
-/// Returns the text without control characters, which could do anything to a terminal.
+/// Returns the text without control characters, which could do anything to a terminal, and without those that turn the
+/// direction of writing around, which make a line read as another.
 #[must_use]
 pub fn visible(text: &str) -> String {
-    text.chars()
-        .flat_map(|c| {
-            let harmless = !c.is_control() || c == '\t' || c == '\n';
-            let escaped = (!harmless).then(|| c.escape_default().collect::<String>());
-            escaped.unwrap_or_else(|| c.to_string()).chars().collect::<Vec<_>>()
-        })
-        .collect()
+    let turns = |c: char| matches!(c, '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | '\u{200e}' | '\u{200f}');
+    let mut shown = String::with_capacity(text.len());
+    for c in text.chars() {
+        if (c.is_control() || turns(c)) && c != '\t' && c != '\n' {
+            shown.extend(c.escape_default());
+        } else {
+            shown.push(c);
+        }
+    }
+    shown
 }
 
 #[cfg(test)]
@@ -443,5 +447,6 @@ mod tests {
     #[test]
     fn what_would_steer_a_terminal_is_shown_and_not_sent() {
         assert_eq!(visible("a\u{1b}[2Jb\tc\n\r"), "a\\u{1b}[2Jb\tc\n\\r");
+        assert_eq!(visible("on\u{202e}ffo"), "on\\u{202e}ffo");
     }
 }

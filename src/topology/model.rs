@@ -173,7 +173,7 @@ pub struct DraftNode {
 /// Nodes are compared in pairs, so that a hostile file could keep us busy for long.
 const MAX_NODES: usize = 2000;
 
-const TOPOLOGY_KEYS: [&str; 13] = [
+pub(super) const TOPOLOGY_KEYS: [&str; 13] = [
     "version",
     "cluster",
     "system_identifier",
@@ -191,7 +191,7 @@ const TOPOLOGY_KEYS: [&str; 13] = [
     "silence",
 ];
 
-const NODE_KEYS: [&str; 16] = [
+pub(super) const NODE_KEYS: [&str; 16] = [
     "role",
     "host",
     "port",
@@ -210,19 +210,32 @@ const NODE_KEYS: [&str; 16] = [
     "parameters",
 ];
 
-const HOOK_KEYS: [&str; 4] = ["before_switchover", "after_promotion", "after_switchover", "switchover_undone"];
+pub(super) const HOOK_KEYS: [&str; 4] =
+    ["before_switchover", "after_promotion", "after_switchover", "switchover_undone"];
 
-const REPLICATION_KEYS: [&str; 8] =
+pub(super) const REPLICATION_KEYS: [&str; 8] =
     ["user", "auth", "password", "connection_limit", "slots", "addresses", "tls", "synchronous"];
 
-const AUTH: [(&str, ReplicationAuth); 4] = [
+pub(super) const POSTGRESQL_KEYS: [&str; 4] = ["version", "bin_dir", "os_user", "initdb"];
+
+pub(super) const ADMIN_KEYS: [&str; 4] = ["user", "database", "password", "sslmode"];
+
+pub(super) const TLS_KEYS: [&str; 4] = ["sslmode", "sslrootcert", "sslcert", "sslkey"];
+
+pub(super) const SYNCHRONOUS_KEYS: [&str; 3] = ["method", "num", "standbys"];
+
+pub(super) const RULE_KEYS: [&str; 6] = ["type", "database", "user", "address", "method", "options"];
+
+pub(super) const SERVICE_KEYS: [&str; 3] = ["start", "stop", "restart"];
+
+pub(super) const AUTH: [(&str, ReplicationAuth); 4] = [
     ("scram-sha-256", ReplicationAuth::ScramSha256),
     ("trust", ReplicationAuth::Trust),
     ("md5", ReplicationAuth::Md5),
     ("cert", ReplicationAuth::Cert),
 ];
 
-const SSLMODES: [(&str, SslMode); 6] = [
+pub(super) const SSLMODES: [(&str, SslMode); 6] = [
     ("disable", SslMode::Disable),
     ("allow", SslMode::Allow),
     ("prefer", SslMode::Prefer),
@@ -231,9 +244,9 @@ const SSLMODES: [(&str, SslMode); 6] = [
     ("verify-full", SslMode::VerifyFull),
 ];
 
-const ROLES: [(&str, Role); 2] = [("primary", Role::Primary), ("standby", Role::Standby)];
+pub(super) const ROLES: [(&str, Role); 2] = [("primary", Role::Primary), ("standby", Role::Standby)];
 
-const SYNC_METHODS: [(&str, SyncMethod); 2] = [("first", SyncMethod::First), ("any", SyncMethod::Any)];
+pub(super) const SYNC_METHODS: [(&str, SyncMethod); 2] = [("first", SyncMethod::First), ("any", SyncMethod::Any)];
 
 const SECRET_HELP: &str =
     "say where it is to be found: `{ env: NAME }`, `{ file: PATH }` or `{ command: [PROGRAM, ARGUMENT] }`";
@@ -279,8 +292,7 @@ impl Draft {
 }
 
 fn draft_postgresql(entry: &Entry, report: &mut Report<'_>) -> Option<DraftPostgresql> {
-    let keys = ["version", "bin_dir", "os_user", "initdb"];
-    let fields = Fields::of(&entry.value, "`postgresql`", entry.key_span, &keys, report)?;
+    let fields = Fields::of(&entry.value, "`postgresql`", entry.key_span, &POSTGRESQL_KEYS, report)?;
     Some(DraftPostgresql {
         version: fields.needed("version", report).and_then(|yaml| text(yaml, "version", report)),
         bin_dir: fields.text("bin_dir", report),
@@ -290,8 +302,7 @@ fn draft_postgresql(entry: &Entry, report: &mut Report<'_>) -> Option<DraftPostg
 }
 
 fn draft_admin(entry: &Entry, report: &mut Report<'_>) -> Option<DraftAdmin> {
-    let keys = ["user", "database", "password", "sslmode"];
-    let fields = Fields::of(&entry.value, "`admin`", entry.key_span, &keys, report)?;
+    let fields = Fields::of(&entry.value, "`admin`", entry.key_span, &ADMIN_KEYS, report)?;
     Some(DraftAdmin {
         user: fields.text("user", report),
         database: fields.text("database", report),
@@ -318,8 +329,7 @@ fn draft_replication(entry: &Entry, report: &mut Report<'_>) -> Option<DraftRepl
 }
 
 fn draft_tls(entry: &Entry, report: &mut Report<'_>) -> Option<DraftTls> {
-    let keys = ["sslmode", "sslrootcert", "sslcert", "sslkey"];
-    let fields = Fields::of(&entry.value, "`tls`", entry.key_span, &keys, report)?;
+    let fields = Fields::of(&entry.value, "`tls`", entry.key_span, &TLS_KEYS, report)?;
     Some(DraftTls {
         span: entry.key_span,
         sslmode: fields.needed("sslmode", report).and_then(|yaml| choice(yaml, "sslmode", &SSLMODES, report)),
@@ -330,8 +340,7 @@ fn draft_tls(entry: &Entry, report: &mut Report<'_>) -> Option<DraftTls> {
 }
 
 fn draft_synchronous(entry: &Entry, report: &mut Report<'_>) -> Option<DraftSynchronous> {
-    let keys = ["method", "num", "standbys"];
-    let fields = Fields::of(&entry.value, "`synchronous`", entry.key_span, &keys, report)?;
+    let fields = Fields::of(&entry.value, "`synchronous`", entry.key_span, &SYNCHRONOUS_KEYS, report)?;
     Some(DraftSynchronous {
         span: entry.key_span,
         method: fields.choice("method", &SYNC_METHODS, report),
@@ -432,7 +441,7 @@ fn service(entry: &Entry, report: &mut Report<'_>) -> Option<At<Service>> {
     if let Value::Scalar { .. } = entry.value.value {
         return text(&entry.value, "service", report).map(|unit| unit.map(Service::Unit));
     }
-    let fields = Fields::of(&entry.value, "`service`", entry.key_span, &["start", "stop", "restart"], report)?;
+    let fields = Fields::of(&entry.value, "`service`", entry.key_span, &SERVICE_KEYS, report)?;
     let start = fields.needed("start", report).and_then(|yaml| argv(yaml, "start", report));
     let stop = fields.needed("stop", report).and_then(|yaml| argv(yaml, "stop", report));
     let restart = fields.get("restart").and_then(|yaml| argv(yaml, "restart", report)).map(|argv| argv.value);
@@ -487,10 +496,9 @@ fn silence(yaml: &Yaml, report: &mut Report<'_>) -> Vec<At<Advice>> {
 }
 
 fn rules(yaml: &Yaml, report: &mut Report<'_>) -> Vec<DraftRule> {
-    let keys = ["type", "database", "user", "address", "method", "options"];
     let items = list(yaml, "hba", "a list of rules, each with `type`, `database`, `user` and `method`", report);
     let rule = |item: &Yaml| {
-        let fields = Fields::of(item, "a rule of `hba`", item.start(), &keys, report)?;
+        let fields = Fields::of(item, "a rule of `hba`", item.start(), &RULE_KEYS, report)?;
         Some(DraftRule {
             span: item.start(),
             kind: fields.needed("type", report).and_then(|yaml| text(yaml, "type", report)),

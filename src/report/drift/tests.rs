@@ -4,6 +4,7 @@ use super::*;
 use crate::observed::Reading;
 use crate::plan::planner::plan;
 use crate::report::json;
+use crate::report::markdown;
 use crate::report::samples::healthy;
 use crate::report::samples::name;
 use crate::report::samples::pair;
@@ -75,4 +76,9 @@ fn each_item_says_what_is_and_what_should_be_and_who_wins() {
     let report = DriftReport::of(vec![in_sync(), drifted(), unreadable(), out_of_reach()]);
     insta::assert_snapshot!(anstream::adapter::strip_str(&text::drift(&report)));
     insta::assert_snapshot!(json::drift(&report));
+}
+
+#[test]
+fn drift_in_markdown_has_a_heading_for_each_cluster_and_folds_its_items() {
+    insta::assert_snapshot!(markdown::drift(&DriftReport::of(vec![drifted(), unreadable(), out_of_reach()])));
 }

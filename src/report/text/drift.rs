@@ -50,17 +50,7 @@ fn head(cluster: &ClusterDrift, is_ambiguous: bool, lines: &mut Vec<String>) {
         Some(name) => paint(BOLD, name),
         None => paint(BOLD, &file),
     };
-    let counted = [
-        (Class::Drift, "drift"),
-        (Class::Pending, "pending"),
-        (Class::NotReady, "not ready"),
-        (Class::Unseen, "unseen"),
-    ];
-    let counts = counted.iter().filter_map(|(class, word)| {
-        let count = cluster.items.iter().filter(|item| item.class == *class).count();
-        (count > 0).then(|| paint(style(*class), &format!("{count} {word}")))
-    });
-    let counts: Vec<String> = counts.collect();
+    let counts: Vec<String> = counts(cluster).iter().map(|(class, count)| paint(style(*class), count)).collect();
     let says = match cluster.status {
         Standing::InSync => paint(GREEN, "in sync"),
         Standing::Unknown if counts.is_empty() => paint(YELLOW, "could not be compared"),
@@ -71,14 +61,23 @@ fn head(cluster: &ClusterDrift, is_ambiguous: bool, lines: &mut Vec<String>) {
     lines.push(format!("{name}: {says}"));
 }
 
+/// How many items there are of each class that has any, in words.
+pub(in crate::report) fn counts(cluster: &ClusterDrift) -> Vec<(Class, String)> {
+    let counted = [
+        (Class::Drift, "drift"),
+        (Class::Pending, "pending"),
+        (Class::NotReady, "not ready"),
+        (Class::Unseen, "unseen"),
+    ];
+    let counts = counted.into_iter().filter_map(|(class, word)| {
+        let count = cluster.items.iter().filter(|item| item.class == class).count();
+        (count > 0).then(|| (class, format!("{count} {word}")))
+    });
+    counts.collect()
+}
+
 fn item(item: &ItemReport, node_width: usize, lines: &mut Vec<String>) {
-    let class = match item.class {
-        Class::Drift => "drift",
-        Class::Pending => "pending",
-        Class::NotReady => "not_ready",
-        Class::Unseen => "unseen",
-    };
-    let class = paint(style(item.class), &format!("{class:CLASS_WIDTH$}"));
+    let class = paint(style(item.class), &format!("{:CLASS_WIDTH$}", item.class.as_str()));
     let node = item.node.as_ref().map_or("", NodeName::as_str);
     lines.push(format!("  {class}  {node:node_width$}  {}", visible(&comparison(item))));
     let indent = " ".repeat(2 + CLASS_WIDTH + 2 + node_width + 2);
@@ -92,7 +91,7 @@ fn item(item: &ItemReport, node_width: usize, lines: &mut Vec<String>) {
 }
 
 /// The subject, with what is and what should be, as far as there is any.
-fn comparison(item: &ItemReport) -> String {
+pub(in crate::report) fn comparison(item: &ItemReport) -> String {
     let value = |value: &String| if value.is_empty() { "''".to_owned() } else { value.replace('\n', "; ") };
     let place = item.set_by.as_ref().map_or_else(String::new, |set_by| format!(" ({set_by})"));
     let now = item.now.as_ref().map(|now| format!("{}{place}", value(now)));

@@ -40,6 +40,16 @@ pub(crate) fn is_derived(name: &str) -> bool {
     DERIVED.iter().any(|(derived, ..)| *derived == name)
 }
 
+/// The one value of a derived parameter that may be given.
+pub(in crate::topology) fn harmless(name: &str) -> Option<&'static str> {
+    DERIVED.iter().find(|(derived, ..)| *derived == name).and_then(|(.., harmless)| *harmless)
+}
+
+/// Whether pgpair gives an option of initdb itself.
+pub(in crate::topology) fn is_derived_initdb(name: &str) -> bool {
+    DERIVED_INITDB.iter().any(|(derived, _)| *derived == name)
+}
+
 pub(super) fn check_parameter(parameter: &DraftSetting, major: Option<Major>, report: &mut Report<'_>) {
     let (name, value) = (parameter.name.value.as_str(), parameter.value.value.as_str());
     if let Some((_, instead, harmless)) = DERIVED.iter().find(|(derived, ..)| *derived == name)
