@@ -10,6 +10,7 @@ use crate::observed::DataDir;
 use crate::observed::Identity;
 use crate::observed::NodeObserved;
 use crate::observed::Observed;
+use crate::observed::Place;
 use crate::observed::Reading;
 use crate::observed::comes_up_as;
 use crate::pg::block;
@@ -86,7 +87,7 @@ pub fn classify(topology: &Topology, observed: &Observed) -> PairState {
             why: "its place was not looked at".into(),
         }),
         Reading::Known(place) => match &place.data_dir {
-            DataDir::Absent | DataDir::Empty => without_primary_data(topology, observed),
+            DataDir::Absent | DataDir::Empty => without_primary_data(topology, observed, place),
             DataDir::Unfinished(found) | DataDir::Foreign(found) => PairState::PrimaryUnusable(Refusal::NotADataDir {
                 node: primary.name.clone(),
                 path: primary.data_dir.clone(),
@@ -109,8 +110,16 @@ fn two_primaries(observed: &Observed) -> Option<Refusal> {
     Some(Refusal::TwoPrimaries { first, second })
 }
 
-/// The primary's place is empty: a new cluster, or an empty mount point beside a living one?
-fn without_primary_data(topology: &Topology, observed: &Observed) -> PairState {
+/// The primary's place is empty: a copy or rewind of it as a standby was cut short, there is a new cluster to be made, or an
+/// empty mount point is beside a living one.
+fn without_primary_data(topology: &Topology, observed: &Observed, place: &Place) -> PairState {
+    if let Some(own) = &place.made_way {
+        let is_followed =
+            |seen: &NodeObserved| seen.accepts_writes() && seen.cluster().is_some_and(|it| it.identity == own.identity);
+        if let Some((writer, _)) = observed.nodes.iter().find(|(_, seen)| is_followed(seen)) {
+            return PairState::Elsewhere { primary: writer.clone() };
+        }
+    }
     match no_cluster_anywhere(topology, observed) {
         Ok(()) => PairState::NothingYet,
         Err(refusal) => PairState::Doubtful(refusal),
