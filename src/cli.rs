@@ -18,12 +18,15 @@ use crate::plan::allow::Allowance;
 use crate::report::json;
 
 mod apply;
+mod diff;
+mod document;
 mod drift;
 mod event_log;
 mod explain;
 mod failover;
 mod import;
 mod interrupt;
+mod observe;
 mod pipeline;
 mod plan;
 mod progress;
@@ -31,6 +34,7 @@ mod question;
 mod rebuild;
 mod role_edit;
 mod shell;
+mod show;
 mod source;
 mod status;
 mod switchover;
@@ -47,6 +51,7 @@ Examples:
   pgpair validate topologies/orders.yaml    check the file alone, without a server
   pgpair plan topologies/orders.yaml        show what would be done; changes nothing
   pgpair apply topologies/orders.yaml       show it, ask, and do it
+  pgpair diff --base main topologies/orders.yaml    what a change of the file would do, without a server
   pgpair status topologies/orders.yaml      roles, lag and health
   pgpair drift topologies/*.yaml            what was changed behind pgpair's back
   pgpair import --data-dir /pg/a/data       write the topology of running servers
@@ -75,6 +80,8 @@ Examples:
   pgpair plan topologies/orders.yaml
   pgpair plan --detailed-exitcode           exit 2 if anything differs
   pgpair plan -f orders.yaml --format json | jq .summary
+  pgpair plan orders.yaml -o plan.json      save it; `pgpair apply --plan plan.json` does exactly this
+  pgpair plan --observed seen.json          of what `pgpair observe` has saved: reaches no server, reads no secret
   pgpair plan orders.yaml --format markdown            a comment for a pull request
   pgpair plan orders.yaml --report gitlab=plan.json    the counts of GitLab's merge-request widget
 
@@ -88,11 +95,37 @@ Examples:
   pgpair apply orders.yaml --auto-approve                          only what nobody notices
   pgpair apply orders.yaml --auto-approve --allow restart,outage
   pgpair apply orders.yaml --allow destroy=b                       b may be cloned anew
+  pgpair apply --plan plan.json --auto-approve                     what was reviewed, or nothing
 
 Allowances: restart (a standby restarts), outage (a primary restarts, or one with data is started),
             switchover=NODE (it becomes the primary), destroy=NODE (a data directory with data is replaced),
             failover=NODE (it becomes the primary without the old one: commits may be lost)")]
-    Apply(apply::Arguments),
+    Apply(apply::Whole),
+    /// Show a saved plan, in any format.
+    #[command(after_help = "\
+Examples:
+  pgpair show plan.json
+  pgpair show plan.json --format json | jq '.steps[].id'")]
+    Show(show::Arguments),
+    /// Save what is seen of the nodes, for plans that are made without reaching them; changes nothing.
+    #[command(after_help = "\
+Examples:
+  pgpair observe topologies/orders.yaml -o seen.json
+  pgpair plan --observed seen.json topologies/orders.yaml    where no server is in reach, and nobody trusted
+
+What is secret is not in it: passwords in connection strings, commands that the topology does not have; of the
+stored verifier, only whether it matches.")]
+    Observe(observe::Arguments),
+    /// Show the plan that takes a cluster in the state of one topology to another; no server is needed.
+    #[command(after_help = "\
+Examples:
+  pgpair diff old.yaml new.yaml
+  pgpair diff --base main topologies/orders.yaml     what this branch changes, from git
+  pgpair diff --base origin/main --detailed-exitcode
+
+Nothing is reached, no command of a topology is run, and no secret is read: for pull requests of anybody. A secret
+that comes from another place is taken to be another secret.")]
+    Diff(diff::Arguments),
     /// Move the primary to another node, without loss, and edit the topology file to say so.
     #[command(after_help = "\
 Examples:
@@ -233,9 +266,13 @@ struct TopologyFile {
 }
 
 impl TopologyFile {
+    /// As it stands in the arguments.
+    fn given(&self) -> Option<String> {
+        self.file.clone().or_else(|| self.named_file.clone())
+    }
+
     fn name(&self) -> String {
-        let given = self.file.clone().or_else(|| self.named_file.clone());
-        given.or_else(|| std::env::var("PGPAIR_FILE").ok()).unwrap_or_else(|| "pgpair.yaml".to_owned())
+        self.given().or_else(|| std::env::var("PGPAIR_FILE").ok()).unwrap_or_else(|| "pgpair.yaml".to_owned())
     }
 }
 
@@ -308,6 +345,9 @@ fn run(command: Command, ui: &Ui) -> Result<Exit, Error> {
             Command::Validate(arguments) => validate::run(&arguments, ui),
             Command::Plan(arguments) => plan::run(&arguments, ui).await,
             Command::Apply(arguments) => apply::run(arguments, ui).await,
+            Command::Show(arguments) => show::run(&arguments, ui),
+            Command::Observe(arguments) => observe::run(&arguments, ui).await,
+            Command::Diff(arguments) => diff::run(&arguments, ui),
             Command::Switchover(arguments) => switchover::run(arguments, ui).await,
             Command::Failover(arguments) => failover::run(arguments, ui).await,
             Command::Rebuild(arguments) => rebuild::run(arguments, ui).await,
@@ -373,9 +413,12 @@ mod tests {
         let parse = |arguments: &[&str]| {
             let cli = Cli::try_parse_from([&["pgpair", "apply"], arguments].concat()).expect("good usage");
             match cli.command {
-                Command::Apply(apply) => apply.allow,
+                Command::Apply(whole) => whole.apply.allow,
                 other @ (Command::Validate(_)
                 | Command::Plan(_)
+                | Command::Show(_)
+                | Command::Observe(_)
+                | Command::Diff(_)
                 | Command::Switchover(_)
                 | Command::Failover(_)
                 | Command::Rebuild(_)

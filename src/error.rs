@@ -12,10 +12,12 @@ use miette::LabeledSpan;
 use miette::NamedSource;
 use miette::SourceCode;
 
+use crate::observed::Moved;
 use crate::plan::import::Unfit;
 use crate::report::json::ErrorReport;
+use crate::report::saved::BadDocument;
+use crate::report::text;
 use crate::report::words::visible;
-use crate::topology::NodeName;
 use crate::topology::diagnostic::Diagnostic;
 use crate::topology::diagnostic::Severity;
 use crate::topology::diagnostic::without_secrets;
@@ -76,8 +78,14 @@ pub enum Error {
     World(#[from] Failure),
     #[error(transparent)]
     Unfit(#[from] Unfit),
-    #[error("what was seen of {} has changed since the plan was shown, so nothing was done", list(.changed))]
-    Stale { changed: Vec<NodeName> },
+    #[error("{} moved since the plan was made, so nothing was done", what_moved(.moved))]
+    Stale { moved: Vec<Moved> },
+    #[error("`{file}` can't be used: {why}")]
+    BadDocument { file: String, why: BadDocument },
+    #[error("`{file}` is not the topology that the plan was made for, so nothing was done")]
+    OtherTopology { file: String },
+    #[error("`{file}` of `{reference}` can't be had from git: {why}")]
+    Git { reference: String, file: String, why: String },
     #[error("`{file}` was changed meanwhile, so nothing was done")]
     FileChanged { file: String },
     #[error("the roles in `{file}` stand where they can't be edited")]
@@ -100,8 +108,13 @@ impl From<LockError> for Error {
     }
 }
 
-fn list(nodes: &[NodeName]) -> String {
-    nodes.iter().map(NodeName::as_str).collect::<Vec<_>>().join(" and ")
+fn what_moved(moved: &[Moved]) -> String {
+    let mut nodes: Vec<&str> = moved.iter().map(|moved| moved.node.as_str()).collect();
+    nodes.dedup();
+    match nodes[..] {
+        [] => "what was seen has".to_owned(),
+        _ => format!("what was seen of {} has", nodes.join(" and ")),
+    }
 }
 
 /// What was found in a topology file, with its text.
@@ -143,7 +156,14 @@ impl Error {
             Self::World(failure) if failure.interrupted => facts(Exit::Interrupted, "interrupted", None),
             Self::World(failure) => facts(Exit::Failed, "failed", failure.remedy.as_deref()),
             Self::Unfit(unfit) => facts(Exit::Failed, "no_cluster", Some(unfit.remedy())),
-            Self::Stale { .. } => facts(Exit::Refused, "stale_plan", Some("apply again, and read the new plan")),
+            Self::Stale { .. } => facts(Exit::Refused, "stale", Some("plan again, and read the new plan")),
+            Self::BadDocument { .. } => facts(Exit::Failed, "bad_document", Some("have pgpair write it anew")),
+            Self::OtherTopology { .. } => {
+                facts(Exit::Refused, "other_topology", Some("plan again with this file, or apply without it"))
+            }
+            Self::Git { .. } => {
+                facts(Exit::Failed, "git", Some("give the old topology as a file: `pgpair diff OLD NEW`"))
+            }
             Self::FileChanged { .. } => facts(Exit::Refused, "file_changed", Some("read it, and try again")),
             Self::NotEditable { .. } => {
                 facts(Exit::Failed, "not_editable", Some("swap the two `role:` by hand, and apply"))
@@ -179,11 +199,30 @@ impl Error {
         vec![ErrorReport {
             code: code.to_owned(),
             message: self.to_string(),
-            file: if let Self::Read { file, .. } = self { Some(file.clone()) } else { None },
+            file: match self {
+                Self::Read { file, .. } | Self::BadDocument { file, .. } | Self::OtherTopology { file } => {
+                    Some(file.clone())
+                }
+                Self::Usage(_)
+                | Self::Topology(_)
+                | Self::Lock(_)
+                | Self::World(_)
+                | Self::Unfit(_)
+                | Self::Stale { .. }
+                | Self::Git { .. }
+                | Self::FileChanged { .. }
+                | Self::NotEditable { .. }
+                | Self::NoTerminal { .. }
+                | Self::Declined
+                | Self::Interrupted
+                | Self::Write(_)
+                | Self::System { .. } => None,
+            },
             line: None,
             column: None,
             help,
             output: self.output().to_vec(),
+            moved: if let Self::Stale { moved } = self { moved.clone() } else { Vec::new() },
         }]
     }
 
@@ -193,14 +232,17 @@ impl Error {
         if let Self::Topology(files) = self {
             return files.iter().map(|file| file.text(fancy)).collect();
         }
-        let mut text = format!("error: {}\n", visible(&self.to_string()));
+        let mut said = format!("error: {}\n", visible(&self.to_string()));
         for line in self.output() {
-            text.push_str(&format!("  {}\n", visible(line)));
+            said.push_str(&format!("  {}\n", visible(line)));
+        }
+        if let Self::Stale { moved } = self {
+            said.push_str(&text::moved(moved));
         }
         if let Some(help) = self.facts().help {
-            text.push_str(&format!("  help: {}\n", visible(&help)));
+            said.push_str(&format!("  help: {}\n", visible(&help)));
         }
-        text
+        said
     }
 
     fn output(&self) -> &[String] {
@@ -286,6 +328,7 @@ impl miette::Diagnostic for Shown<'_> {
 mod tests {
     use super::*;
     use crate::topology;
+    use crate::topology::NodeName;
 
     fn bad() -> Error {
         let text = "version: 1\ncluster: orders\npostgresql: { version: 9 }\nnodes:\n  a: { role: primry }\n";
@@ -313,10 +356,10 @@ mod tests {
     fn what_is_refused_for_now_and_what_failed_have_other_exit_codes() {
         let node = NodeName::new("a");
         let held = Error::from(LockError::Held { node: node.clone(), holder: None });
-        let waited = Error::from(LockError::Interrupted { node: node.clone() });
+        let waited = Error::from(LockError::Interrupted { node });
         let exits: Vec<u8> = [
             held,
-            Error::Stale { changed: vec![node] },
+            Error::Stale { moved: Vec::new() },
             waited,
             Error::World(Failure::interrupted()),
             Error::Interrupted,

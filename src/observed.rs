@@ -3,11 +3,12 @@
 //! Plain data, made by `world` and read by `plan`. A look never fails as a whole: what could not be seen is a
 //! [`Reading::Unknown`] with its reason, and is never taken for absent. Facts that a stopped server would
 //! tell (roles) are unknown while it is stopped. File texts are as they lie on disk, secrets included, so an
-//! `Observed` is never shown or stored as it is; passwords and verifiers are compared where they were read, and
-//! only the answer is here.
+//! `Observed` is shown and stored only as `plan::redact` leaves it; passwords and verifiers are compared where they were
+//! read, and only the answer is here.
 
 use std::collections::BTreeMap;
 
+use serde::Deserialize;
 use serde::Serialize;
 
 use crate::pg::conf::ConfFiles;
@@ -22,15 +23,19 @@ use crate::topology::Node;
 use crate::topology::NodeName;
 use crate::topology::Role;
 
+mod facts;
+pub mod nothing;
 mod readiness;
 
+pub use facts::Moved;
+pub use facts::moved;
 pub use readiness::Busy;
 pub use readiness::Lasting;
 pub use readiness::Readiness;
 pub use readiness::Reverse;
 
 /// What a look at one thing found.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Reading<T> {
     Known(T),
@@ -76,7 +81,7 @@ impl<T> Reading<T> {
 }
 
 /// Every node of a cluster, looked at together.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Observed {
     pub nodes: BTreeMap<NodeName, NodeObserved>,
 }
@@ -95,43 +100,8 @@ impl Observed {
     }
 }
 
-impl Observed {
-    /// Returns the facts alone: measures, which differ from one look to the next, are left out.
-    #[must_use]
-    pub fn without_measures(&self) -> Self {
-        let mut facts = self.clone();
-        for seen in facts.nodes.values_mut() {
-            seen.rooms.clear();
-            seen.readiness.unarchived = 0;
-            if let Reading::Known(Reverse::Refused(words)) = &mut seen.readiness.reverse {
-                words.clear();
-            }
-            if let Some(cluster) = seen.cluster_mut() {
-                cluster.checkpoint = Lsn(0);
-                (cluster.end, cluster.end_timeline) = (None, None);
-                cluster.beginnings.clear();
-                cluster.branches.clear();
-                cluster.wal = None;
-            }
-            let Some(server) = seen.server.known_mut() else { continue };
-            server.pid = 0;
-            if let Some(sql) = server.sql.known_mut() {
-                sql.lsn = Lsn(0);
-                (sql.replayed, sql.asks_from) = (None, None);
-                sql.busy = Busy::default();
-                for sender in &mut sql.senders {
-                    (sender.sent, sender.flushed, sender.replayed) = (None, None, None);
-                    // It follows from who streams, and from the names in force.
-                    sender.sync_state.clear();
-                }
-            }
-        }
-        facts
-    }
-}
-
 /// What was seen of one node.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct NodeObserved {
     pub binaries: Reading<Binaries>,
     /// Unknown: the node's files are out of reach.
@@ -152,7 +122,7 @@ pub struct NodeObserved {
 }
 
 /// A file of `replication.tls` that libpq would not take on a node.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct TlsProblem {
     /// `sslrootcert`, `sslcert` or `sslkey`.
     pub key: String,
@@ -161,7 +131,7 @@ pub struct TlsProblem {
 }
 
 /// Why libpq would not take it.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum TlsTrouble {
     Missing,
@@ -217,7 +187,7 @@ impl std::fmt::Display for TlsProblem {
 }
 
 /// A file system that a copy goes to, in bytes. All of it are measures.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Room {
     /// A folder on it.
     pub folder: String,
@@ -243,7 +213,7 @@ impl Room {
 }
 
 /// Who starts and stops a node's server.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Controller {
     PgCtl,
@@ -262,7 +232,7 @@ pub enum Controller {
 }
 
 /// Whether we may start and stop a unit.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Permission {
     Given,
@@ -328,7 +298,7 @@ impl NodeObserved {
 }
 
 /// The PostgreSQL binaries of a node.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Binaries {
     pub bin_dir: String,
     /// As `postgres --version` prints it, for instance `15.18`.
@@ -343,20 +313,20 @@ pub struct Binaries {
 }
 
 /// A program and its major version.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Program {
     pub path: String,
     pub major: u32,
 }
 
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SocketDir {
     pub path: String,
     pub writable: bool,
 }
 
 /// A node's data directory and what lies beside it.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Place {
     pub data_dir: DataDir,
     /// Why the data directory can't be made or replaced by the OS user (its parent is not writable, ...).
@@ -377,7 +347,7 @@ pub struct Place {
 }
 
 /// A data directory that was moved aside for a copy, with or without its data.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct MadeWay {
     pub identity: Identity,
     pub conf: ConfFiles,
@@ -387,7 +357,7 @@ pub struct MadeWay {
 }
 
 /// A folder outside the data directory that the topology gives to the node.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Outside {
     pub content: Content,
     /// Why it can't be made or replaced by the OS user.
@@ -399,7 +369,7 @@ pub struct Outside {
 }
 
 /// What is in a folder outside the data directory, and whose it is by the links that lead there.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Content {
     /// There is no folder, or an empty one.
@@ -413,7 +383,7 @@ pub enum Content {
 }
 
 /// What is at the path of the data directory.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum DataDir {
     Absent,
@@ -427,17 +397,28 @@ pub enum DataDir {
 }
 
 /// Which cluster a data directory belongs to.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Identity {
     /// The system identifier, as a decimal string in JSON.
-    Known(#[serde(serialize_with = "as_text")] u64),
+    Known(#[serde(with = "as_text")] u64),
     /// In predictions: the identifier that initdb on this node will choose.
     CreatedOn(NodeName),
 }
 
-fn as_text<S: serde::Serializer>(number: &u64, serializer: S) -> Result<S::Ok, S::Error> {
-    serializer.collect_str(number)
+/// A number as a text: not every reader of JSON keeps 64 bits of one.
+mod as_text {
+    use serde::Deserialize as _;
+    use serde::Deserializer;
+    use serde::Serializer;
+
+    pub(super) fn serialize<S: Serializer>(number: &u64, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(number)
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<u64, D::Error> {
+        String::deserialize(deserializer)?.parse().map_err(serde::de::Error::custom)
+    }
 }
 
 impl std::fmt::Display for Identity {
@@ -450,7 +431,7 @@ impl std::fmt::Display for Identity {
 }
 
 /// An initialised data directory.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Cluster {
     /// From PG_VERSION.
     pub major: Major,
@@ -520,16 +501,19 @@ impl Cluster {
 }
 
 /// Transactions of a node that the primary's cluster has not.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Lost {
     /// How many were committed.
     pub transactions: u64,
     /// When the last of them was, in microseconds since 1970.
     pub last_commit: Option<i64>,
+    /// From where on a rewind needs WAL: where the last checkpoint that both have replays from. Absent where its own WAL
+    /// does not go back so far.
+    pub rewind_from: Option<Lsn>,
 }
 
 /// The range of the WAL files of a data directory.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct WalFiles {
     /// Where the first of them begins.
     pub oldest: Lsn,
@@ -538,7 +522,7 @@ pub struct WalFiles {
 }
 
 /// Why PostgreSQL would refuse a data directory.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum WrongAccess {
     /// It belongs to somebody else; to whom.
@@ -557,7 +541,7 @@ impl std::fmt::Display for WrongAccess {
 }
 
 /// Files that decide what a data directory comes up as.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Markers {
     pub standby_signal: bool,
     pub recovery_signal: bool,
@@ -571,7 +555,7 @@ pub struct Markers {
 }
 
 /// pgpair's passfile, judged where it was read.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Passfile {
     Absent,
@@ -584,7 +568,7 @@ pub enum Passfile {
 }
 
 /// The replication role, its verifier judged where it was read.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ReplicationRole {
     pub login: bool,
     pub replication: bool,
@@ -596,7 +580,7 @@ pub struct ReplicationRole {
 }
 
 /// How the stored verifier compares with the topology's secret.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Verifier {
     /// No password is stored.
@@ -609,7 +593,7 @@ pub enum Verifier {
 }
 
 /// A physical replication slot.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Slot {
     pub physical: bool,
     pub active: bool,
@@ -620,7 +604,7 @@ pub struct Slot {
 }
 
 /// A running server.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Server {
     /// 0 where only the server itself was seen, and not its files.
     pub pid: u32,
@@ -634,7 +618,7 @@ pub struct Server {
 }
 
 /// What a server says of itself.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Sql {
     /// `server_version`, for instance `15.18 (Debian 15.18-0+deb12u1)`.
     pub version: String,
@@ -662,7 +646,7 @@ pub struct Sql {
 }
 
 /// A row of pg_settings.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Setting {
     /// In base units, as pg_settings has it.
     pub value: String,
@@ -673,7 +657,7 @@ pub struct Setting {
 }
 
 /// A standby's walreceiver.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Receiver {
     pub status: String,
     /// From its conninfo.
@@ -687,7 +671,7 @@ pub struct Receiver {
 }
 
 /// A walsender of a server that feeds others.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Sender {
     pub application_name: String,
     pub client_addr: Option<String>,

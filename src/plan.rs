@@ -40,6 +40,7 @@ pub mod readiness;
 pub mod redact;
 pub mod refusal;
 pub mod request;
+pub mod review;
 pub mod rewind;
 pub mod synchronous;
 

@@ -34,6 +34,7 @@ use crate::plan::Step;
 use crate::plan::allow;
 use crate::plan::loss;
 use crate::plan::loss::Loss;
+use crate::plan::redact;
 use crate::topology::Node;
 use crate::topology::NodeName;
 use crate::topology::Role;
@@ -46,6 +47,7 @@ pub mod markdown;
 pub mod pipeline;
 #[cfg(test)]
 pub(crate) mod samples;
+pub mod saved;
 pub mod status;
 pub mod text;
 pub mod tree;
@@ -68,6 +70,7 @@ pub struct PlanReport {
     pub asynchronous: Option<Asynchronous>,
     pub blocked: Vec<BlockedReport>,
     pub topology_digest: String,
+    /// Of the facts that the plan rests on, secrets left out.
     pub observation_digest: String,
     /// Blocked whole: no step of it is done.
     pub halted: bool,
@@ -145,8 +148,15 @@ impl PlanReport {
             asynchronous: plan.asynchronous,
             blocked: plan.blocked.iter().map(BlockedReport::of).collect(),
             topology_digest: plan.topology_digest.clone(),
-            observation_digest: plan.observation_digest.clone(),
+            observation_digest: redact::digest(observed, topology),
             halted: plan.is_halted(),
+        }
+    }
+
+    /// Says of nodes that nobody has looked at them, and that nothing was taken to be there.
+    pub fn assume(&mut self, nodes: &[NodeName]) {
+        for node in self.nodes.iter_mut().filter(|node| nodes.contains(&node.node)) {
+            node.detail = Some("not looked at: taken to be empty".to_owned());
         }
     }
 }

@@ -7,6 +7,7 @@ use std::collections::HashMap;
 use std::fmt;
 
 use indexmap::IndexMap;
+use serde::Deserialize;
 use serde::Serialize;
 
 use crate::pg::version::Major;
@@ -75,7 +76,7 @@ fn hide_secrets(diagnostics: &mut [Diagnostic], yaml: Option<&Yaml>) {
 }
 
 /// The name of a node: its key under `nodes:`, and its `application_name`.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, serde::Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct NodeName(String);
 
@@ -99,7 +100,7 @@ impl fmt::Display for NodeName {
 }
 
 /// One cluster: what pgpair is to make of the nodes.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Topology {
     /// The cluster's name, for messages, locks and logs.
     pub cluster: String,
@@ -191,7 +192,7 @@ impl Topology {
 }
 
 /// The PostgreSQL installation.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Postgresql {
     pub version: Major,
     /// Where the binaries are; absent: they are looked for.
@@ -202,7 +203,7 @@ pub struct Postgresql {
 }
 
 /// The value of one of initdb's long options.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum InitdbOption {
     /// `data_checksums: true`: the option alone.
@@ -212,7 +213,7 @@ pub enum InitdbOption {
 }
 
 /// How pgpair itself connects.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Admin {
     /// Absent: the name of the OS user.
     pub user: Option<String>,
@@ -222,7 +223,7 @@ pub struct Admin {
 }
 
 /// Where a secret is to be found. The secret itself is never part of a topology.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, serde::Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum SecretRef {
     Env(String),
@@ -233,7 +234,7 @@ pub enum SecretRef {
 }
 
 /// libpq's `sslmode`, weakest first.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, serde::Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum SslMode {
     Disable,
@@ -259,7 +260,7 @@ impl SslMode {
 }
 
 /// How standbys connect to their upstream.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Replication {
     pub user: String,
     pub auth: ReplicationAuth,
@@ -274,7 +275,7 @@ pub struct Replication {
 }
 
 /// The method of the replication rules in pg_hba.conf.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, serde::Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum ReplicationAuth {
     #[serde(rename = "scram-sha-256")]
     ScramSha256,
@@ -300,7 +301,7 @@ impl ReplicationAuth {
 }
 
 /// TLS of the replication connections. Paths are absolute, or relative to the topology file.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Tls {
     pub sslmode: SslMode,
     pub sslrootcert: Option<String>,
@@ -309,7 +310,7 @@ pub struct Tls {
 }
 
 /// Synchronous replication, by node names.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Synchronous {
     pub method: SyncMethod,
     pub num: u32,
@@ -317,7 +318,7 @@ pub struct Synchronous {
     pub standbys: Vec<NodeName>,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, serde::Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum SyncMethod {
     First,
@@ -325,7 +326,7 @@ pub enum SyncMethod {
 }
 
 /// One rule of pg_hba.conf, as the topology gives it.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct HbaLine {
     /// `local`, `host`, `hostssl`, …
     pub kind: String,
@@ -338,7 +339,7 @@ pub struct HbaLine {
 }
 
 /// One server of the cluster.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Node {
     pub name: NodeName,
     pub role: Role,
@@ -394,7 +395,7 @@ fn default_slot_name(node: &str) -> String {
 }
 
 /// What a node is to be.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, serde::Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Role {
     Primary,
@@ -411,7 +412,7 @@ impl fmt::Display for Role {
 }
 
 /// Who starts and stops a node's server.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Service {
     /// A systemd unit.
@@ -424,7 +425,7 @@ pub enum Service {
 }
 
 /// Argument vectors that run around a role change.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Hooks {
     pub before_switchover: Vec<Vec<String>>,
     pub after_promotion: Vec<Vec<String>>,
@@ -440,7 +441,7 @@ impl Hooks {
 }
 
 /// The command that proves a node dead when its files are out of reach.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Fencing {
     pub command: Vec<String>,
 }

@@ -10,6 +10,7 @@ use crate::plan::Step;
 
 pub mod failpoint;
 pub mod files;
+pub mod git;
 pub mod live;
 pub mod lock;
 pub mod observe;

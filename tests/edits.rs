@@ -10,6 +10,7 @@ use edits_table::Predicted;
 use edits_table::Shown;
 use edits_table::groups;
 use edits_table::parsed;
+use pgpair::plan::review;
 
 /// Returns what is wrong with a row; nothing, where all is as the table says.
 fn wrong_of(group: &Group, edit: &Edit) -> Option<String> {
@@ -42,6 +43,30 @@ fn each_edit_gets_the_plan_of_the_table_and_the_second_plan_is_empty() {
         wrong.extend(found.map(|(edit, what)| format!("{}: {}\n    {what}", group.name, edit.name)));
     }
     assert!(wrong.is_empty(), "\n{wrong}");
+}
+
+/// Whoever reviews an edit has two topologies and no servers.
+#[test]
+fn a_diff_of_the_two_topologies_is_the_plan_of_the_table() {
+    let mut wrong = String::new();
+    let mut tried = 0;
+    for group in groups() {
+        let base = parsed(&group.base).expect("a good topology");
+        // What happens to servers and secrets besides is in no topology; a secret from elsewhere counts as another one.
+        let untold = ["the password comes from elsewhere and is the same", "a wrong system identifier is pinned"];
+        let is_told =
+            |edit: &&Edit| !edit.new_password && edit.stopped.is_empty() && !untold.contains(&edit.name.as_str());
+        for edit in group.edits.iter().filter(is_told) {
+            let edited = parsed(&group.edited(edit)).expect("a good topology");
+            let (found, expected) = (Shown::of(&review::diff(Some(&base), &edited).1), Shown::expected(edit));
+            tried += 1;
+            if found != expected {
+                wrong.push_str(&format!("{}: {}\n    expected\n{expected}    found\n{found}", group.name, edit.name));
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "\n{wrong}");
+    assert!(tried >= 60, "{tried} edits");
 }
 
 #[test]

@@ -3,10 +3,12 @@
 
 mod support;
 
+use std::cell::RefCell;
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
 use std::process::Child;
 use std::process::Stdio;
+use std::time::Duration;
 
 use pgpair::observed::Reading;
 use pgpair::observed::Reverse;
@@ -17,6 +19,8 @@ use support::Ran;
 use support::Version;
 use support::Workspace;
 use support::as_owner;
+use support::background::Psql;
+use support::comes_true;
 use support::is_root;
 use support::wait_until;
 
@@ -85,8 +89,8 @@ struct Spoiler<'a> {
     check: &'a str,
     /// Whether drift tells it too.
     is_standing: bool,
-    /// Returns the program that does, where one does.
-    spoil: Act<'a, Option<Child>>,
+    /// Returns the programs that do, where some do.
+    spoil: Act<'a, Vec<Child>>,
     mend: Act<'a, ()>,
 }
 
@@ -98,14 +102,14 @@ fn spoiler<'a>(
 ) -> Spoiler<'a> {
     let spoil = move |pair: &Workspace| {
         spoil(pair);
-        None
+        Vec::new()
     };
     Spoiler { check, is_standing, spoil: Box::new(spoil), mend: Box::new(mend) }
 }
 
 /// One that lasts as long as a program runs.
 fn by_program<'a>(check: &'a str, start: impl Fn(&Workspace) -> Child + 'a) -> Spoiler<'a> {
-    Spoiler { check, is_standing: true, spoil: Box::new(move |pair| Some(start(pair))), mend: Box::new(|_| {}) }
+    Spoiler { check, is_standing: true, spoil: Box::new(move |pair| vec![start(pair)]), mend: Box::new(|_| {}) }
 }
 
 /// A program of this name that waits, and was told of the data directory of `a` by a file.
@@ -116,17 +120,31 @@ fn stand_in(pair: &Workspace, name: &str) -> Child {
     as_owner(program).arg("-f").arg(conf).stdin(Stdio::piped()).spawn().expect("it runs")
 }
 
-fn receive_wal(pair: &Workspace) -> Child {
-    pair.make_folder("received");
-    let program = "/usr/lib/postgresql/15/bin/pg_receivewal";
-    let mut command = as_owner(program);
-    command.args(["-h", "127.0.0.1", "-p", &pair.ports[0].to_string(), "-U", "repuser", "-w", "--no-loop", "-D"]);
-    command.arg(pair.path("received")).env("PGPASSWORD", "correct horse").stderr(Stdio::null());
+/// A program that takes something from a node by the replication role into a folder of its own, at work.
+fn takes_from(pair: &Workspace, node: &str, program: &str, into: &str, more: &[&str]) -> Child {
+    pair.make_folder(into);
+    let (port, path) =
+        (pair.ports[usize::from(node == "b")].to_string(), format!("/usr/lib/postgresql/15/bin/{program}"));
+    let senders = format!("select count(*) from pg_stat_replication where application_name = '{program}'");
+    let before = pair.sql(node, &senders);
+    let mut command = as_owner(path);
+    command.args(["-h", "127.0.0.1", "-p", &port, "-U", "repuser", "-w", "-D"]).arg(pair.path(into)).args(more);
+    command.env("PGPASSWORD", "correct horse").stderr(Stdio::null());
     let child = command.spawn().expect("it runs");
-    wait_until("pg_receivewal streams", || {
-        pair.sql("a", "select count(*) from pg_stat_replication where application_name = 'pg_receivewal'") == "1"
-    });
+    wait_until(&format!("{program} is at work"), || pair.sql(node, &senders) != before);
     child
+}
+
+fn receive_wal(pair: &Workspace, node: &str, into: &str) -> Child {
+    takes_from(pair, node, "pg_receivewal", into, &["--no-loop"])
+}
+
+/// A base backup that takes longer than the test.
+fn base_backup<'a>(node: &'a str) -> Spoiler<'a> {
+    let slowly = ["--max-rate", "32", "-X", "none", "-c", "fast"];
+    let spoil =
+        move |pair: &Workspace| vec![takes_from(pair, node, "pg_basebackup", &format!("copy of {node}"), &slowly)];
+    Spoiler { check: "base_backup", is_standing: false, spoil: Box::new(spoil), mend: Box::new(|_| {}) }
 }
 
 fn archiver(pair: &Workspace, what: &str) -> bool {
@@ -225,17 +243,22 @@ fn spoilers<'a>() -> Vec<Spoiler<'a>> {
         ),
         by_program("supervisors", |pair| stand_in(pair, "repmgrd")),
         by_program("supervisors", |pair| stand_in(pair, "patroni")),
-        by_program("foreign_walsenders", receive_wal),
+        by_program("foreign_walsenders", |pair| receive_wal(pair, "a", "received")),
     ]
 }
 
 fn spoils(pair: &Workspace, spoiler: &Spoiler<'_>) {
+    spoils_with(pair, &[], spoiler);
+}
+
+/// What fails other checks as well, which are asked before it.
+fn spoils_with(pair: &Workspace, others: &[&str], spoiler: &Spoiler<'_>) {
     let check = spoiler.check.to_owned();
-    let program = (spoiler.spoil)(pair);
-    assert_eq!(unready(pair), [check.as_str()]);
+    let programs = (spoiler.spoil)(pair);
+    assert_eq!(unready(pair), [others, &[check.as_str()]].concat());
     assert_eq!(not_ready(pair).contains(&check), spoiler.is_standing, "{check}: {:?}", not_ready(pair));
     is_refused(pair, &check);
-    if let Some(mut program) = program {
+    for mut program in programs {
         program.kill().and_then(|()| program.wait()).expect("it ends");
     }
     (spoiler.mend)(pair);
@@ -273,6 +296,56 @@ fn whatever_spoils_a_switchover_is_told_and_refuses_it() {
     }
     // Nothing of all that is left.
     pair.pgpair(&["switchover", "--to", "b", "--auto-approve"]).exits(0);
+}
+
+#[test]
+fn a_copy_a_file_and_a_lack_of_room_refuse_a_switchover_and_so_do_transactions_left_open() {
+    let make = || {
+        let pair = Workspace::new(Version(15));
+        let few = "  max_wal_senders: 3\n  max_replication_slots: 3\n  max_prepared_transactions: 2\n";
+        pair.topology(SCRAM, &format!("{few}  wal_retrieve_retry_interval: 200ms\n"));
+        pair.apply().exits(0);
+        write_swapped(&pair);
+        pair
+    };
+    // They count once they are a minute old; until then there is enough to do with another pair.
+    let old = make();
+    let (mut on_a, mut on_b) = (Psql::on(&old, "a"), Psql::on(&old, "b"));
+    on_a.ask("begin; create table t (n int); prepare transaction 'forgotten'");
+    on_b.ask("begin isolation level repeatable read; select 1");
+
+    let pair = make();
+    spoils(&pair, &base_backup("a"));
+    spoils(&pair, &base_backup("b"));
+    let file = pair.data_dir("b").join("promote");
+    let write = |_: &Workspace| fs::write(&file, "").expect("our file");
+    spoils(&pair, &spoiler("recovery_end", true, write, |_| fs::remove_file(&file).expect("our file")));
+    let receivers = |pair: &Workspace| ["1", "2", "3"].map(|into| receive_wal(pair, "b", into)).into();
+    let full = Spoiler { check: "walsenders", is_standing: true, spoil: Box::new(receivers), mend: Box::new(|_| {}) };
+    spoils_with(&pair, &["reverse_connection"], &full);
+    let slots = |pair: &Workspace| {
+        pair.sql("b", "select pg_drop_replication_slot('pgpair_a')");
+        pair.sql("b", "select pg_create_physical_replication_slot(name) from unnest(array['x', 'y', 'z']) name");
+    };
+    let fewer = |pair: &Workspace| {
+        pair.sql("b", "select pg_drop_replication_slot(slot_name) from pg_replication_slots");
+        pair.apply().exits(0);
+    };
+    spoils(&pair, &spoiler("slots", true, slots, fewer));
+    drop(pair);
+
+    let age = "select floor(extract(epoch from clock_timestamp() - prepared)) from pg_prepared_xacts";
+    let on_a = RefCell::new(on_a);
+    let is_old = || on_a.borrow_mut().ask(age).parse().is_ok_and(|seconds: u64| seconds > 60);
+    assert!(comes_true(Duration::from_secs(120), is_old), "time stands still");
+    assert_eq!(unready(&old), ["long_transactions", "prepared_transactions"]);
+    assert_eq!(not_ready(&old), Vec::<String>::new());
+    is_refused(&old, "long_transactions");
+    drop(on_b);
+    wait_until("that transaction is gone", || unready(&old) == ["prepared_transactions"]);
+    is_refused(&old, "prepared_transactions");
+    old.sql("a", "rollback prepared 'forgotten'");
+    old.pgpair(&["switchover", "--to", "b", "--auto-approve"]).exits(0);
 }
 
 #[test]

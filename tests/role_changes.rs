@@ -388,27 +388,63 @@ fn try_every_failover(topology: &Topology, share: usize, thinned: usize) {
     let states = on_the_way_by_force(topology, &wishes[0]);
     let tally = try_states(topology, &wishes, states, share, thinned);
     let [clean, blocked, forced] = [tally.clean, tally.blocked, tally.forced].map(|count| count * tally.thinned);
-    assert!(clean > 200 && blocked > 100 && forced > 100, "{tally:?}");
+    assert!(clean > 200 && blocked > 100 && forced > 40, "{tally:?}");
 }
 
 #[test]
 fn a_failover_of_15_never_makes_two_writers_whatever_happens() {
-    try_every_failover(&pair(15, "scram-sha-256", true), 31, 2);
+    try_every_failover(&pair(15, "scram-sha-256", true), 61, 4);
 }
 
 #[test]
 fn a_failover_of_12_never_makes_two_writers_whatever_happens() {
-    try_every_failover(&pair(12, "scram-sha-256", false), 43, 3);
+    try_every_failover(&pair(12, "scram-sha-256", false), 83, 5);
 }
 
 #[test]
 fn a_failover_of_10_never_makes_two_writers_whatever_happens() {
-    try_every_failover(&pair(10, "scram-sha-256", true), 43, 3);
+    try_every_failover(&pair(10, "scram-sha-256", true), 83, 5);
 }
 
 #[test]
 fn a_switchover_of_15_never_makes_two_writers_and_loses_nothing_whatever_happens() {
     try_every_state(&pair(15, "scram-sha-256", true), 31, 2);
+}
+
+/// Between two steps something goes wrong at a node: what was planned is judged anew, and refused where it would harm.
+#[test]
+fn a_guard_notices_what_happens_between_the_plan_and_a_step_of_a_role_change() {
+    let topology = pair(15, "scram-sha-256", true);
+    let swapped = topology.with_primary(&name("b"));
+    let (mut runs, mut refused) = (0, 0);
+    for (label, start) in on_the_way(&topology, &swapped).into_iter().step_by(if is_full() { 1 } else { 2 }) {
+        for desired in [&topology, &swapped] {
+            let observed = block_on(Sim::new(desired.clone(), start.clone(), None).observe());
+            let first = plan(desired, &observed);
+            for at in 0..first.steps.len() {
+                for (node, (what, mishap)) in
+                    ["a", "b"].into_iter().flat_map(|node| mishaps().into_iter().map(move |it| (node, it)))
+                {
+                    let story = format!(
+                        "{label}, {} is to be primary; before step {at}, {node}: {what}",
+                        desired.primary().name
+                    );
+                    let sim = Sim::new(desired.clone(), start.clone(), None);
+                    let interfere = |number| {
+                        if number == at {
+                            sim.interfere(|truth| mishap(desired, truth, &name(node)));
+                        }
+                    };
+                    let run =
+                        simulated::apply(desired, &sim, first.clone(), &observed, &everything(), &interfere, &story);
+                    runs += 1;
+                    refused += usize::from(run.refused.is_some());
+                }
+            }
+        }
+    }
+    println!("{runs} interferences, {refused} refused by a guard");
+    assert!(refused > 500, "{refused} of {runs}");
 }
 
 #[test]

@@ -9,20 +9,11 @@
 
 mod support;
 
-use std::collections::BTreeSet;
 use std::fs;
 use std::process::Command;
 use std::process::Stdio;
-use std::sync::Arc;
-use std::sync::Mutex;
-use std::sync::atomic::AtomicBool;
-use std::sync::atomic::Ordering;
-use std::thread::JoinHandle;
 use std::time::Duration;
 use std::time::Instant;
-
-use tokio_postgres::Client;
-use tokio_postgres::NoTls;
 
 use pgpair::world::failpoint::Failpoint;
 use support::Ran;
@@ -31,6 +22,9 @@ use support::Workspace;
 use support::comes_true;
 use support::probe::RULE;
 use support::wait_until;
+use support::witness::Witness;
+use support::witness::apply;
+use support::witness::apply_until;
 
 const USUAL: &str = "  max_wal_senders: 6\n  wal_retrieve_retry_interval: 100ms\n";
 const SCRAM: &str = "auth: scram-sha-256, password: { file: repuser.secret }";
@@ -54,134 +48,6 @@ fn name_primary(pair: &Workspace, to: &str) {
     let from = other(to);
     pair.edit(&format!("{from}: {{ role: primary"), &format!("{from}: {{ role: standby"));
     pair.edit(&format!("{to}: {{ role: standby"), &format!("{to}: {{ role: primary"));
-}
-
-fn arguments(to: &str) -> Vec<String> {
-    ["apply", "--auto-approve", "--allow", &format!("switchover={to},outage,restart"), "--timeout", "20s"]
-        .map(str::to_owned)
-        .to_vec()
-}
-
-fn apply(pair: &Workspace, to: &str) -> Ran {
-    let arguments = arguments(to);
-    pair.pgpair(&arguments.iter().map(String::as_str).collect::<Vec<_>>())
-}
-
-/// An apply that ends itself at this point, as by `kill -9`.
-fn apply_until(pair: &Workspace, to: &str, point: Failpoint) {
-    let arguments = arguments(to);
-    let mut command = pair.command(&arguments.iter().map(String::as_str).collect::<Vec<_>>());
-    let ran = Ran::of(&command.env("PGPAIR_FAILPOINT", point.name()).output().expect("pgpair runs"));
-    assert_eq!(ran.code, None, "{}: it was not killed: {}{}", point.name(), ran.stdout, ran.stderr);
-}
-
-async fn connect(port: u16) -> Option<Client> {
-    let config = format!("host=127.0.0.1 port={port} user=bench dbname=bench connect_timeout=1");
-    let (client, connection) = tokio_postgres::connect(&config, NoTls).await.ok()?;
-    tokio::spawn(connection);
-    Some(client)
-}
-
-/// Writes, and watches, until it is told to stop.
-struct Witness {
-    stop: Arc<AtomicBool>,
-    writer: JoinHandle<(BTreeSet<i64>, Duration)>,
-    watcher: JoinHandle<usize>,
-    two_writers: Arc<Mutex<Vec<String>>>,
-}
-
-impl Witness {
-    fn of(pair: &Workspace, primary: &str) -> Self {
-        pair.sql_in(
-            "bench",
-            primary,
-            "create table if not exists acked (n bigint primary key); grant all on acked to bench",
-        );
-        let (stop, two_writers) = (Arc::new(AtomicBool::new(false)), Arc::new(Mutex::new(Vec::new())));
-        let (until, ports) = (stop.clone(), pair.ports);
-        let first =
-            pair.sql_in("bench", primary, "select coalesce(max(n), 0) + 1 from acked").parse().expect("a number");
-        let writer = std::thread::spawn(move || in_runtime(write(ports, first, &until)));
-        let (until, ports, seen) = (stop.clone(), pair.ports, two_writers.clone());
-        let watcher = std::thread::spawn(move || in_runtime(watch(ports, &until, &seen)));
-        Self { stop, writer, watcher, two_writers }
-    }
-
-    /// Returns the longest time without a commit.
-    fn swears(self, pair: &Workspace, primary: &str) -> Duration {
-        self.stop.store(true, Ordering::Relaxed);
-        let (acked, gap) = self.writer.join().expect("the writer");
-        let looks = self.watcher.join().expect("the watcher");
-        assert!(looks > 10 && acked.len() > 10, "it saw too little: {looks} looks, {} rows", acked.len());
-        assert_eq!(*self.two_writers.lock().expect("one thread"), Vec::<String>::new());
-        let there: BTreeSet<i64> =
-            pair.sql_in("bench", primary, "select n from acked").lines().filter_map(|line| line.parse().ok()).collect();
-        let lost: Vec<_> = acked.difference(&there).collect();
-        assert!(lost.is_empty(), "{} of {} acknowledged rows are lost: {lost:?}", lost.len(), acked.len());
-        gap
-    }
-}
-
-fn in_runtime<T>(work: impl Future<Output = T>) -> T {
-    tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime").block_on(work)
-}
-
-async fn write(ports: [u16; 2], first: i64, until: &AtomicBool) -> (BTreeSet<i64>, Duration) {
-    let (mut acked, mut next, mut last, mut gap) = (BTreeSet::new(), first, Instant::now(), Duration::ZERO);
-    for port in ports.into_iter().cycle() {
-        if until.load(Ordering::Relaxed) {
-            break;
-        }
-        let Some(client) = connect(port).await else {
-            tokio::time::sleep(Duration::from_millis(1)).await;
-            continue;
-        };
-        while !until.load(Ordering::Relaxed) {
-            let row = [&next as &(dyn tokio_postgres::types::ToSql + Sync)];
-            let done = client.execute("insert into acked values ($1)", &row);
-            match tokio::time::timeout(Duration::from_secs(5), done).await {
-                Ok(Ok(_)) => drop(acked.insert(next)),
-                Ok(Err(_)) | Err(_) => break,
-            }
-            gap = gap.max(last.elapsed());
-            last = Instant::now();
-            next += 1;
-            tokio::time::sleep(Duration::from_millis(1)).await;
-        }
-        // Whether this one was committed is not known.
-        next += 1;
-    }
-    (acked, gap)
-}
-
-/// One that accepted writes before and after the other did was a writer beside it.
-async fn watch(ports: [u16; 2], until: &AtomicBool, two_writers: &Mutex<Vec<String>>) -> usize {
-    let mut clients: [Option<Client>; 2] = [None, None];
-    let (mut looks, mut last) = (0, Vec::new());
-    while !until.load(Ordering::Relaxed) {
-        for (index, port) in ports.into_iter().enumerate() {
-            if clients[index].is_none() {
-                clients[index] = connect(port).await;
-            }
-            let Some(client) = &clients[index] else { continue };
-            match client.query_one("select pg_is_in_recovery()", &[]).await {
-                Ok(row) => {
-                    let writes = !row.get::<_, bool>(0);
-                    looks += 1;
-                    last.push((index, writes));
-                    if let [.., (a, true), (b, true), (c, true)] = last[..]
-                        && a == c
-                        && a != b
-                    {
-                        two_writers.lock().expect("one thread").push(format!("at look {looks}"));
-                    }
-                }
-                Err(_) => clients[index] = None,
-            }
-        }
-        tokio::time::sleep(Duration::from_millis(1)).await;
-    }
-    looks
 }
 
 fn pgbench(pair: &Workspace, node: &str) -> Command {

@@ -81,9 +81,9 @@ fn the_end_of_a_killed_server_is_found(version: Version) {
     let (pair, end) = killed(version, &WRITES);
     let data_dir = pair.data_dir("a");
     let control = control(&data_dir, version);
-    let found = wal::end(&data_dir.join("pg_wal"), &control, &[control.timeline], true).expect("readable");
+    let found = wal::end(&data_dir.join("pg_wal"), &control, &[], None, true).expect("readable");
     assert_eq!(found, Some((end, Timeline(1))));
-    let running = wal::end(&data_dir.join("pg_wal"), &control, &[control.timeline], false).expect("readable");
+    let running = wal::end(&data_dir.join("pg_wal"), &control, &[], None, false).expect("readable");
     assert_eq!(running, None, "what runs has no end");
     let walk = counted(&data_dir, version, Lsn(0));
     assert_eq!(walk.commits, 6, "one was rolled back, and one only prepared at first");
@@ -140,7 +140,7 @@ fn half_a_gigabyte_is_walked_in_seconds() {
     let data_dir = pair.data_dir("a");
     let control = control(&data_dir, Version(15));
     let start = Instant::now();
-    let found = wal::end(&data_dir.join("pg_wal"), &control, &[control.timeline], true).expect("readable");
+    let found = wal::end(&data_dir.join("pg_wal"), &control, &[], None, true).expect("readable");
     let megabytes = (end.0 - control.checkpoint.0) >> 20;
     println!("{megabytes} MB of WAL were walked in {} ms", start.elapsed().as_millis());
     assert_eq!(found.map(|(end, _)| end), Some(end));

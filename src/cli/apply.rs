@@ -12,12 +12,14 @@ use super::TopologyFile;
 use super::allowance;
 use super::duration;
 use super::event_log::EventLog;
+use super::interrupt;
 use super::interrupt::Interrupt;
 use super::interrupt::unless_interrupted;
 use super::pipeline;
 use super::progress::Reporter;
 use super::question;
 use super::role_edit::RoleEdit;
+use super::show;
 use super::source;
 use super::source::Reached;
 use super::ui::Ui;
@@ -50,11 +52,14 @@ use crate::report::json::ErrorReport;
 use crate::report::json::StepOutcome;
 use crate::report::json::StepResult;
 use crate::report::markdown;
+use crate::report::saved::SavedPlan;
 use crate::report::text;
 use crate::topology::NodeName;
 use crate::topology::Topology;
 use crate::world::World;
 use crate::world::lock::Locks;
+
+mod bound;
 
 #[derive(Debug, Args)]
 pub(super) struct Arguments {
@@ -82,9 +87,28 @@ pub(super) struct Arguments {
     event_log: Option<PathBuf>,
 }
 
-pub(super) async fn run(arguments: Arguments, ui: &Ui) -> Result<Exit, Error> {
-    let reached = source::reach(&arguments.topology, &arguments.timeouts).await?;
-    run_in(reached, arguments, Errand::default(), ui).await
+/// The arguments of `apply` itself, and not of the commands that are an apply of something more.
+#[derive(Debug, Args)]
+#[group(skip)]
+pub(super) struct Whole {
+    #[command(flatten)]
+    pub(super) apply: Arguments,
+    /// Do exactly what a saved plan says, or refuse it as stale. The topology is the one that was saved with it; one
+    /// that is given must be the same.
+    #[arg(long, value_name = "PLAN")]
+    plan: Option<String>,
+}
+
+pub(super) async fn run(arguments: Whole, ui: &Ui) -> Result<Exit, Error> {
+    let Whole { apply, plan } = arguments;
+    let Some(plan) = plan else {
+        let reached = source::reach(&apply.topology, &apply.timeouts).await?;
+        return run_in(reached, apply, Errand::default(), ui).await;
+    };
+    let saved = show::load(&plan)?;
+    let source = bound::source(&saved, apply.topology.given())?;
+    let reached = source::reach_from(source, &apply.timeouts, interrupt::listen()?).await?;
+    run_in(reached, apply, Errand { bound: Some(saved), ..Errand::default() }, ui).await
 }
 
 /// What a command asks for beside what the topology says.
@@ -93,6 +117,8 @@ pub(super) struct Errand {
     pub(super) request: Request,
     /// The command is for a role change, and how the file comes to say so: without the change, nothing is done.
     pub(super) roles: Option<RoleEdit>,
+    /// Only the steps of this plan, and only if the cluster is as it was.
+    pub(super) bound: Option<SavedPlan>,
     /// It is for one without the old primary.
     pub(super) by_force: bool,
 }
@@ -104,7 +130,7 @@ pub(super) async fn run_in(
     mut errand: Errand,
     ui: &Ui,
 ) -> Result<Exit, Error> {
-    let Reached { name, topology, world, interrupt } = reached;
+    let Reached { name, topology, world, interrupt, .. } = reached;
     for node in std::mem::take(&mut arguments.discard) {
         let node = NodeName::new(node);
         let request = errand.request.and_discard(&topology, &node);
@@ -146,6 +172,9 @@ impl Job<'_> {
     async fn run<W: World>(&self, world: &W) -> Result<Exit, Error> {
         let (observed, plan) =
             source::look_and_plan(world, self.topology, &self.errand.request, &self.interrupt).await?;
+        if let Some(saved) = &self.errand.bound {
+            bound::still_holds(saved, &observed, &plan)?;
+        }
         let report = PlanReport::of(self.topology, &observed, &plan);
         if let Some(refused) = self.is_in_vain(&observed, &plan) {
             return self.tell(
@@ -163,7 +192,7 @@ impl Job<'_> {
             Format::Json | Format::Markdown => {}
         }
         let (exit, report) = match report.status {
-            Status::Clean => (Exit::Success, self.edit_alone(world, &plan, report).await?),
+            Status::Clean => (Exit::Success, self.edit_alone(world, &observed, &plan, report).await?),
             Status::Blocked => (Exit::Refused, self.report(ApplyStatus::Blocked, report)),
             Status::Changes if self.lacks_role_change(&observed, &plan) => {
                 let mut refused = self.report(ApplyStatus::Blocked, report);
@@ -212,10 +241,16 @@ impl Job<'_> {
     }
 
     /// Edits the file of a cluster that has the roles already.
-    async fn edit_alone<W: World>(&self, world: &W, plan: &Plan, shown: PlanReport) -> Result<ApplyReport, Error> {
+    async fn edit_alone<W: World>(
+        &self,
+        world: &W,
+        observed: &Observed,
+        plan: &Plan,
+        shown: PlanReport,
+    ) -> Result<ApplyReport, Error> {
         let mut report = self.report(ApplyStatus::Clean, shown);
         if let Some(roles) = self.errand.roles.as_ref().filter(|roles| roles.changes()) {
-            self.allowed(world, plan).await?;
+            self.allowed(world, observed, plan).await?;
             roles.write()?;
             report.edit = roles.report(EditOutcome::Written);
         }
@@ -265,7 +300,7 @@ impl Job<'_> {
         plan: &Plan,
         shown: PlanReport,
     ) -> Result<Exit, Error> {
-        let allowed = self.allowed(world, plan).await?;
+        let allowed = self.allowed(world, observed, plan).await?;
         let as_they_are = without_role_change(self.topology, observed, plan, &self.errand.request, &allowed);
         let (topology, chosen) =
             as_they_are.as_ref().map_or((self.topology, plan), |(topology, plan)| (topology, plan));
@@ -328,7 +363,12 @@ impl Job<'_> {
     }
 
     /// Returns what the apply may do: what the flags say, or all of the plan, if somebody at the terminal says so.
-    async fn allowed<W: World>(&self, world: &W, plan: &Plan) -> Result<BTreeSet<Allowance>, Error> {
+    async fn allowed<W: World>(
+        &self,
+        world: &W,
+        observed: &Observed,
+        plan: &Plan,
+    ) -> Result<BTreeSet<Allowance>, Error> {
         let given: BTreeSet<Allowance> = self.arguments.allow.iter().cloned().collect();
         if self.arguments.auto_approve {
             return Ok(given);
@@ -339,9 +379,9 @@ impl Job<'_> {
         }
         question::ask(question::questions(plan, &given), self.ui, &self.interrupt).await?;
         // Minutes may have passed at the question.
-        let (_, again) = source::look_and_plan(world, self.topology, &self.errand.request, &self.interrupt).await?;
+        let (seen, again) = source::look_and_plan(world, self.topology, &self.errand.request, &self.interrupt).await?;
         if again != *plan {
-            return Err(Error::Stale { changed: changed(self.topology, plan, &again) });
+            return Err(bound::stale(self.topology, (observed, plan), (&seen, &again)));
         }
         Ok(needed.into_iter().collect())
     }
@@ -362,18 +402,6 @@ fn without_role_change(
     let topology = topology.with_primary(&change.from);
     let plan = planner::plan_with(&topology, observed, request);
     Some((topology, plan))
-}
-
-/// Returns the nodes that two plans differ on; where only facts differ that no step shows, all of them.
-fn changed(topology: &Topology, one: &Plan, other: &Plan) -> Vec<NodeName> {
-    let of = |plan: &Plan, node: &NodeName| {
-        let steps: Vec<_> = plan.steps.iter().filter(|step| step.node == *node).cloned().collect();
-        let blocked: Vec<_> = plan.blocked.iter().filter(|item| item.node.as_ref() == Some(node)).cloned().collect();
-        (steps, blocked)
-    };
-    let differ: Vec<NodeName> =
-        topology.nodes.keys().filter(|node| of(one, node) != of(other, node)).cloned().collect();
-    if differ.is_empty() { topology.nodes.keys().cloned().collect() } else { differ }
 }
 
 fn left_out(selection: &Selection<'_>) -> Vec<StepResult> {
@@ -412,7 +440,8 @@ fn no_role_change(to: &NodeName) -> ErrorReport {
 
 fn error(code: &str, message: String, help: Option<String>) -> ErrorReport {
     let (file, line, column) = (None, None, None);
-    ErrorReport { code: code.to_owned(), message, file, line, column, help, output: Vec::new() }
+    let (output, moved) = (Vec::new(), Vec::new());
+    ErrorReport { code: code.to_owned(), message, file, line, column, help, output, moved }
 }
 
 fn error_of(ended: &Ended) -> Option<ErrorReport> {
@@ -434,3 +463,6 @@ mod tests;
 
 #[cfg(test)]
 mod switchover_tests;
+
+#[cfg(test)]
+mod bound_tests;

@@ -11,7 +11,6 @@ use super::switchover;
 use super::ui::Ui;
 use crate::error::Error;
 use crate::error::Exit;
-use crate::plan::Request;
 use crate::plan::allow::Allowance;
 use crate::topology::NodeName;
 
@@ -37,6 +36,6 @@ pub(super) async fn run(arguments: Arguments, ui: &Ui) -> Result<Exit, Error> {
     let (source, roles) = switchover::with_primary(source, &to)?;
     apply.allow.push(Allowance::Failover(to));
     let reached = source::reach_from(source, &apply.timeouts, interrupt::listen()?).await?;
-    let errand = Errand { request: Request::default(), roles: Some(roles), by_force: true };
+    let errand = Errand { roles: Some(roles), by_force: true, ..Errand::default() };
     apply::run_in(reached, apply, errand, ui).await
 }

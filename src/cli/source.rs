@@ -37,6 +37,8 @@ pub(super) struct Source {
 pub(super) struct Reached {
     /// The file, as the user wrote it.
     pub(super) name: String,
+    /// The absolute folder that relative paths start from.
+    pub(super) base_dir: String,
     pub(super) topology: Arc<Topology>,
     pub(super) world: Live,
     pub(super) interrupt: Interrupt,
@@ -51,9 +53,10 @@ pub(super) async fn reach(file: &TopologyFile, timeouts: &Timeouts) -> Result<Re
 /// The same for one topology of several.
 pub(super) async fn reach_from(source: Source, timeouts: &Timeouts, interrupt: Interrupt) -> Result<Reached, Error> {
     let topology = Arc::new(source.topology);
-    let options = LiveOptions { base_dir: source.base_dir, timeout: timeouts.timeout, interrupt: interrupt.clone() };
+    let base_dir = source.base_dir;
+    let options = LiveOptions { base_dir: base_dir.clone(), timeout: timeouts.timeout, interrupt: interrupt.clone() };
     let world = Live::new(topology.clone(), options).await?;
-    Ok(Reached { name: source.name, topology, world, interrupt })
+    Ok(Reached { name: source.name, base_dir, topology, world, interrupt })
 }
 
 /// Looks, and plans. Where something is to be copied, what room it finds is measured, and counts.
@@ -78,6 +81,11 @@ pub(super) async fn look_and_plan<W: World>(
 
 /// Reads and validates a topology; `-` is standard input, whose relative paths start in the current folder.
 pub(super) fn load(name: &str) -> Result<Source, Error> {
+    load_in(name, None)
+}
+
+/// The same, read as if it stood in another folder.
+pub(super) fn load_in(name: &str, base_dir: Option<&str>) -> Result<Source, Error> {
     let unreadable = |source| Error::Read { file: name.to_owned(), source };
     let (bytes, folder) = if name == "-" {
         let mut bytes = Vec::new();
@@ -88,14 +96,24 @@ pub(super) fn load(name: &str) -> Result<Source, Error> {
         (std::fs::read(path).map_err(unreadable)?, path.parent().unwrap_or(Path::new("")).to_owned())
     };
     let folder = if folder.as_os_str().is_empty() { Path::new(".").to_owned() } else { folder };
-    let base_dir = std::fs::canonicalize(folder).map_err(unreadable)?.to_string_lossy().into_owned();
     let shown = if name == "-" { "standard input" } else { name };
+    match base_dir {
+        Some(base_dir) => parse(&bytes, shown, base_dir),
+        None => parse(&bytes, shown, &std::fs::canonicalize(folder).map_err(unreadable)?.to_string_lossy()),
+    }
+}
+
+/// Validates the text of a topology. `base_dir`: the absolute folder that relative paths start from.
+pub(super) fn parse(bytes: &[u8], shown: &str, base_dir: &str) -> Result<Source, Error> {
     let findings = |diagnostics| {
-        let text = String::from_utf8_lossy(&bytes).into_owned();
+        let text = String::from_utf8_lossy(bytes).into_owned();
         Findings { name: shown.to_owned(), text, diagnostics }
     };
-    match topology::parse_with_advice(&bytes, shown, &base_dir) {
-        Ok((topology, advice)) => Ok(Source { name: shown.to_owned(), base_dir, topology, advice: findings(advice) }),
+    match topology::parse_with_advice(bytes, shown, base_dir) {
+        Ok((topology, advice)) => {
+            let (name, base_dir) = (shown.to_owned(), base_dir.to_owned());
+            Ok(Source { name, base_dir, topology, advice: findings(advice) })
+        }
         Err(diagnostics) => Err(Error::Topology(vec![findings(diagnostics)])),
     }
 }

@@ -1,11 +1,12 @@
 //! What only the checks before a role change ask of a node (`plan::readiness`): no step of another plan rests on it.
 
+use serde::Deserialize;
 use serde::Serialize;
 
 use crate::observed::Reading;
 
 /// How a node stands to its machine, and to the others.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Readiness {
     /// Whether another node gets a replication connection to this one. Tried where the node is a running standby, and
     /// absent of any other.
@@ -25,7 +26,7 @@ impl Default for Readiness {
 }
 
 /// The answer to a replication connection as the topology's replication role.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Reverse {
     Admitted,
@@ -34,7 +35,7 @@ pub enum Reverse {
 }
 
 /// What a server is busy with that a stop or a promotion could wait for. All of it is gone at the next look.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Busy {
     /// The WAL file that the archiver could not archive at its last attempt.
     pub unarchivable: Option<String>,
@@ -45,7 +46,7 @@ pub struct Busy {
 }
 
 /// Something that has lasted for a while.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, serde::Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Lasting {
     /// The pid of a session, or the name of a prepared transaction.
     pub what: String,

@@ -190,6 +190,16 @@ fn is_rule(line: &str) -> bool {
     !line.is_empty() && !line.starts_with('#')
 }
 
+/// Returns the text with the checksum of its block made right, where the block can be told from the rest: for a text that
+/// some lines were taken out of before it is shown.
+#[must_use]
+pub fn resealed(text: &str) -> String {
+    let Ok(Some(found)) = locate(text) else { return text.to_owned() };
+    let lines = found.body.lines().map(str::to_owned).collect();
+    let block = Block { cluster: found.cluster.to_owned(), node: found.node.to_owned(), lines };
+    [&text[..found.span.start], &block.text(), &text[found.span.end..]].concat()
+}
+
 /// Returns the text without pgpair's block.
 ///
 /// # Errors

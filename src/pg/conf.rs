@@ -5,6 +5,7 @@
 
 use std::collections::BTreeMap;
 
+use serde::Deserialize;
 use serde::Serialize;
 
 use crate::pg::block;
@@ -236,7 +237,7 @@ pub fn assignment(name: &str, value: &str) -> Result<String, Unwritable> {
 }
 
 /// One configuration file and what it includes.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ConfFile {
     /// As it is named in messages.
     pub path: String,
@@ -246,7 +247,7 @@ pub struct ConfFile {
 }
 
 /// The configuration files of a node.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ConfFiles {
     /// postgresql.conf.
     pub main: ConfFile,

@@ -6,6 +6,7 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
+use serde::Deserialize;
 use serde::Serialize;
 
 use crate::pg::crc32c::crc32c;
@@ -17,7 +18,7 @@ use crate::pg::version::Major;
 pub const SIZE: usize = 8192;
 
 /// What was last written of the cluster's state; after a crash it stays what it was while the server ran.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum ControlState {
     StartingUp,

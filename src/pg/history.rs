@@ -6,6 +6,7 @@
 //!
 //! One line an ancestor, oldest first. What follows the LSN is for people, and neither the server nor pgpair reads it.
 
+use serde::Deserialize;
 use serde::Serialize;
 
 use crate::pg::lsn::Lsn;
@@ -19,7 +20,7 @@ pub struct History {
 }
 
 /// An ancestor, as far as it belongs to the history.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Branch {
     pub timeline: Timeline,
     /// Where the next timeline begins.

@@ -356,8 +356,18 @@ pub fn needed_rules(topology: &Topology, node: &Node) -> Vec<String> {
 /// Returns the rules that let `standby` replicate, wherever they stand.
 #[must_use]
 pub fn rules_for(topology: &Topology, standby: &Node) -> Vec<String> {
+    rules_to(topology, standby, "replication")
+}
+
+/// The same for pg_rewind, which opens an ordinary session.
+#[must_use]
+pub fn rules_for_rewind(topology: &Topology, standby: &Node) -> Vec<String> {
+    rules_to(topology, standby, REWIND_DATABASE)
+}
+
+fn rules_to(topology: &Topology, standby: &Node, database: &str) -> Vec<String> {
     let addresses = addresses(topology, std::iter::once(standby));
-    addresses.iter().map(|address| rule(topology, "replication", address)).collect()
+    addresses.iter().map(|address| rule(topology, database, address)).collect()
 }
 
 /// One rule for every other node, so that roles can swap; from 11 on a second one for pg_rewind.
@@ -410,7 +420,9 @@ fn rule(topology: &Topology, database: &str, address: &str) -> String {
     hba_line(&rule)
 }
 
-fn user_rules(topology: &Topology) -> Vec<String> {
+/// Returns the rules that the topology itself has, as the lines that are written.
+#[must_use]
+pub fn user_rules(topology: &Topology) -> Vec<String> {
     let lines = topology.hba.iter().map(|given| {
         hba_line(&NewRule {
             kind: given.kind.clone(),

@@ -58,6 +58,14 @@ pub fn admits(topology: &Topology, cluster: &Cluster, standby: &Node) -> bool {
     needed.iter().all(|rule| hba::admits(&rules, rule))
 }
 
+/// Whether pg_hba.conf lets pg_rewind, run on `standby`, read the node.
+#[must_use]
+pub fn admits_rewind(topology: &Topology, cluster: &Cluster, standby: &Node) -> bool {
+    let rules = hba::parse(&cluster.hba).unwrap_or_default();
+    let needed = hba::parse(&desired::rules_for_rewind(topology, standby).join("\n")).unwrap_or_default();
+    needed.iter().all(|rule| hba::admits(&rules, rule))
+}
+
 /// Whether the node's pg_hba.conf is pgpair's own: then what a future role change needs is kept there too.
 #[must_use]
 pub fn owns_rules(node: &Node, cluster: &Cluster) -> bool {

@@ -147,6 +147,12 @@ fn with_role_change(
     draft.into_plan(found)
 }
 
+/// Returns the SHA-256 of a topology, as a plan names it.
+#[must_use]
+pub fn topology_digest(topology: &Topology) -> String {
+    digest(topology)
+}
+
 fn digest(value: &impl serde::Serialize) -> String {
     // Plain data with string keys: there is nothing in it that JSON can't say.
     Digest::of(&serde_json::to_string(value).unwrap_or_default()).0
@@ -209,7 +215,7 @@ impl<'a> Draft<'a> {
             asynchronous: synchronous::asynchronous(self.topology, &self.steps),
             steps: self.steps,
             blocked: self.blocked,
-            topology_digest: digest(self.topology),
+            topology_digest: topology_digest(self.topology),
             observation_digest: digest(&self.observed.without_measures()),
         }
     }

@@ -161,7 +161,7 @@ impl ReadinessCheck {
                 "a standby does not come up, or stops replaying, with less of some parameters than its primary has",
             ),
             Self::Rewind => about(
-                "rewind",
+                "rewind_possible",
                 Standing,
                 "pg_rewind",
                 "without checksums or wal_log_hints, and full_page_writes, an old primary that went past the fork can only be cloned anew",

@@ -7,31 +7,45 @@ use crate::pg::hba;
 use crate::pg::secret::HIDDEN;
 use crate::topology::Topology;
 
+mod observation;
+
+pub use observation::digest;
+pub use observation::observed;
+
 /// Returns the text of a postgresql.conf or recovery.conf with its secrets hidden, line by line.
 ///
 /// Passwords of connection strings, the command that gives a TLS passphrase, and the value of every command that
 /// the topology does not itself contain. What is commented out, or no setting at all, is no less secret.
 #[must_use]
 pub fn conf_text(text: &str, topology: &Topology) -> String {
-    text.split('\n').map(|line| conf_line(line, topology)).collect::<Vec<_>>().join("\n")
+    conf_text_with(text, &|name, value| setting(name, value, topology))
 }
 
-fn conf_line(line: &str, topology: &Topology) -> String {
+/// The same, with what a value is shown as.
+fn conf_text_with(text: &str, shown_as: &dyn Fn(&str, &str) -> String) -> String {
+    text.split('\n').map(|line| conf_line(line, shown_as)).collect::<Vec<_>>().join("\n")
+}
+
+fn conf_line(line: &str, shown_as: &dyn Fn(&str, &str) -> String) -> String {
     let (mark, body) = line.split_at(line.find(|c| !"# \t".contains(c)).unwrap_or(line.len()));
     if let Some(entry) = conf::parse(body).entries.first() {
-        let shown = setting(&entry.name, &entry.value, topology);
+        let shown = shown_as(&entry.name, &entry.value);
+        let written = || format!("{mark}{} = '{}'", entry.name, shown.replace('\\', "\\\\").replace('\'', "''"));
         if shown != entry.value {
-            return format!("{mark}{} = '{}'", entry.name, shown.replace('\'', "''"));
+            return written();
         }
-    } else {
-        // The server would refuse the line, or it is only talked of: a comment may be prose on a command.
-        let name =
-            body.split(|c: char| !c.is_alphanumeric() && c != '_').next().unwrap_or_default().to_ascii_lowercase();
-        if name == "ssl_passphrase_command" || (name.ends_with("_command") && !mark.contains('#')) {
-            return format!("{mark}{HIDDEN}");
-        }
+        // The value is none, so what may be one is beside it.
+        let is_in_value = conninfo::may_hold_secret(&entry.value);
+        return if conninfo::may_hold_secret(line) && !is_in_value {
+            format!("{} # {HIDDEN}", written())
+        } else {
+            line.to_owned()
+        };
     }
-    if conninfo::may_hold_secret(line) { format!("{mark}{HIDDEN}") } else { line.to_owned() }
+    // The server would refuse the line, or it is only talked of: a comment may be prose on a command.
+    let name = body.split(|c: char| !c.is_alphanumeric() && c != '_').next().unwrap_or_default().to_ascii_lowercase();
+    let is_command = name == "ssl_passphrase_command" || (name.ends_with("_command") && !mark.contains('#'));
+    if is_command || conninfo::may_hold_secret(line) { format!("{mark}{HIDDEN}") } else { line.to_owned() }
 }
 
 /// Returns the value of a setting as it may be shown.
@@ -42,25 +56,32 @@ pub fn setting(name: &str, value: &str, topology: &Topology) -> String {
         return Conninfo::parse(value).map_or_else(|_| HIDDEN.to_owned(), |conninfo| conninfo.redacted());
     }
     let is_command = name.ends_with("_command") && !value.is_empty();
-    let is_ours = || {
-        let own = topology.nodes.values().filter_map(|node| node.parameters.get(name));
-        own.chain(topology.parameters.get(name)).any(|ours| ours == value)
-    };
-    if is_command && (name == "ssl_passphrase_command" || !is_ours()) { HIDDEN.to_owned() } else { value.to_owned() }
+    let is_secret = is_command && (name == "ssl_passphrase_command" || !is_ours(name, value, topology));
+    if is_secret || conninfo::may_hold_secret(value) { HIDDEN.to_owned() } else { value.to_owned() }
+}
+
+/// Whether the topology itself has the value, for whatever node.
+fn is_ours(name: &str, value: &str, topology: &Topology) -> bool {
+    let own = topology.nodes.values().filter_map(|node| node.parameters.get(name));
+    own.chain(topology.parameters.get(name)).any(|ours| ours == value)
 }
 
 /// Options of pg_hba.conf that hold a secret.
 const SECRET_OPTIONS: [&str; 3] = ["ldapbindpasswd", "radiussecrets", "radiussecret"];
 
+/// Whether a part of a rule names such an option.
+fn names_secret(text: &str) -> bool {
+    SECRET_OPTIONS.iter().any(|name| text.contains(name))
+}
+
 /// Returns the text of a pg_hba.conf with its secrets hidden.
 #[must_use]
 pub fn hba_text(text: &str) -> String {
     let shown = text.split('\n').map(|line| {
-        let is_named = |text: &str| SECRET_OPTIONS.iter().any(|name| text.contains(name));
         // A quote within the name of an option does not make it another one.
         let is_read = hba::parse(line)
-            .is_ok_and(|rules| rules.iter().flat_map(|rule| &rule.options).any(|option| is_named(option)));
-        if is_read || is_named(line) { hide_line(line) } else { line.to_owned() }
+            .is_ok_and(|rules| rules.iter().flat_map(|rule| &rule.options).any(|option| names_secret(option)));
+        if is_read || names_secret(line) { hide_line(line) } else { line.to_owned() }
     });
     shown.collect::<Vec<_>>().join("\n")
 }

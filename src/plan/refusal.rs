@@ -434,7 +434,7 @@ impl Refusal {
             Self::OutOfReach { .. } => "make its files readable for the servers' OS user, and run pgpair as that user or root".into(),
             Self::NoAnswer { .. } => "see the server's log; try again when it answers".into(),
             Self::TwoPrimaries { .. } => {
-                "nothing is changed while two nodes accept writes: decide which one is right, stop the other by hand, and plan again".into()
+                "nothing is changed while two nodes accept writes. Decide whose writes stay, let the topology name that one as the primary, and `pgpair apply --discard NODE` the other: it is fenced and stopped, what it wrote is kept aside, and it returns as a standby".into()
             }
             Self::RolesMoved { .. } => {
                 "let `role:` in the topology name the node that is the primary now; role changes come with a later version".into()

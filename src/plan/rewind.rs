@@ -45,7 +45,7 @@ pub fn impossible(
                     topology.replication.user
                 ));
             }
-            let is_shut_out = !drift::admits(topology, theirs, node);
+            let is_shut_out = !drift::admits_rewind(topology, theirs, node);
             is_shut_out.then(|| format!("pg_hba.conf of {source} does not admit {} for pg_rewind", node.name))
         },
     )
@@ -83,10 +83,107 @@ fn of_fork(own: &Cluster, theirs: &Cluster, source: &NodeName, diverged: &Diverg
         return Some(format!("both have a timeline {}, which pg_rewind would take for one", diverged.timeline));
     }
     let Some(fork) = diverged.fork else { return Some(format!("no common point with {source} is known")) };
-    let lacks = |cluster: &Cluster| cluster.wal.is_some_and(|wal| wal.oldest > fork);
-    if lacks(own) {
-        Some(format!("its own WAL from {fork} on is gone"))
-    } else {
-        lacks(theirs).then(|| format!("the WAL of {source} from {fork} on is gone"))
+    let own_is_gone = format!("its own WAL from the last checkpoint before {fork} on is gone");
+    if own.wal.is_some_and(|wal| wal.oldest > fork) {
+        return Some(own_is_gone);
+    }
+    // Where it was not counted, the server's own programs will tell.
+    let lost = own.lost?;
+    let Some(from) = lost.rewind_from else { return Some(own_is_gone) };
+    let is_gone = theirs.wal.is_some_and(|wal| wal.oldest > from);
+    is_gone.then(|| format!("the WAL of {source} from {from} on is gone"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::observed::Lost;
+    use crate::observed::Setting;
+    use crate::observed::WalFiles;
+    use crate::pg::lsn::Lsn;
+    use crate::pg::lsn::Timeline;
+    use crate::report::samples::healthy;
+    use crate::report::samples::name;
+    use crate::report::samples::pair;
+
+    const FORK: Lsn = Lsn(0x300_0000);
+
+    /// What is said of `b` that went past the fork, after `change`.
+    fn judged(change: impl FnOnce(&mut Observed, &mut Diverged)) -> Option<String> {
+        let topology = pair();
+        let mut world = healthy(&topology);
+        let mut diverged = Diverged { fork: Some(FORK), timeline: Timeline(1), past: Some(8), same_number: false };
+        let own = world.node_mut(&name("b")).cluster_mut().expect("made");
+        own.checksums = true;
+        own.lost = Some(Lost { transactions: 1, last_commit: None, rewind_from: Some(Lsn(0x200_0000)) });
+        change(&mut world, &mut diverged);
+        impossible(&topology, &world, &topology.nodes[&name("b")], &name("a"), &diverged)
+    }
+
+    fn own(world: &mut Observed) -> &mut Cluster {
+        world.node_mut(&name("b")).cluster_mut().expect("made")
+    }
+
+    fn source(world: &mut Observed) -> &mut Cluster {
+        world.node_mut(&name("a")).cluster_mut().expect("made")
+    }
+
+    /// What is done to the pair, and what is said then.
+    type Obstacle = (fn(&mut Observed, &mut Diverged), &'static str);
+
+    #[test]
+    fn each_thing_that_a_rewind_lacks_is_the_reason_for_a_clone() {
+        assert_eq!(judged(|_, _| {}), None);
+        let obstacles: [Obstacle; 12] = [
+            (
+                |world, _| world.node_mut(&name("b")).binaries.known_mut().expect("found").rewind = false,
+                "there is no pg_rewind of version 15 beside its server",
+            ),
+            (
+                |world, _| (own(world).checksums, own(world).wal_log_hints) = (false, false),
+                "it ran with neither data checksums nor wal_log_hints",
+            ),
+            (|world, _| own(world).waldir = Some("/wal".into()), "parts of it lie outside its data directory"),
+            (
+                |world, _| drop(own(world).tablespaces.insert("1".into(), "/ssd".into())),
+                "parts of it lie outside its data directory",
+            ),
+            (
+                |world, _| {
+                    own(world).state = ControlState::InProduction;
+                    own(world).end_timeline = Some(Timeline(2));
+                },
+                "it crashed before its first checkpoint on timeline 2",
+            ),
+            (|_, diverged| diverged.same_number = true, "both have a timeline 1, which pg_rewind would take for one"),
+            (|_, diverged| diverged.fork = None, "no common point with a is known"),
+            (
+                |world, _| own(world).lost.as_mut().expect("counted").rewind_from = None,
+                "its own WAL from the last checkpoint before 0/3000000 on is gone",
+            ),
+            (
+                |world, _| source(world).wal = Some(WalFiles { oldest: Lsn(0x200_0001), end: Lsn(0x400_0000) }),
+                "the WAL of a from 0/2000000 on is gone",
+            ),
+            (
+                |world, _| {
+                    let settings = &mut world.node_mut(&name("a")).sql_mut().expect("it runs").settings;
+                    let any = settings.values().next().expect("one").clone();
+                    settings.insert("full_page_writes".into(), Setting { value: "off".into(), ..any });
+                },
+                "a runs with full_page_writes off",
+            ),
+            (
+                |world, _| source(world).replication_role.known_mut().expect("made").rewind_grants = false,
+                "`repuser` has no EXECUTE on the functions of pg_rewind on a",
+            ),
+            (
+                |world, _| source(world).hba = "host replication all 127.0.0.1/32 trust\n".into(),
+                "pg_hba.conf of a does not admit b for pg_rewind",
+            ),
+        ];
+        for (obstacle, said) in obstacles {
+            assert_eq!(judged(obstacle).as_deref(), Some(said));
+        }
     }
 }

@@ -4,6 +4,7 @@ use serde::Serialize;
 use serde_json::Value;
 
 use crate::event::Change;
+use crate::observed::Moved;
 use crate::plan::Status;
 use crate::report::DiffReport;
 use crate::report::PlanReport;
@@ -11,6 +12,7 @@ use crate::report::drift::DriftReport;
 use crate::report::explain::Explanation;
 use crate::report::status::StatusReport;
 use crate::topology::NodeName;
+use crate::topology::Topology;
 use crate::topology::diagnostic::Diagnostic;
 
 /// The version of every document; additions keep its first number.
@@ -28,6 +30,9 @@ pub struct ErrorReport {
     /// What a program or the server itself said.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub output: Vec<String>,
+    /// The facts that are not what the plan was made from.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub moved: Vec<Moved>,
 }
 
 impl From<&Diagnostic> for ErrorReport {
@@ -40,6 +45,7 @@ impl From<&Diagnostic> for ErrorReport {
             column: diagnostic.span.map(|span| span.column),
             help: diagnostic.help.clone(),
             output: Vec::new(),
+            moved: Vec::new(),
         }
     }
 }
@@ -185,6 +191,20 @@ pub struct Imported {
 #[must_use]
 pub fn imported(imported: &Imported) -> String {
     document(imported)
+}
+
+/// Renders where an observation was saved.
+#[must_use]
+pub fn observed(topology: &Topology, file: &str) -> String {
+    #[derive(Serialize)]
+    struct Observed<'a> {
+        status: &'static str,
+        cluster: &'a str,
+        nodes: usize,
+        file: &'a str,
+    }
+    let nodes = topology.nodes.len();
+    document(&Observed { status: "observed", cluster: &topology.cluster, nodes, file })
 }
 
 /// Renders topologies that are all valid.

@@ -8,6 +8,7 @@ use anstyle::Effects;
 use anstyle::Style;
 
 use crate::event::Change;
+use crate::observed::Moved;
 use crate::plan::Impact;
 use crate::plan::Status;
 use crate::plan::loss::Loss;
@@ -34,6 +35,7 @@ use crate::report::words::Symbol;
 use crate::report::words::count;
 use crate::report::words::visible;
 use crate::topology::NodeName;
+use crate::topology::Topology;
 
 mod drift;
 
@@ -92,6 +94,40 @@ pub fn edit(edit: &DiffReport) -> String {
     let mut lines = vec![format!("Written into {} before the first step:", paint(BOLD, &visible(&edit.file)))];
     diff(edit, false, "  ", &mut lines);
     lines.join("\n") + "\n"
+}
+
+/// Renders the facts that are not what a plan was made from.
+#[must_use]
+pub fn moved(moved: &[Moved]) -> String {
+    let mut lines = Vec::new();
+    for Moved { node, fact, then, now } in moved {
+        lines.push(format!("  {node}: {}", visible(fact)));
+        for (when, value) in [("then", then), ("now", now)] {
+            for (index, line) in value.lines().enumerate() {
+                let when = if index == 0 { when } else { "" };
+                lines.push(format!("      {when:4}  {}", visible(line)));
+            }
+        }
+    }
+    lines.iter().map(|line| format!("{line}\n")).collect()
+}
+
+/// Says where a plan was saved, and what it is for.
+#[must_use]
+pub fn plan_saved(file: &str) -> String {
+    let file = visible(file);
+    format!("Saved to {file}; `pgpair apply --plan {file}` does exactly this, or nothing.\n")
+}
+
+/// Says where an observation was saved.
+#[must_use]
+pub fn observed(topology: &Topology, file: &str) -> String {
+    format!(
+        "Wrote {}: what was seen of cluster {}, {}.\n",
+        visible(file),
+        topology.cluster,
+        count(topology.nodes.len(), "node")
+    )
 }
 
 fn seen(node: &NodeReport) -> String {

@@ -217,6 +217,8 @@ fn try_lock(path: &Path, data_dir: &Path, user: &str) -> io::Result<Try> {
         let mut file = match opened {
             Ok(file) => file,
             Err(error) if is_write_denied(&error) => return try_lock_folder(data_dir),
+            // A disk that fails: nothing can be done to what lies there, with a lock or without.
+            Err(_) if path.parent().is_some_and(|folder| folder.metadata().is_err()) => return Ok(Try::OutOfReach),
             Err(error) => return Err(error),
         };
         match file.try_lock() {

@@ -439,6 +439,10 @@ impl Asking<'_> {
         if !is_standby || self.running.port.is_none() || self.topology.nodes.len() == 1 {
             return Reading::Absent;
         }
+        // Every new walsender signals its postmaster, which then sees the file and promotes: a look must not do that.
+        if cluster.is_some_and(|own| own.markers.promote) {
+            return Reading::Unknown("it has a file `promote`, and any replication connection would promote it".into());
+        }
         reverse::connection_to(self.topology, self.node, self.passwords, self.system_identifier).await
     }
 

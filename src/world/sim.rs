@@ -8,23 +8,16 @@ use std::sync::Mutex;
 use std::sync::MutexGuard;
 use std::sync::PoisonError;
 
-use crate::observed::Binaries;
 use crate::observed::Content;
-use crate::observed::Controller;
 use crate::observed::DataDir;
 use crate::observed::MadeWay;
 use crate::observed::NodeObserved;
 use crate::observed::Observed;
-use crate::observed::Outside;
-use crate::observed::Place;
-use crate::observed::Program;
-use crate::observed::Readiness;
 use crate::observed::Reading;
 use crate::observed::comes_up_as;
 use crate::pg::block;
 use crate::pg::control::ControlState;
 use crate::pg::lsn::Lsn;
-use crate::pg::version::Major;
 use crate::plan::Action;
 use crate::plan::Effect;
 use crate::plan::Promote;
@@ -33,13 +26,16 @@ use crate::plan::Step;
 use crate::plan::hook::with_owed;
 use crate::plan::pair;
 use crate::plan::predict::predict;
-use crate::topology::Node;
 use crate::topology::NodeName;
 use crate::topology::Role;
 use crate::topology::Topology;
 use crate::world::Failure;
 use crate::world::Progress;
 use crate::world::World;
+
+pub use crate::observed::nothing::empty_place;
+pub use crate::observed::nothing::empty_place_of;
+pub use crate::observed::nothing::nothing;
 
 /// When pgpair dies, or a step fails.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -123,55 +119,6 @@ impl Sim {
             predict(&name, &Action::Start { role: Role::Primary }, &self.topology, &mut truth);
         }
         truth
-    }
-}
-
-/// Returns what a look at nodes finds that have programs and nothing else.
-#[must_use]
-pub fn nothing(topology: &Topology) -> Observed {
-    let version = topology.postgresql.version;
-    let binaries = Binaries {
-        bin_dir: "/pg/bin".into(),
-        version: version.to_string(),
-        major: version,
-        basebackup: Reading::Known(Program { path: "/pg/bin/pg_basebackup".into(), major: Major::NEWEST.number() }),
-        rewind: true,
-        socket_dir: None,
-    };
-    let node = |node: &Node| NodeObserved {
-        binaries: Reading::Known(binaries.clone()),
-        place: Reading::Known(empty_place_of(node)),
-        server: Reading::Absent,
-        port_taken: Reading::Absent,
-        controller: Reading::Known(Controller::PgCtl),
-        rooms: Vec::new(),
-        readiness: Readiness::default(),
-        tls: Vec::new(),
-        confirmed_dead: false,
-    };
-    Observed { nodes: topology.nodes.values().map(|spec| (spec.name.clone(), node(spec))).collect() }
-}
-
-/// Returns the place of a node with nothing in it, nor in its folders outside.
-#[must_use]
-pub fn empty_place_of(node: &Node) -> Place {
-    let nothing = Outside { content: Content::Nothing, not_writable: None, unmounted: None, old: false };
-    let outside = node.outside().map(|folder| (folder.to_owned(), nothing.clone())).collect();
-    Place { outside, ..empty_place() }
-}
-
-/// Returns a place with nothing in it.
-#[must_use]
-pub fn empty_place() -> Place {
-    Place {
-        data_dir: DataDir::Absent,
-        not_writable: None,
-        new: false,
-        work: false,
-        old: false,
-        made_way: None,
-        unmounted: None,
-        outside: BTreeMap::new(),
     }
 }
 

@@ -11,7 +11,7 @@ use super::wait_until;
 /// A workspace of up to four nodes.
 pub(crate) struct Cluster {
     pair: Workspace,
-    ports: [u16; 4],
+    pub(crate) ports: [u16; 4],
 }
 
 const NODES: [&str; 4] = ["a", "b", "c", "d"];

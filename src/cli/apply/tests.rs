@@ -157,7 +157,10 @@ fn yes_covers_restarts_and_a_destroyed_node_wants_its_name() {
 
 #[test]
 fn a_stale_plan_names_the_node_that_changed() {
-    let shown = planner::plan(&pair(), &foreign_standby());
-    let now = planner::plan(&pair(), &healthy(&pair()));
-    assert_eq!(changed(&pair(), &shown, &now), [name("b")]);
+    let (then, now) = (foreign_standby(), healthy(&pair()));
+    let (shown, again) = (planner::plan(&pair(), &then), planner::plan(&pair(), &now));
+    let error = bound::stale(&pair(), (&then, &shown), (&now, &again));
+    assert_eq!(error.to_string(), "what was seen of a and b has moved since the plan was made, so nothing was done");
+    let text = error.text(false);
+    assert!(text.contains("  b: server\n      then  absent\n      now   {"), "{text}");
 }

@@ -38,6 +38,8 @@ pub struct Record {
     pub end: Lsn,
     pub timeline: Timeline,
     pub crc: u32,
+    /// Where the record before it begins.
+    previous: Lsn,
     kind: Kind,
 }
 
@@ -46,6 +48,8 @@ pub struct Record {
 enum Kind {
     /// A transaction was committed; when, in microseconds since 1970.
     Commit(i64),
+    /// Of a shutdown or not; from where on a recovery that begins with it replays.
+    Checkpoint(Lsn),
     /// The rest of its segment is unused.
     Switch,
     Other,
@@ -83,6 +87,33 @@ pub fn walk<P: Pages>(pages: P, segment_size: u32, start: Lsn, count_from: Lsn) 
         walk = Some(Walk { end: record.end, timeline: record.timeline, commits, last_commit });
     }
     Ok(walk)
+}
+
+/// Goes back from the record that begins at `start` to the checkpoint before it, and returns from where on a recovery that
+/// begins with that replays; none where the log does not go back so far.
+///
+/// # Errors
+///
+/// What `pages` fails with.
+pub fn checkpoint_before<P: Pages>(mut pages: P, segment_size: u32, start: Lsn) -> Result<Option<Lsn>, P::Error> {
+    let mut at = start;
+    loop {
+        let Some(record) = Reader::new(&mut pages, segment_size, at).next()? else { return Ok(None) };
+        if let Kind::Checkpoint(redo) = record.kind
+            && at != start
+        {
+            return Ok(Some(redo));
+        }
+        at = record.previous;
+    }
+}
+
+impl<P: Pages> Pages for &mut P {
+    type Error = P::Error;
+
+    fn page(&mut self, start: Lsn) -> Result<Option<&[u8]>, Self::Error> {
+        (**self).page(start)
+    }
 }
 
 /// Reads record after record.
@@ -188,7 +219,8 @@ impl<P: Pages> Reader<P> {
         }
         let kind = parts.kind();
         let end = if kind == Kind::Switch { end.next_multiple_of(self.segment_size) } else { end };
-        Ok(Found::Record(Record { start, end: Lsn(end), timeline, crc: parts.expected_crc(), kind }))
+        let (crc, previous) = (parts.expected_crc(), parts.previous());
+        Ok(Found::Record(Record { start, end: Lsn(end), timeline, crc, previous, kind }))
     }
 
     /// Returns a page with its header, if it is the one that belongs here (`XLogReaderValidatePageHeader`).
@@ -259,15 +291,18 @@ impl Parts {
         const XACT: u8 = 1;
         let (info, manager) = (self.header[16], self.header[17]);
         match (manager, info & 0xF0, info & 0x70) {
+            // XLOG_CHECKPOINT_SHUTDOWN and XLOG_CHECKPOINT_ONLINE.
+            (XLOG, 0x00 | 0x10, _) => Kind::Checkpoint(Lsn(self.first_word().cast_unsigned())),
             (XLOG, 0x40, _) => Kind::Switch,
             // XLOG_XACT_COMMIT and XLOG_XACT_COMMIT_PREPARED.
-            (XACT, _, 0x00 | 0x30) => Kind::Commit(self.time()),
+            (XACT, _, 0x00 | 0x30) => Kind::Commit(self.first_word().saturating_add(EPOCH)),
             _ => Kind::Other,
         }
     }
 
-    /// Both kinds of a commit begin with its time; before that stand the headers of the body's parts.
-    fn time(&self) -> i64 {
+    /// A commit begins with its time, and a checkpoint with where it replays from; before that stand the headers of the
+    /// body's parts.
+    fn first_word(&self) -> i64 {
         let mut at = 0;
         let is_found = loop {
             let (length, is_data) = match self.head.get(at) {
@@ -284,7 +319,7 @@ impl Parts {
             }
         };
         let bytes = self.head.get(at..at + 8).filter(|_| is_found).and_then(|bytes| bytes.try_into().ok());
-        bytes.map_or(0, |bytes| i64::from_le_bytes(bytes).saturating_add(EPOCH))
+        bytes.map_or(0, i64::from_le_bytes)
     }
 }
 
@@ -495,6 +530,25 @@ mod tests {
         assert_eq!((all.commits, all.last_commit), (3, Some(EPOCH + 3)));
         let none = log.walk(Lsn(log.next)).expect("records");
         assert_eq!((none.commits, none.last_commit), (0, None));
+    }
+
+    #[test]
+    fn the_checkpoint_before_a_position_is_found_as_far_as_the_log_goes_back() {
+        let mut log = Log::new();
+        // The first record names one that is not there.
+        log.put(10, 0, &[1; 9000]);
+        let early = log.put(10, 0, &[1; 9000]);
+        log.put(0, 0x10, &commit(&[], 0x1234));
+        for _ in 0..300 {
+            log.put(10, 0, &[1; 9000]);
+        }
+        let late = log.put(0, 0x00, &commit(&[], 0x5678));
+        let last = log.put(10, 0, &[1; 9000]);
+        let before = |at| checkpoint_before(&log, SEGMENT, at).expect("it can't fail");
+        assert_eq!(before(last), Some(Lsn(0x5678)));
+        assert_eq!(before(late), Some(Lsn(0x1234)), "the one before it");
+        assert_eq!(before(Lsn(log.next)), None, "no record is there");
+        assert_eq!(early.0 % 8, 0);
     }
 
     #[test]

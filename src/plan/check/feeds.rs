@@ -129,6 +129,10 @@ impl At<'_> {
                 self.or_from_the_primary(&format!("see why {name} does not stream (its log, `pgpair status`)"));
             return Err(self.not_a_source("is a standby and does not stream", remedy));
         }
+        if self.cluster()?.markers.promote {
+            let remedy = self.or_from_the_primary(&format!("find out who wants {name} promoted"));
+            return Err(self.not_a_source("has a file `promote`, and the copy's connection would promote it", remedy));
+        }
         if sql.replay_paused {
             let remedy = self.or_from_the_primary(&format!("`SELECT pg_wal_replay_resume()` on {name}"));
             return Err(self.not_a_source("is a standby whose replay is paused", remedy));
@@ -150,7 +154,7 @@ impl At<'_> {
     }
 }
 
-fn number(sql: &Sql, name: &str) -> Option<usize> {
+pub(super) fn number(sql: &Sql, name: &str) -> Option<usize> {
     sql.settings.get(name)?.value.parse().ok()
 }
 
@@ -226,7 +230,7 @@ mod tests {
 
     #[test]
     fn what_would_make_a_clone_of_a_standby_fail_is_told_with_its_remedy_before_it_begins() {
-        let obstacles: [Obstacle; 10] = [
+        let obstacles: [Obstacle; 11] = [
             (
                 |world| set(world, "b", "max_wal_senders", "1"),
                 "has 0 of 1 walsenders busy",
@@ -257,6 +261,11 @@ mod tests {
                 },
                 "has no rule in pg_hba.conf that admits c",
                 "add `host replication repuser 127.0.0.1/32 trust` to pg_hba.conf of b and reload it",
+            ),
+            (
+                |world| world.node_mut(&name("b")).cluster_mut().expect("it has data").markers.promote = true,
+                "has a file `promote`",
+                "find out who wants b promoted",
             ),
             (|world| sql(world, "b").replay_paused = true, "replay is paused", "pg_wal_replay_resume()"),
             (

@@ -6,6 +6,7 @@ use crate::observed::Verifier;
 use crate::plan::WantedRole;
 use crate::plan::check::At;
 use crate::plan::check::Verdict;
+use crate::plan::check::feeds::number;
 
 impl At<'_> {
     pub(super) fn replication_role(&self, wanted: &WantedRole) -> Verdict {
@@ -21,9 +22,16 @@ impl At<'_> {
 
     pub(super) fn slot(&self, name: &str, reserve: bool) -> Verdict {
         let cluster = self.cluster()?;
-        self.sql()?;
+        let sql = self.sql()?;
         match cluster.slots.get(name) {
-            None => Ok(false),
+            None => match number(sql, "max_replication_slots").filter(|most| cluster.slots.len() >= *most) {
+                Some(most) => {
+                    let remedy =
+                        format!("raise max_replication_slots of {}, or drop slots that feed nobody", self.node.name);
+                    Err(self.not_ready_until(&format!("has all {most} replication slots in use"), remedy))
+                }
+                None => Ok(false),
+            },
             Some(slot) if !slot.physical => {
                 let why = format!("has a logical slot {name}, and a physical one is needed");
                 Err(self.not_ready_until(&why, "name another slot with the standby's `slot`, or drop that one by hand"))

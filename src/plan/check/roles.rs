@@ -91,7 +91,9 @@ impl At<'_> {
     pub(super) fn promote(&self, promote: &Promote) -> Verdict {
         let (cluster, sql) = (self.cluster()?, self.sql()?);
         if !sql.in_recovery {
-            let is_child = cluster.branches.last().is_some_and(|branch| branch.timeline == promote.parent);
+            // Of a forced one the parent is known only as far as the candidate had told.
+            let is_parent = |parent| parent == promote.parent || promote.by_force && parent > promote.parent;
+            let is_child = cluster.branches.last().is_some_and(|branch| is_parent(branch.timeline));
             if sql.timeline > promote.parent && is_child {
                 return Ok(true);
             }

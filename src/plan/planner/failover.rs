@@ -72,16 +72,18 @@ impl<'a> Draft<'a> {
         let Some(sql) = self.world.node(&primary.name).sql() else {
             return self.block(primary, Refusal::NotReady { why: format!("{} does not run", primary.name) });
         };
-        let parent = sql.timeline;
+        // Without a stream the server does not tell the timeline of what it has; its files do.
+        let of_files = self.world.node(&primary.name).cluster().and_then(|own| own.end_timeline);
+        let parent = of_files.map_or(sql.timeline, |timeline| timeline.max(sql.timeline));
         let change = RoleChange { from: old.clone(), to: primary.name.clone() };
         let reason = Reason::PrimaryLost(change.clone());
         let from = in_reach.map(|node| node.name.clone());
         let promote = Action::Promote(Promote { from, parent, by_force: true });
+        let begun = self.steps.len();
         self.fence_off(&reason);
         if self.is_halted() {
             return;
         }
-        let begun = self.steps.len();
         self.note_hooks(primary, old, parent, &reason);
         if let Some(old) = in_reach {
             self.settings_of_standby(old, &reason);

@@ -47,6 +47,7 @@ fn unreadable() -> ClusterDrift {
         column: Some(1),
         help: Some("`nodes`?".into()),
         output: Vec::new(),
+        moved: Vec::new(),
     };
     ClusterDrift::not_compared("bad.yaml", vec![error])
 }

@@ -8,9 +8,11 @@ use crate::observed::Lost;
 use crate::observed::NodeObserved;
 use crate::observed::Observed;
 use crate::observed::Receiver;
+use crate::pg::history::Branch;
 use crate::pg::lsn::Lsn;
 use crate::pg::lsn::Timeline;
 use crate::pg::version::Major;
+use crate::pg::wal::walk::checkpoint_before;
 use crate::pg::wal::walk::walk;
 use crate::plan::pair;
 use crate::topology::Node;
@@ -66,6 +68,8 @@ struct Files {
     data_dir: String,
     major: Major,
     timelines: Vec<Timeline>,
+    branches: Vec<Branch>,
+    newest_history: Option<Timeline>,
 }
 
 impl Files {
@@ -75,13 +79,15 @@ impl Files {
             data_dir: node.data_dir.clone(),
             major: cluster.major,
             timelines: timelines.chain([cluster.timeline]).collect(),
+            branches: cluster.branches.clone(),
+            newest_history: cluster.newest_history,
         }
     }
 
     fn end(&self) -> Option<(Lsn, Timeline)> {
         let dir = Path::new(&self.data_dir);
         let control = read_control(dir, self.major).ok()?.ok()?;
-        wal::end(&dir.join("pg_wal"), &control, &self.timelines, true).ok()?
+        wal::end(&dir.join("pg_wal"), &control, &self.branches, self.newest_history, true).ok()?
     }
 
     /// Counts what begins at the fork, which is the end of a record.
@@ -91,6 +97,8 @@ impl Files {
         let pg_wal = dir.join("pg_wal");
         let segments = wal::Segments::new(&pg_wal, self.timelines.iter().copied(), control.wal_segment_size);
         let walked = walk(segments, control.wal_segment_size, fork, fork).ok()??;
-        Some(Lost { transactions: walked.commits, last_commit: walked.last_commit })
+        let segments = wal::Segments::new(&pg_wal, self.timelines.iter().copied(), control.wal_segment_size);
+        let rewind_from = checkpoint_before(segments, control.wal_segment_size, fork).ok()?;
+        Some(Lost { transactions: walked.commits, last_commit: walked.last_commit, rewind_from })
     }
 }

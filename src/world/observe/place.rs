@@ -303,8 +303,7 @@ impl<'a> Look<'a> {
         newest_history: Option<Timeline>,
         branches: &[Branch],
     ) -> Result<Option<(Lsn, Timeline)>, String> {
-        let timelines = branches.iter().map(|branch| branch.timeline).chain(newest_history).chain([control.timeline]);
-        wal::end(&self.dir.join("pg_wal"), control, &timelines.collect::<Vec<_>>(), self.is_stopped)
+        wal::end(&self.dir.join("pg_wal"), control, branches, newest_history, self.is_stopped)
     }
 
     /// What the newest history file says. One that the server would refuse says nothing: it is being written.

@@ -26,7 +26,7 @@ const CHUNK: u64 = 1 << 20;
 
 /// Returns where a server's WAL ends, and on which timeline; none where nothing tells.
 ///
-/// `timelines` are those that it may have WAL of. Of a server that runs only a finished shutdown is looked for: what it
+/// `branches` and `newest` are what its newest history file tells. Of a server that runs only a finished shutdown is looked for: what it
 /// writes has no end.
 ///
 /// # Errors
@@ -35,7 +35,8 @@ const CHUNK: u64 = 1 << 20;
 pub fn end(
     pg_wal: &Path,
     control: &Control,
-    timelines: &[Timeline],
+    branches: &[Branch],
+    newest: Option<Timeline>,
     is_stopped: bool,
 ) -> Result<Option<(Lsn, Timeline)>, String> {
     match control.state {
@@ -49,9 +50,20 @@ pub fn end(
             if !is_stopped {
                 return Ok(None);
             }
-            let segments = Segments::new(pg_wal, timelines.iter().copied(), control.wal_segment_size);
-            let walked = walk(segments, control.wal_segment_size, control.checkpoint, Lsn(u64::MAX))?;
-            let walked = walked.map(|walk| (walk.end, walk.timeline));
+            let segment_size = control.wal_segment_size;
+            let timelines = branches.iter().map(|branch| branch.timeline).chain(newest).chain([control.timeline]);
+            let segments = Segments::new(pg_wal, timelines, segment_size);
+            let walked = walk(segments, segment_size, control.checkpoint, Lsn(u64::MAX))?;
+            // A timeline begins with a copy of the page that its parent ended on, which still has the parent's number.
+            let begun = |end: Lsn, child: Timeline, begin: Lsn| {
+                let last = Lsn(end.0.saturating_sub(1));
+                begin < end && pg_wal.join(wal_file_name(child, last, segment_size)).exists()
+            };
+            let walked = walked.map(|walk| {
+                let children = children(branches, newest).filter(|(child, begin)| begun(walk.end, *child, *begin));
+                let timeline = children.map(|(child, _)| child).chain([walk.timeline]).max();
+                (walk.end, timeline.unwrap_or(walk.timeline))
+            });
             // What it has replayed it may have had from an archive.
             let replayed = (control.min_recovery_timeline != Timeline(0))
                 .then_some((control.min_recovery_point, control.min_recovery_timeline));
@@ -71,15 +83,20 @@ pub fn beginnings(
     newest: Option<Timeline>,
     segment_size: u32,
 ) -> Result<BTreeMap<Timeline, u32>, String> {
-    let timelines = branches.iter().skip(1).map(|branch| branch.timeline).chain(newest);
     let mut found = BTreeMap::new();
-    for (timeline, branch) in timelines.zip(branches) {
+    for (timeline, begin) in children(branches, newest) {
         let segments = Segments::new(pg_wal, [timeline].into_iter(), segment_size);
-        if let Some(record) = Reader::new(segments, segment_size, branch.end).next()? {
+        if let Some(record) = Reader::new(segments, segment_size, begin).next()? {
             found.insert(timeline, record.crc);
         }
     }
     Ok(found)
+}
+
+/// The timelines that a history tells the beginning of, and that.
+fn children(branches: &[Branch], newest: Option<Timeline>) -> impl Iterator<Item = (Timeline, Lsn)> {
+    let timelines = branches.iter().skip(1).map(|branch| branch.timeline).chain(newest);
+    timelines.zip(branches.iter().map(|branch| branch.end))
 }
 
 /// Returns where the shutdown checkpoint that pg_control names ends; none where it can't be found.
