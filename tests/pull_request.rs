@@ -94,7 +94,9 @@ fn a_saved_plan_does_what_was_reviewed_or_names_what_moved() {
     }
 
     // Each of these is a fact that the plan rests on.
-    let changes: [(&str, &str, &dyn Fn(), &dyn Fn()); 5] = [
+    // Where, which, how, and how it is taken back.
+    type Change<'a> = (&'a str, &'a str, &'a dyn Fn(), &'a dyn Fn());
+    let changes: [Change; 5] = [
         ("a", "place.data_dir.cluster.hba", &|| add(&pair, "a", "# mine\n"), &|| drop_last(&pair, "a")),
         ("a", "slots", &|| drop(pair.sql("a", "select pg_create_physical_replication_slot('x')")), &|| {
             drop(pair.sql("a", "select pg_drop_replication_slot('x')"));
