@@ -197,7 +197,7 @@ fn an_old_primary_that_ended_at_the_fork_joins_without_a_rewind() {
 
 #[test]
 fn a_fenced_one_that_was_started_and_can_not_follow_is_stopped_and_rewound() {
-    let pair = Workspace::made(NEW);
+    let pair = made();
     split(&pair, "a", End::Killed);
     pair.pgpair(&["apply", "--auto-approve"]).exits(5);
     pair.pg_ctl("a", &["start"]).exits(0);
