@@ -479,7 +479,7 @@ impl Refusal {
             | Self::NotReadyUntil { remedy, .. } => remedy.clone(),
             Self::BadConf { .. } => "correct the file".into(),
             Self::FormerPrimary { node } => format!(
-                "if what only {node} has may be lost, `pgpair rebuild {node}` clones it anew"
+                "if it is the right one, let the topology name {node} as the primary; if what only {node} has may be lost, let the other one run, and `pgpair rebuild {node}` clones it anew"
             ),
             Self::PrimaryLost { from, to, .. } => {
                 format!("bring {from} back; or `pgpair failover --to {to}`, which may lose what only {from} has")

@@ -48,6 +48,10 @@ pub(super) fn classify(topology: &Topology, observed: &Observed) -> Option<PairS
     // Promoted since, and stopped.
     let newest = find(is_stopped_primary).find(|name| is_further(observed.node(name), seen));
     if let Some(newest) = newest.filter(|_| seen.server.is_absent()) {
+        // Each has what the other has not, and nobody has given one of them up.
+        if is_stopped_primary(seen) && pair::diverged(observed, &primary.name, newest).is_some() {
+            return Some(PairState::Doubtful(Refusal::FormerPrimary { node: newest.clone() }));
+        }
         return Some(PairState::LeftElsewhere { primary: newest.clone(), is_fenced: false });
     }
     if is_stopped_primary(seen) {
