@@ -8,6 +8,7 @@ mod support;
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use pgpair::pg::lsn::Lsn;
 use pgpair::world::failpoint::Failpoint;
@@ -15,6 +16,7 @@ use support::Ran;
 use support::Version;
 use support::Workspace;
 use support::background::signal;
+use support::comes_true;
 use support::wait_until;
 
 const OLD: Version = Version(10);
@@ -203,7 +205,8 @@ fn a_fenced_one_that_was_started_and_can_not_follow_is_stopped_and_rewound() {
     pair.pg_ctl("a", &["start"]).exits(0);
     assert_eq!(pair.sql("a", "select pg_is_in_recovery()"), "t");
     assert_eq!(pair.sql("a", "select count(*) from rows where n < 0"), "3", "it serves what nobody else has");
-    wait_until("it is seen", || pair.planned().iter().any(|id| id == "a.rewind"));
+    let is_seen = || pair.planned().iter().any(|id| id == "a.rewind");
+    assert!(comes_true(Duration::from_secs(20), is_seen), "{:?}", pair.pgpair(&["plan"]));
     let planned = pair.planned();
     assert_eq!(planned[..3], ["a.stop", "a.rewind", "a.start"], "{planned:?}");
     pair.pgpair(&["status"]).exits(2);
