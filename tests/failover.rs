@@ -303,7 +303,7 @@ fn a_node_out_of_reach_is_dead_by_somebodys_word_or_the_fencing_command_alone() 
     let mut arguments = arguments("b");
     arguments.extend(["--confirm-dead", "a"].map(str::to_owned));
     let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
-    pair.pgpair(&arguments).exits(5);
+    pair.pgpair(&arguments).exits(5).says("a is not fenced by its files");
     assert_eq!(pair.sql("b", "select pg_is_in_recovery()"), "f");
     // It is not fenced by its files, and that is said until it is.
     show();

@@ -100,7 +100,7 @@ fn a_saved_plan_does_what_was_reviewed_or_names_what_moved() {
             drop(pair.sql("a", "select pg_drop_replication_slot('x')"));
         }),
         ("b", "place.data_dir.cluster.markers.recovery_signal", &|| touch(&pair, "recovery.signal"), &|| {
-            remove(&pair, "recovery.signal")
+            remove(&pair, "recovery.signal");
         }),
         (
             "a",

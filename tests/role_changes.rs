@@ -408,7 +408,7 @@ fn a_failover_of_10_never_makes_two_writers_whatever_happens() {
 
 #[test]
 fn a_switchover_of_15_never_makes_two_writers_and_loses_nothing_whatever_happens() {
-    try_every_state(&pair(15, "scram-sha-256", true), 31, 2);
+    try_every_state(&pair(15, "scram-sha-256", true), 31, 3);
 }
 
 /// Between two steps something goes wrong at a node: what was planned is judged anew, and refused where it would harm.
@@ -457,15 +457,15 @@ fn hooks_are_owed_until_they_have_run_whatever_happens() {
         after_switchover: commands(),
         switchover_undone: commands(),
     };
-    try_every_state(&topology, 101, 6);
+    try_every_state(&topology, 101, 8);
 }
 
 #[test]
 fn a_switchover_of_12_never_makes_two_writers_and_loses_nothing_whatever_happens() {
-    try_every_state(&pair(12, "scram-sha-256", false), 43, 3);
+    try_every_state(&pair(12, "scram-sha-256", false), 43, 4);
 }
 
 #[test]
 fn a_switchover_of_10_never_makes_two_writers_and_loses_nothing_whatever_happens() {
-    try_every_state(&pair(10, "scram-sha-256", true), 43, 3);
+    try_every_state(&pair(10, "scram-sha-256", true), 43, 4);
 }

@@ -12,6 +12,7 @@ use pgpair::observed::Observed;
 use pgpair::plan::planner::plan;
 use pgpair::report::PlanReport;
 use pgpair::report::json;
+use pgpair::report::saved::SavedPlan;
 use pgpair::topology::Topology;
 use simulated::mishaps;
 use simulated::name;
@@ -59,7 +60,8 @@ fn every_plan_is_as_the_schema_says() {
     for topology in &topologies {
         let swapped = topology.with_primary(&name("b"));
         for (number, prefix) in prefixes(topology).into_iter().enumerate() {
-            for (what, mishap) in mishaps() {
+            // Each mishap at every third step: what differs between neighbours is told by the steps alone.
+            for (what, mishap) in mishaps().into_iter().skip(number % 3).step_by(3) {
                 for node in topology.nodes.keys() {
                     let mut observed = prefix.clone();
                     mishap(topology, &mut observed, node);
@@ -75,6 +77,14 @@ fn every_plan_is_as_the_schema_says() {
         }
     }
     assert!(plans > 1000 && actions.len() > 12, "{plans} plans with {actions:?}: too few to show much");
+}
+
+#[test]
+fn a_saved_plan_is_as_the_schema_says() {
+    let validator = jsonschema::validator_for(&strict(schema())).expect("a schema");
+    let topology = pair(15, "scram-sha-256", true);
+    let saved = SavedPlan::of(&topology, &prefixes(&topology)[0], "orders.yaml", "/srv").json();
+    assert_valid(&validator, &serde_json::from_str(&saved).expect("JSON"), "from nothing");
 }
 
 #[test]

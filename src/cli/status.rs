@@ -41,7 +41,7 @@ pub(super) async fn run(arguments: &Arguments, ui: &Ui) -> Result<Exit, Error> {
         let report = StatusReport::of(&topology, &observed, arguments.max_lag);
         let Some(pause) = arguments.watch else {
             ui.result(&match ui.format {
-                Format::Text => text::status(&report),
+                Format::Text => text::status(&report, ui.width()),
                 Format::Json => json::status(&report),
                 Format::Markdown => markdown::status(&report),
             })?;
@@ -53,8 +53,10 @@ pub(super) async fn run(arguments: &Arguments, ui: &Ui) -> Result<Exit, Error> {
         };
         let in_place = ui.clear_screen()?;
         ui.result(&match ui.format {
-            Format::Text if in_place => text::status(&report),
-            Format::Text => format!("{}\n{}\n", jiff::Timestamp::now().strftime("%FT%TZ"), text::status(&report)),
+            Format::Text if in_place => text::status(&report, ui.width()),
+            Format::Text => {
+                format!("{}\n{}\n", jiff::Timestamp::now().strftime("%FT%TZ"), text::status(&report, ui.width()))
+            }
             Format::Json => json::status_line(&report),
             Format::Markdown => markdown::status(&report),
         })?;

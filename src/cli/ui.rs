@@ -118,6 +118,13 @@ impl Ui {
         Ok(is_terminal)
     }
 
+    /// The columns of the terminal that the result goes to.
+    pub(super) fn width(&self) -> Option<usize> {
+        let is_terminal = matches!(self.to, To::Streams(_)) && io::stdout().is_terminal();
+        let size = is_terminal.then(|| rustix::termios::tcgetwinsize(io::stdout()).ok()).flatten();
+        size.map(|size| usize::from(size.ws_col)).filter(|columns| *columns > 0)
+    }
+
     /// Whether a question can be put and answered.
     pub(super) fn can_ask(&self) -> bool {
         self.is_watched() && io::stdin().is_terminal()

@@ -268,21 +268,28 @@ fn list(nodes: &[NodeName]) -> String {
     nodes.iter().map(NodeName::as_str).collect::<Vec<_>>().join(" and ")
 }
 
-/// Renders the health of a cluster: a table, then a line for each finding.
+/// Renders the health of a cluster: a table, then a line for each finding. Where the table is wider than `width`, each
+/// node has lines of its own.
 #[must_use]
-pub fn status(report: &StatusReport) -> String {
+pub fn status(report: &StatusReport, width: Option<usize>) -> String {
     let head =
         ["NODE", "ROLE", "SEEN", "STATE", "CONTROL", "TLI", "LSN", "LAG", "RECEIVER", "SENDERS", "SYNC", "SLOTS"];
     let mut rows = vec![head.map(str::to_owned)];
     rows.extend(tree::drawn(&report.nodes).into_iter().map(|(node, name)| row(node, name)));
-    let width = |column: usize| rows.iter().map(|row| row[column].chars().count()).max().unwrap_or(0);
-    let widths: Vec<usize> = (0..head.len()).map(width).collect();
+    let column_width = |column: usize| rows.iter().map(|row| row[column].chars().count()).max().unwrap_or(0);
+    let widths: Vec<usize> = (0..head.len()).map(column_width).collect();
     let mut lines = vec![format!("{}: {}", paint(BOLD, &report.cluster), health(report.health))];
-    for (index, row) in rows.iter().enumerate() {
-        let cells = row.iter().zip(&widths).map(|(cell, width)| format!("{cell:width$}"));
-        let line = cells.collect::<Vec<_>>().join("  ");
-        let line = line.trim_end();
-        lines.push(format!("  {}", if index == 0 { paint(DIM, line) } else { line.to_owned() }));
+    let table_width: usize = widths.iter().map(|width| width + 2).sum();
+    match width {
+        Some(width) if width < table_width => stacked(&rows, width, &mut lines),
+        Some(_) | None => {
+            for (index, row) in rows.iter().enumerate() {
+                let cells = row.iter().zip(&widths).map(|(cell, width)| format!("{cell:width$}"));
+                let line = cells.collect::<Vec<_>>().join("  ");
+                let line = line.trim_end();
+                lines.push(format!("  {}", if index == 0 { paint(DIM, line) } else { line.to_owned() }));
+            }
+        }
     }
     if !report.findings.is_empty() {
         lines.push(String::new());
@@ -293,6 +300,29 @@ pub fn status(report: &StatusReport) -> String {
         lines.extend(report.switchover.iter().map(switchover));
     }
     lines.join("\n") + "\n"
+}
+
+/// The rows of a table as a name and, below it, what its columns say, broken where the line is full.
+fn stacked(rows: &[[String; 12]], width: usize, lines: &mut Vec<String>) {
+    let Some((head, rows)) = rows.split_first() else { return };
+    for row in rows {
+        lines.push(format!("  {}", paint(BOLD, &row[0])));
+        let (mut line, mut used) = (String::new(), 0);
+        for (label, value) in head.iter().zip(row).skip(1).filter(|(_, value)| *value != "-") {
+            let piece = label.chars().count() + 1 + value.chars().count();
+            if used > 0 && 4 + used + 2 + piece > width {
+                lines.push(format!("    {line}"));
+                (line, used) = (String::new(), 0);
+            }
+            if used > 0 {
+                line.push_str("  ");
+                used += 2;
+            }
+            line.push_str(&format!("{} {value}", paint(DIM, label)));
+            used += piece;
+        }
+        lines.push(format!("    {line}"));
+    }
 }
 
 fn health(health: Health) -> String {
@@ -575,15 +605,24 @@ mod tests {
     }
 
     fn health_of(observed: &Observed) -> String {
-        plain(&super::status(&StatusReport::of(&pair(), observed, Some(16))))
+        plain(&super::status(&StatusReport::of(&pair(), observed, Some(16)), None))
     }
 
     #[test]
     fn a_pair_that_streams_is_healthy() {
         let report = StatusReport::of(&pair(), &healthy(&pair()), None);
         assert_eq!(report.health, Health::Healthy);
-        insta::assert_snapshot!(plain(&super::status(&report)));
+        insta::assert_snapshot!(plain(&super::status(&report, None)));
         insta::assert_snapshot!(json::status(&report));
+    }
+
+    #[test]
+    fn a_table_that_is_wider_than_the_terminal_becomes_lines_that_fit() {
+        let report = StatusReport::of(&pair(), &healthy(&pair()), None);
+        let narrow = plain(&super::status(&report, Some(80)));
+        assert!(narrow.lines().all(|line| line.chars().count() <= 80), "{narrow}");
+        insta::assert_snapshot!(narrow);
+        assert_eq!(super::status(&report, Some(200)), super::status(&report, None));
     }
 
     #[test]

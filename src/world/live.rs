@@ -127,6 +127,11 @@ impl Live {
         self.dead.lock().unwrap_or_else(PoisonError::into_inner).insert(node);
     }
 
+    /// Those that were confirmed dead, by whomever.
+    fn dead_nodes(&self) -> Vec<NodeName> {
+        self.dead.lock().unwrap_or_else(PoisonError::into_inner).iter().cloned().collect()
+    }
+
     /// Takes a secret as known that is not yet where the topology says.
     pub async fn learn(&self, reference: SecretRef, secret: Secret) {
         self.secrets.learn(reference, secret).await;
@@ -189,8 +194,8 @@ impl Live {
 impl World for Live {
     async fn observe(&self) -> Observed {
         let mut observed = observe::look(&self.topology, &self.secrets).await;
-        for name in self.dead.lock().unwrap_or_else(PoisonError::into_inner).iter() {
-            if let Some(seen) = observed.nodes.get_mut(name) {
+        for name in self.dead_nodes() {
+            if let Some(seen) = observed.nodes.get_mut(&name) {
                 seen.confirmed_dead = !seen.answers();
             }
         }

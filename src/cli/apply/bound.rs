@@ -52,11 +52,11 @@ fn differences(topology: &Topology, then: (&Observed, &Plan), now: (&Observed, &
     };
     let steps = |plan: &Plan, node: &NodeName| {
         let own = plan.steps.iter().filter(|step| step.node == *node);
-        words(own.map(|step| format!("{} ({})", step.id, step.impact)).collect())
+        words(&own.map(|step| format!("{} ({})", step.id, step.impact)).collect::<Vec<_>>())
     };
     let refusals = |plan: &Plan, node: &NodeName| {
         let own = plan.blocked.iter().filter(|blocked| blocked.node.as_ref().is_none_or(|its| its == node));
-        words(own.map(|blocked| blocked.refusal.code().to_owned()).collect())
+        words(&own.map(|blocked| blocked.refusal.code().to_owned()).collect::<Vec<_>>())
     };
     let mut all = Vec::new();
     for node in topology.nodes.keys() {
@@ -66,6 +66,6 @@ fn differences(topology: &Topology, then: (&Observed, &Plan), now: (&Observed, &
     all
 }
 
-fn words(items: Vec<String>) -> String {
+fn words(items: &[String]) -> String {
     if items.is_empty() { "none".to_owned() } else { items.join(", ") }
 }

@@ -34,7 +34,7 @@ impl<'a> Draft<'a> {
     }
 
     /// Fences it first, which needs no allowance; what it holds alone is kept aside by the step that replaces it.
-    pub(super) fn rejoin(&mut self, standby: &'a Node, identity: Identity, state: StandbyState, diverged: Diverged) {
+    pub(super) fn rejoin(&mut self, standby: &'a Node, identity: Identity, state: &StandbyState, diverged: &Diverged) {
         let primary = self.topology.primary();
         if self.is_stuck(primary) {
             return;
@@ -60,10 +60,10 @@ impl<'a> Draft<'a> {
         if self.is_stuck(standby) {
             return;
         }
-        let no_rewind = rewind::impossible(self.topology, &self.world, standby, &primary.name, &diverged);
+        let no_rewind = rewind::impossible(self.topology, &self.world, standby, &primary.name, diverged);
         let lost = self.observed.node(&standby.name).cluster().and_then(|own| own.lost);
         let is_cloned = no_rewind.is_some();
-        let reason = Reason::Diverged { by: primary.name.clone(), diverged, lost, no_rewind };
+        let reason = Reason::Diverged { by: primary.name.clone(), diverged: *diverged, lost, no_rewind };
         if is_cloned {
             return self.replace(standby, identity, reason);
         }

@@ -38,7 +38,7 @@ impl<'a> Draft<'a> {
         let is_other = self.observed.node(&standby.name).cluster().is_none_or(|cluster| cluster.identity != identity);
         let (is_new, files_later) = match (self.diverged(standby, &state), self.replaced_for(standby, &state)) {
             (Some(diverged), _) => {
-                self.rejoin(standby, identity, state, diverged);
+                self.rejoin(standby, identity, &state, &diverged);
                 (true, false)
             }
             (None, Some(reason)) => {

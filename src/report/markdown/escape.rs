@@ -14,7 +14,9 @@ pub(super) fn inline(text: &str) -> String {
 fn is_plain(text: &str) -> bool {
     let is_harmless = |c: char| c.is_ascii_alphanumeric() || " ,.;()'/-".contains(c);
     let begins_a_word = text.starts_with(|c: char| c.is_ascii_alphabetic());
-    begins_a_word && text.replace(": ", " ").chars().all(is_harmless) && !text.contains("www.")
+    // Spaces at the end of a line break it.
+    let breaks = text.ends_with(' ') || text.contains("  ");
+    begins_a_word && !breaks && text.replace(": ", " ").chars().all(is_harmless) && !text.contains("www.")
 }
 
 /// Returns a code span, also good in a table.

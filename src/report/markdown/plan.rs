@@ -160,10 +160,7 @@ fn share(lengths: impl Iterator<Item = usize>, mut room: usize) -> usize {
 
 impl Body {
     fn of(number: usize, step: &StepReport) -> Self {
-        let impact = match step.impact {
-            Impact::None => String::new(),
-            impact => format!(" <b>{impact}</b>"),
-        };
+        let impact = if step.impact == Impact::None { String::new() } else { format!(" <b>{}</b>", step.impact) };
         let heading = format!(
             "\n<details><summary>{number}. {} {}{impact}</summary>\n<p>{}</p>\n\n",
             html_code(&format!("{} {}", step.symbol.as_str(), step.node)),

@@ -50,11 +50,12 @@ fn many(nodes: usize, parameters: usize, value: &str) -> Topology {
 fn parsed(markdown: &str) -> (Vec<String>, String) {
     let (mut structure, mut html) = (Vec::new(), String::new());
     for event in Parser::new_ext(markdown, Options::ENABLE_TABLES) {
-        match event {
-            Event::Html(raw) | Event::InlineHtml(raw) => html.push_str(&raw),
-            Event::Text(_) => {}
-            Event::Code(_) => structure.push("code".to_owned()),
-            other => structure.push(format!("{other:?}")),
+        if let Event::Html(raw) | Event::InlineHtml(raw) = &event {
+            html.push_str(raw);
+        } else if let Event::Code(_) = event {
+            structure.push("code".to_owned());
+        } else if !matches!(event, Event::Text(_)) {
+            structure.push(format!("{event:?}"));
         }
     }
     (structure, html)

@@ -89,8 +89,8 @@ fn values(kind: &Kind) -> Value {
         Kind::Bool => json!({ "anyOf": [{ "enum": ["on", "off"] }, { "$ref": "#/$defs/scalar" }] }),
         // `0600` is 600 to an editor, and 384 to PostgreSQL.
         Kind::Integer { unit: None, max: ANY_MODE, .. } => json!({ "type": ["number", "string"] }),
-        Kind::Integer { min, max, .. } => number(json!(min), json!(max)),
-        Kind::Real { min, max, .. } => number(json!(min), json!(max)),
+        Kind::Integer { min, max, .. } => number(&json!(min), &json!(max)),
+        Kind::Real { min, max, .. } => number(&json!(min), &json!(max)),
         Kind::Enum { values, aliases } => {
             let mut words: Vec<Value> = values.iter().map(|word| json!(word)).collect();
             for alias in aliases.iter().map(|(alias, _)| *alias).chain(values.iter().copied()) {
@@ -111,6 +111,6 @@ fn values(kind: &Kind) -> Value {
 }
 
 /// A number, or one with a unit, which is a text.
-fn number(min: Value, max: Value) -> Value {
+fn number(min: &Value, max: &Value) -> Value {
     json!({ "type": ["number", "string"], "minimum": min, "maximum": max, "pattern": "^\\s*[-+]?[0-9.]" })
 }

@@ -112,7 +112,12 @@ impl Site<'_> {
         if promote.by_force {
             self.can_be_told().await?;
             self.is_still_down(promote).await?;
-            return self.tell(&process, &session, Instant::now(), &mut Times::default()).await;
+            self.tell(&process, &session, Instant::now(), &mut Times::default()).await?;
+            for dead in self.live.dead_nodes() {
+                let danger = "if its server starts before the next apply, two nodes take writes";
+                progress(Progress::Note(format!("{dead} is not fenced by its files: {danger}")));
+            }
+            return Ok(());
         }
         let old = match &promote.from {
             Some(from) => Some(self.live.site(from).await?),
