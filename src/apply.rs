@@ -105,8 +105,7 @@ pub async fn apply<W: World>(
     let mut outcome = Outcome { done: 0, skipped: 0, ended: Ended::Complete, role_change: None };
     match run.all(selection, &mut outcome).await {
         Ok(()) => {
-            let changes = selection.chosen.iter().any(|step| step.action.as_promote().is_some());
-            outcome.role_change = changes.then_some(Change::Done);
+            outcome.role_change = selection.promotion().map(|_| Change::Done);
         }
         Err(ended) => {
             outcome.role_change = run.end_role_change(selection).await;

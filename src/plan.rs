@@ -83,6 +83,12 @@ pub enum Status {
 }
 
 impl Plan {
+    /// The step that makes another node the primary, if there is one.
+    #[must_use]
+    pub fn promotion(&self) -> Option<(&Step, &Promote)> {
+        self.steps.iter().find_map(|step| Some((step, step.action.as_promote()?)))
+    }
+
     /// Returns the status of the plan as a whole.
     #[must_use]
     pub fn status(&self) -> Status {

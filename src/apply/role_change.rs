@@ -31,7 +31,7 @@ impl<W: World> Run<'_, W> {
     /// Sees to it that a run which ended in a role change leaves a primary, and says what became of the change. `None`:
     /// there was none in what was to be done, or nothing of it was begun.
     pub(super) async fn end_role_change(&self, selection: &Selection<'_>) -> Option<Change> {
-        let (step, promote) = selection.chosen.iter().find_map(|step| Some((*step, step.action.as_promote()?)))?;
+        let (step, promote) = selection.promotion()?;
         let from = promote.from.as_ref();
         let seen = self.end_of_stop(from).await;
         if let Some(change) = self.is_decided(step, &seen) {

@@ -397,7 +397,7 @@ fn without_role_change(
     allowed: &BTreeSet<Allowance>,
 ) -> Option<(Topology, Plan)> {
     let change = plan.role_change.as_ref()?;
-    let promotion = plan.steps.iter().find(|step| step.action.as_promote().is_some())?;
+    let (promotion, _) = plan.promotion()?;
     allow::needed(plan, promotion).filter(|needed| !allowed.contains(needed))?;
     let topology = topology.with_primary(&change.from);
     let plan = planner::plan_with(&topology, observed, request);

@@ -6,6 +6,7 @@ use std::str::FromStr;
 use crate::observed::Observed;
 use crate::plan::Impact;
 use crate::plan::Plan;
+use crate::plan::Promote;
 use crate::plan::Refusal;
 use crate::plan::Roles;
 use crate::plan::Step;
@@ -83,6 +84,14 @@ pub struct Selection<'a> {
     pub chosen: Vec<&'a Step>,
     /// With why: the allowance that is missing, or the step that it hangs on.
     pub left_out: Vec<(&'a Step, String)>,
+}
+
+impl<'a> Selection<'a> {
+    /// The chosen step that makes another node the primary, if there is one.
+    #[must_use]
+    pub fn promotion(&self) -> Option<(&'a Step, &'a Promote)> {
+        self.chosen.iter().find_map(|step| Some((*step, step.action.as_promote()?)))
+    }
 }
 
 /// Chooses the steps that `allowed` covers, and leaves out the others and what depends on them.

@@ -19,7 +19,7 @@ pub struct Loss {
 #[must_use]
 pub fn bound(observed: &Observed, plan: &Plan) -> Option<Loss> {
     let change = plan.role_change.as_ref()?;
-    plan.steps.iter().find(|step| step.action.as_promote().is_some_and(|promote| promote.by_force))?;
+    plan.promotion().filter(|(_, promote)| promote.by_force)?;
     let cluster = observed.node(&change.from).cluster();
     // Of a server that still lives only its files say how far it is: to the end of its last one.
     let end = cluster.and_then(|own| own.end.or(own.wal.map(|wal| wal.end)));

@@ -176,26 +176,72 @@ fn headless(topology: &Topology, observed: &Observed, others: &[&NodeName], sql:
     others.iter().try_for_each(|name| has_no_more_than(name, observed.node(name), &primary.name, sql.lsn))
 }
 
-/// Never promote inside someone else's cluster: its walreceiver, or with none its conninfo, leads to one of the nodes.
+/// Never promote inside someone else's cluster: its walreceiver, or with none its conninfo, leads to one of the nodes, and
+/// to nobody else. Where every node has the same list of servers, it stands in it itself.
 fn follows_a_node(topology: &Topology, observed: &Observed, sql: &Sql) -> Result<(), Refusal> {
-    let node = topology.primary().name.clone();
+    let primary = topology.primary();
     let receiver = sql.receiver.as_ref().and_then(|receiver| Some((receiver.host.clone()?, receiver.port?)));
-    match receiver.or_else(|| told(observed.node(&node).cluster()?)) {
-        None => Err(Refusal::RolesMoved { node, found: "is in recovery and follows nobody".into() }),
-        Some(address) if node_at(topology, &address).is_some() => Ok(()),
-        Some((host, port)) => Err(Refusal::Follows { node, server: format!("{host}:{port}") }),
+    let told = || observed.node(&primary.name).cluster().map(told).unwrap_or_default();
+    let servers = receiver.map_or_else(told, |address| vec![address]);
+    let is_itself = |(host, port): &&(String, u16)| primary.host == *host && primary.port == *port;
+    let mut others = servers.iter().filter(|address| !is_itself(address)).peekable();
+    if others.peek().is_none() {
+        let found = "is in recovery and follows nobody".to_owned();
+        return Err(Refusal::RolesMoved { node: primary.name.clone(), found });
+    }
+    match others.find(|address| node_at(topology, address).is_none()) {
+        None => Ok(()),
+        Some((host, port)) => Err(Refusal::Follows { node: primary.name.clone(), server: format!("{host}:{port}") }),
     }
 }
 
-/// Where the files tell a standby to connect to.
-fn told(cluster: &Cluster) -> Option<(String, u16)> {
-    let conninfo = Conninfo::parse(&desired::present_conninfo(cluster)?).ok()?;
-    let host = conninfo.get("hostaddr").or_else(|| conninfo.get("host"))?.to_owned();
-    Some((host, conninfo.get("port").unwrap_or("5432").parse().ok()?))
+/// Where the files tell a standby to connect to: one after the other, until one lets it in.
+fn told(cluster: &Cluster) -> Vec<(String, u16)> {
+    let conninfo = desired::present_conninfo(cluster).and_then(|text| Conninfo::parse(&text).ok());
+    let conninfo = conninfo.filter(|conninfo| conninfo.get("hostaddr").or_else(|| conninfo.get("host")).is_some());
+    conninfo.iter().flat_map(Conninfo::servers).map(|(host, port)| (host.to_owned(), port)).collect()
 }
 
 /// The node at an address, if it is not the topology's primary.
 fn node_at<'t>(topology: &'t Topology, (host, port): &(String, u16)) -> Option<&'t Node> {
     let others = topology.nodes.values().filter(|node| node.role == Role::Standby);
     others.into_iter().find(|node| node.host == *host && node.port == *port)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::follows_a_node;
+    use crate::plan::Refusal;
+    use crate::report::samples::living;
+    use crate::report::samples::name;
+    use crate::topology;
+
+    #[test]
+    fn each_server_that_a_standby_without_a_stream_may_connect_to_is_a_node() {
+        let yaml = "version: 1\ncluster: orders\npostgresql: { version: 15 }\n\
+                    replication: { user: repuser, auth: trust }\n\
+                    nodes:\n  a: { role: primary, port: 5433, data_dir: /pg/a }\n  \
+                    b: { role: standby, port: 5434, data_dir: /pg/b }\n";
+        let topology = topology::parse(yaml.as_bytes(), "orders.yaml", "/srv").expect("a good topology");
+        let swapped = topology.with_primary(&name("b"));
+        let host = topology.primary().host.clone();
+        let judged = |conninfo: &str| {
+            let mut world = living(&topology);
+            let conninfo = format!("primary_conninfo = '{}'\n", conninfo.replace('@', &host));
+            world.node_mut(&name("b")).cluster_mut().expect("it has data").conf.main.text = conninfo;
+            let sql = world.node_mut(&name("b")).sql_mut().expect("it runs");
+            sql.receiver = None;
+            let sql = sql.clone();
+            follows_a_node(&swapped, &world, &sql)
+        };
+        for ours in ["host=@ port=5433", "host=@,@ port=5434,5433", "postgresql://@:5433,@:5434/"] {
+            assert_eq!(judged(ours), Ok(()), "{ours}");
+        }
+        for strange in ["host=@,far port=5433,5433", "host=far,@ port=5433", "host=@ port=7001"] {
+            assert!(matches!(judged(strange), Err(Refusal::Follows { .. })), "{strange}");
+        }
+        for nobody in ["", "user=repuser", "host=@ port=5434"] {
+            assert!(matches!(judged(nobody), Err(Refusal::RolesMoved { .. })), "{nobody}");
+        }
+    }
 }
