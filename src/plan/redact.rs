@@ -34,13 +34,12 @@ fn conf_line(line: &str, shown_as: &dyn Fn(&str, &str) -> String) -> String {
         if shown != entry.value {
             return written();
         }
-        // The value is none, so what may be one is beside it.
-        let is_in_value = conninfo::may_hold_secret(&entry.value);
-        return if conninfo::may_hold_secret(line) && !is_in_value {
-            format!("{} # {HIDDEN}", written())
-        } else {
-            line.to_owned()
-        };
+        if !conninfo::may_hold_secret(line) || conninfo::may_hold_secret(&entry.value) {
+            return line.to_owned();
+        }
+        // A value that is called a password is one; else what may be one is beside it.
+        let is_one = conninfo::may_hold_secret(&format!("{}={}", entry.name, entry.value));
+        return if is_one { format!("{mark}{HIDDEN}") } else { format!("{} # {HIDDEN}", written()) };
     }
     // The server would refuse the line, or it is only talked of: a comment may be prose on a command.
     let name = body.split(|c: char| !c.is_alphanumeric() && c != '_').next().unwrap_or_default().to_ascii_lowercase();
