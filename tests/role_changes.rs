@@ -388,27 +388,27 @@ fn try_every_failover(topology: &Topology, share: usize, thinned: usize) {
     let states = on_the_way_by_force(topology, &wishes[0]);
     let tally = try_states(topology, &wishes, states, share, thinned);
     let [clean, blocked, forced] = [tally.clean, tally.blocked, tally.forced].map(|count| count * tally.thinned);
-    assert!(clean > 200 && blocked > 100 && forced > 40, "{tally:?}");
+    assert!(clean > 200 && blocked > 100 && forced > 10, "{tally:?}");
 }
 
 #[test]
 fn a_failover_of_15_never_makes_two_writers_whatever_happens() {
-    try_every_failover(&pair(15, "scram-sha-256", true), 61, 4);
+    try_every_failover(&pair(15, "scram-sha-256", true), 61, 8);
 }
 
 #[test]
 fn a_failover_of_12_never_makes_two_writers_whatever_happens() {
-    try_every_failover(&pair(12, "scram-sha-256", false), 83, 5);
+    try_every_failover(&pair(12, "scram-sha-256", false), 83, 10);
 }
 
 #[test]
 fn a_failover_of_10_never_makes_two_writers_whatever_happens() {
-    try_every_failover(&pair(10, "scram-sha-256", true), 83, 5);
+    try_every_failover(&pair(10, "scram-sha-256", true), 83, 10);
 }
 
 #[test]
 fn a_switchover_of_15_never_makes_two_writers_and_loses_nothing_whatever_happens() {
-    try_every_state(&pair(15, "scram-sha-256", true), 31, 3);
+    try_every_state(&pair(15, "scram-sha-256", true), 31, 6);
 }
 
 /// Between two steps something goes wrong at a node: what was planned is judged anew, and refused where it would harm.
@@ -417,7 +417,7 @@ fn a_guard_notices_what_happens_between_the_plan_and_a_step_of_a_role_change() {
     let topology = pair(15, "scram-sha-256", true);
     let swapped = topology.with_primary(&name("b"));
     let (mut runs, mut refused) = (0, 0);
-    for (label, start) in on_the_way(&topology, &swapped).into_iter().step_by(if is_full() { 1 } else { 2 }) {
+    for (label, start) in on_the_way(&topology, &swapped).into_iter().step_by(if is_full() { 1 } else { 4 }) {
         for desired in [&topology, &swapped] {
             let observed = block_on(Sim::new(desired.clone(), start.clone(), None).observe());
             let first = plan(desired, &observed);
@@ -457,15 +457,15 @@ fn hooks_are_owed_until_they_have_run_whatever_happens() {
         after_switchover: commands(),
         switchover_undone: commands(),
     };
-    try_every_state(&topology, 101, 8);
+    try_every_state(&topology, 101, 14);
 }
 
 #[test]
 fn a_switchover_of_12_never_makes_two_writers_and_loses_nothing_whatever_happens() {
-    try_every_state(&pair(12, "scram-sha-256", false), 43, 4);
+    try_every_state(&pair(12, "scram-sha-256", false), 43, 8);
 }
 
 #[test]
 fn a_switchover_of_10_never_makes_two_writers_and_loses_nothing_whatever_happens() {
-    try_every_state(&pair(10, "scram-sha-256", true), 43, 4);
+    try_every_state(&pair(10, "scram-sha-256", true), 43, 8);
 }

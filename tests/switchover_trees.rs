@@ -115,6 +115,7 @@ fn a_third_node_follows_the_new_primary() {
 }
 
 #[test]
+#[ignore = "takes long: cargo test -- --include-ignored"]
 fn a_third_node_of_10_follows_by_a_restart() {
     a_third_node_follows(&made(Version(10), SCRAM, &BESIDE));
 }
@@ -138,6 +139,7 @@ fn a_cascade_goes_on_below_its_middle_when_that_becomes_the_primary() {
 }
 
 #[test]
+#[ignore = "takes long: cargo test -- --include-ignored"]
 fn the_end_of_a_cascade_becomes_its_top_and_the_others_follow_it() {
     let nodes = made(Version(15), SCRAM, &CASCADE);
     // What `c` says of its upstream counts again once it is a standby.
@@ -154,6 +156,7 @@ fn a_cascade_is_turned_around_and_back() {
 }
 
 #[test]
+#[ignore = "takes long: cargo test -- --include-ignored"]
 fn a_cascade_of_10_is_turned_around_by_its_recovery_conf() {
     let nodes = made(Version(10), SCRAM, &CASCADE);
     moves(&nodes, &CASCADE, &CASCADE_BACKWARDS, by_edit(&nodes, &CASCADE_BACKWARDS));
