@@ -181,7 +181,9 @@ fn the_rows_of(group: &str) {
     let mut living = Living::new(group);
     let edits: Vec<Edit> = std::mem::take(&mut living.group.edits);
     let mut wrong = String::new();
-    for edit in edits.iter().filter(|edit| edit.live) {
+    // All of them where time is no matter.
+    let every = if std::env::var_os("PGPAIR_FULL").is_some() { 1 } else { 2 };
+    for edit in edits.iter().filter(|edit| edit.live).step_by(every) {
         let start = Instant::now();
         if let Err(what) = living.follow(edit) {
             wrong += &format!("{group}: {}\n    {what}\n", edit.name);

@@ -121,6 +121,7 @@ fn a_third_node_of_10_follows_by_a_restart() {
 }
 
 #[test]
+#[ignore = "takes long: cargo test -- --include-ignored"]
 fn commits_wait_for_two_of_the_standbys_there_are_after_each_switchover() {
     let nodes = made(Version(15), &format!("{SCRAM}, synchronous: {{ method: first, num: 2 }}"), &BESIDE);
     a_third_node_follows(&nodes);
@@ -163,6 +164,7 @@ fn a_cascade_of_10_is_turned_around_by_its_recovery_conf() {
 }
 
 #[test]
+#[ignore = "takes long: cargo test -- --include-ignored"]
 fn killed_while_a_cascade_is_turned_around_pgpair_goes_on_from_there() {
     let nodes = made(Version(15), SCRAM, &CASCADE);
     let mut from = CASCADE;
