@@ -18,6 +18,9 @@ pub(super) fn promoted(observed: &mut Observed, topology: &Topology, node: &Node
     let mut end = observed.node(&node.name).sql().map_or(Lsn(0), |sql| sql.lsn);
     if let Some(from) = promote.from.as_ref().filter(|_| !promote.by_force) {
         end = end.max(ended(observed, &topology.nodes[from]));
+        // No standby has more by then; one that was looked at later than the candidate only seems to.
+        let standbys = observed.nodes.values().filter_map(|seen| seen.sql()).filter(|sql| sql.in_recovery);
+        end = standbys.map(|sql| sql.lsn).fold(end, Lsn::max);
     }
     leaves_others(observed, &node.name, &node.slot_name(), &node.name);
     let seen = observed.node_mut(&node.name);
