@@ -76,16 +76,35 @@ pub fn servers_on(data_dir: &str) -> Vec<u32> {
 #[must_use]
 pub fn is_lived_in(data_dir: &str) -> bool {
     let of_it = |pid: &u32| works_in(*pid, data_dir) == Some(true) && is_alive(*pid);
-    Path::new(data_dir).is_dir() && pids().filter(of_it).any(|pid| is_postgres(pid) || is_launcher(pid))
+    Path::new(data_dir).is_dir() && pids().filter(of_it).any(is_or_becomes_postgres)
 }
 
-/// Whether a process is pg_ctl, or the shell that it starts to become the server.
-fn is_launcher(pid: u32) -> bool {
-    let arguments = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+/// Whether a process is pg_ctl, the shell that it starts to become the server, or the server.
+///
+/// One becomes the next while it is looked at, so that they are asked for in this order: what is the server by the time that
+/// the shell is asked for is found to be that.
+fn is_or_becomes_postgres(pid: u32) -> bool {
+    program_of(pid).is_some_and(|path| path.ends_with("/pg_ctl")) || is_shell_of_pg_ctl(pid) || is_postgres(pid)
+}
+
+fn is_shell_of_pg_ctl(pid: u32) -> bool {
+    let arguments = arguments_of(pid);
     let mut arguments = arguments.split(|&byte| byte == 0);
-    program_of(pid).is_some_and(|path| path.ends_with("/pg_ctl"))
-        || (arguments.next(), arguments.next()) == (Some(b"/bin/sh"), Some(b"-c"))
-            && arguments.next().is_some_and(|command| command.starts_with(b"exec \""))
+    (arguments.next(), arguments.next()) == (Some(b"/bin/sh"), Some(b"-c"))
+        && arguments.next().is_some_and(|command| command.starts_with(b"exec \""))
+}
+
+/// Returns the arguments of a process. One that is becoming another program has none for a moment.
+fn arguments_of(pid: u32) -> Vec<u8> {
+    const LOOKS: usize = 1000;
+    for _ in 0..LOOKS {
+        let arguments = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+        if !arguments.is_empty() || !is_alive(pid) {
+            return arguments;
+        }
+        std::thread::yield_now();
+    }
+    Vec::new()
 }
 
 /// Returns the process that holds what this link of its open files leads to, where that can be seen.
