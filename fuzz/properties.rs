@@ -530,9 +530,12 @@ pub fn history(bytes: &[u8]) {
         assert!(branch.timeline > Timeline(0));
         ends.insert(branch.timeline, branch.end);
         written.push_str(&format!("{}\t{}\tno recovery target specified\n\n", branch.timeline, branch.end));
-        assert_eq!(history.fork_of(branch.timeline), Some(branch.end));
+        assert_eq!(history::fork_of(&history.branches, branch.timeline), Some(branch.end));
         let next = Timeline(branch.timeline.0.wrapping_add(1));
-        assert!(history.fork_of(next).is_none() || history.branches.iter().any(|branch| branch.timeline == next));
+        assert!(
+            history::fork_of(&history.branches, next).is_none()
+                || history.branches.iter().any(|branch| branch.timeline == next)
+        );
     }
     assert_eq!(history::parse(&written), Ok(history.clone()));
     assert_eq!(history::parse(&format!("{text}\n# a comment\n \t\n")), Ok(history.clone()));

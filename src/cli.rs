@@ -23,7 +23,6 @@ mod document;
 mod drift;
 mod event_log;
 mod explain;
-mod failover;
 mod import;
 mod interrupt;
 mod observe;
@@ -145,7 +144,7 @@ Examples:
 
 The old primary is fenced, so that whoever starts it gets a standby, and what is left of its server is ended. What may be
 lost is said in bytes before anything is done. While the old primary takes writes, `pgpair switchover` loses nothing.")]
-    Failover(failover::Arguments),
+    Failover(switchover::Arguments),
     /// Clone a standby anew, whatever its state: an apply that replaces its data.
     #[command(after_help = "\
 Examples:
@@ -348,8 +347,8 @@ fn run(command: Command, ui: &Ui) -> Result<Exit, Error> {
             Command::Show(arguments) => show::run(&arguments, ui),
             Command::Observe(arguments) => observe::run(&arguments, ui).await,
             Command::Diff(arguments) => diff::run(&arguments, ui),
-            Command::Switchover(arguments) => switchover::run(arguments, ui).await,
-            Command::Failover(arguments) => failover::run(arguments, ui).await,
+            Command::Switchover(arguments) => switchover::run(arguments, false, ui).await,
+            Command::Failover(arguments) => switchover::run(arguments, true, ui).await,
             Command::Rebuild(arguments) => rebuild::run(arguments, ui).await,
             Command::Drift(arguments) => drift::run(&arguments, ui).await,
             Command::Status(arguments) => status::run(&arguments, ui).await,

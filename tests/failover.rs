@@ -23,15 +23,14 @@ use support::Version;
 use support::Workspace;
 use support::background::signal;
 use support::probe::RULE;
+use support::roles::kill;
+use support::roles::other;
+use support::roles::processes;
 use support::wait_until;
 use tokio_postgres::NoTls;
 
 const NEW: Version = Version(15);
 const OLD: Version = Version(10);
-
-fn other(node: &str) -> &'static str {
-    if node == "a" { "b" } else { "a" }
-}
 
 fn made(version: Version) -> Workspace {
     let pair = Workspace::new(version);
@@ -50,19 +49,6 @@ fn made(version: Version) -> Workspace {
         found.stdout.trim() == "1"
     });
     pair
-}
-
-fn postmaster(pair: &Workspace, node: &str) -> u32 {
-    let file = fs::read_to_string(pair.data_dir(node).join("postmaster.pid")).expect("it runs");
-    file.lines().next().and_then(|line| line.trim().parse().ok()).expect("a pid")
-}
-
-/// The live processes that work in a node's data directory.
-fn processes(pair: &Workspace, node: &str) -> Vec<u32> {
-    let data_dir = pair.data_dir(node);
-    let all = fs::read_dir("/proc").expect("there").flatten();
-    let of_it = all.filter(|process| fs::read_link(process.path().join("cwd")).is_ok_and(|cwd| cwd == data_dir));
-    of_it.filter_map(|process| process.file_name().to_str()?.parse().ok()).collect()
 }
 
 fn arguments(to: &str) -> Vec<String> {
@@ -163,8 +149,7 @@ fn forced_promotions_lose_no_more_than_was_said_and_the_old_primary_comes_back()
             let from = at();
             wait_until("the standby misses some", || at() > from + 20_000);
         }
-        signal("-KILL", postmaster(&pair, old));
-        wait_until("its processes are gone", || processes(&pair, old).is_empty());
+        kill(&pair, old);
         if round % 2 == 1 {
             pair.pg_ctl(new, &["start"]).exits(0);
         }
@@ -204,8 +189,7 @@ fn forced_promotions_lose_no_more_than_was_said_and_the_old_primary_comes_back()
 #[test]
 fn on_10_the_old_primary_is_cloned_anew() {
     let pair = made(OLD);
-    signal("-KILL", postmaster(&pair, "a"));
-    wait_until("its processes are gone", || processes(&pair, "a").is_empty());
+    kill(&pair, "a");
     failover(&pair, "b").exits(0);
     pair.in_sync();
     assert_eq!(pair.sql("b", "select pg_is_in_recovery()"), "f");
@@ -234,8 +218,7 @@ fn a_failover_that_was_killed_goes_on_and_a_server_that_is_started_meanwhile_tak
     let mut primary = "a";
     for point in [Failpoint::Fenced, Failpoint::PromoteFile, Failpoint::Signalled, Failpoint::Promoted] {
         let (old, new) = (primary, other(primary));
-        signal("-KILL", postmaster(&pair, old));
-        wait_until("its processes are gone", || processes(&pair, old).is_empty());
+        kill(&pair, old);
         let arguments = arguments(new);
         let mut command = pair.command(&arguments.iter().map(String::as_str).collect::<Vec<_>>());
         let ran = Ran::of(&command.env("PGPAIR_FAILPOINT", point.name()).output().expect("pgpair runs"));
@@ -259,9 +242,8 @@ fn what_is_no_failover_is_refused_and_the_file_left_alone() {
     let dead = ["apply", "--auto-approve", "--confirm-dead", "a"];
     pair.pgpair(&dead).exits(3).says("a answers");
     // A standby that lacks what another has is none for it; nor one that is gone as well.
-    signal("-KILL", postmaster(&pair, "a"));
-    signal("-KILL", postmaster(&pair, "b"));
-    wait_until("all is gone", || processes(&pair, "a").is_empty() && processes(&pair, "b").is_empty());
+    kill(&pair, "a");
+    kill(&pair, "b");
     failover(&pair, "b").exits(3);
     assert_eq!(fs::read_to_string(pair.path("pgpair.yaml")).expect("the topology"), file);
     pair.pgpair(&["apply", "--auto-approve", "--allow", "outage"]).exits(0);
@@ -289,8 +271,7 @@ fn of_two_primaries_nothing_is_changed_until_one_is_discarded() {
 #[test]
 fn a_node_out_of_reach_is_dead_by_somebodys_word_or_the_fencing_command_alone() {
     let pair = made(NEW);
-    signal("-KILL", postmaster(&pair, "a"));
-    wait_until("its processes are gone", || processes(&pair, "a").is_empty());
+    kill(&pair, "a");
     let (folder, hidden) = (pair.path("a"), pair.path("hidden"));
     let hide = || {
         fs::rename(&folder, &hidden).expect("our folder");
@@ -315,8 +296,7 @@ fn a_node_out_of_reach_is_dead_by_somebodys_word_or_the_fencing_command_alone() 
     pair.in_sync();
 
     // Back again, by the command.
-    signal("-KILL", postmaster(&pair, "b"));
-    wait_until("its processes are gone", || processes(&pair, "b").is_empty());
+    kill(&pair, "b");
     let (folder, hidden) = (pair.path("b"), pair.path("hidden"));
     fs::rename(&folder, &hidden).expect("our folder");
     std::os::unix::fs::symlink(&folder, &folder).expect("a loop, which nobody can look into");

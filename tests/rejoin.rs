@@ -15,34 +15,14 @@ use pgpair::world::failpoint::Failpoint;
 use support::Ran;
 use support::Version;
 use support::Workspace;
-use support::background::signal;
 use support::comes_true;
+use support::roles::kill;
+use support::roles::name_primary;
+use support::roles::other;
 use support::wait_until;
 
 const OLD: Version = Version(10);
 const NEW: Version = Version(15);
-
-fn other(node: &str) -> &'static str {
-    if node == "a" { "b" } else { "a" }
-}
-
-/// Swaps the roles in the YAML, so that `to` is the primary.
-fn name_primary(pair: &Workspace, to: &str) {
-    let from = other(to);
-    pair.edit(&format!("{from}: {{ role: primary"), &format!("{from}: {{ role: standby"));
-    pair.edit(&format!("{to}: {{ role: standby"), &format!("{to}: {{ role: primary"));
-}
-
-fn kill(pair: &Workspace, node: &str) {
-    let data_dir = pair.data_dir(node);
-    let pid_file = fs::read_to_string(data_dir.join("postmaster.pid")).expect("it runs");
-    let pid: u32 = pid_file.lines().next().and_then(|line| line.parse().ok()).expect("a pid");
-    signal("-KILL", pid);
-    wait_until("all of its processes are gone", || {
-        let processes = fs::read_dir("/proc").expect("there").flatten();
-        !processes.into_iter().any(|process| fs::read_link(process.path().join("cwd")).is_ok_and(|cwd| cwd == data_dir))
-    });
-}
 
 /// How an old primary ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -21,6 +21,8 @@ use support::Version;
 use support::Workspace;
 use support::comes_true;
 use support::probe::RULE;
+use support::roles::name_primary;
+use support::roles::other;
 use support::wait_until;
 use support::witness::Witness;
 use support::witness::apply;
@@ -37,17 +39,6 @@ fn a_pair(version: Version, replication: &str, parameters: &str) -> Workspace {
     pair.sql("a", "create role bench login");
     pair.sql("a", "create database bench owner bench");
     pair
-}
-
-fn other(node: &str) -> &'static str {
-    if node == "a" { "b" } else { "a" }
-}
-
-/// Swaps the roles in the YAML, so that `to` is the primary.
-fn name_primary(pair: &Workspace, to: &str) {
-    let from = other(to);
-    pair.edit(&format!("{from}: {{ role: primary"), &format!("{from}: {{ role: standby"));
-    pair.edit(&format!("{to}: {{ role: standby"), &format!("{to}: {{ role: primary"));
 }
 
 fn pgbench(pair: &Workspace, node: &str) -> Command {

@@ -4,7 +4,6 @@
 
 mod support;
 
-use std::fs;
 use std::path::Path;
 use std::time::Instant;
 
@@ -19,8 +18,7 @@ use pgpair::world::probe::wal;
 use support::Version;
 use support::Workspace;
 use support::background::Psql;
-use support::background::signal;
-use support::wait_until;
+use support::roles::kill;
 
 /// A server alone that has written records of every kind and length, and was killed.
 fn killed(version: Version, writes: &[&str]) -> (Workspace, Lsn) {
@@ -40,18 +38,6 @@ fn killed(version: Version, writes: &[&str]) -> (Workspace, Lsn) {
     let end = psql.ask("select pg_current_wal_insert_lsn()").parse().expect("an LSN");
     kill(&pair, "a");
     (pair, end)
-}
-
-fn kill(pair: &Workspace, node: &str) {
-    let data_dir = pair.data_dir(node);
-    let pid_file = fs::read_to_string(data_dir.join("postmaster.pid")).expect("it runs");
-    let pid: u32 = pid_file.lines().next().and_then(|line| line.parse().ok()).expect("a pid");
-    signal("-KILL", pid);
-    // Its children end by themselves, and the last lock of the directory is gone with them.
-    wait_until("all of its processes are gone", || {
-        let processes = fs::read_dir("/proc").expect("there").flatten();
-        !processes.into_iter().any(|process| fs::read_link(process.path().join("cwd")).is_ok_and(|cwd| cwd == data_dir))
-    });
 }
 
 fn control(data_dir: &Path, version: Version) -> Control {

@@ -205,7 +205,7 @@ impl Job<'_> {
         if self.ui.format != Format::Text {
             return self.tell(&report, exit);
         }
-        pipeline::summary(&markdown::applied(&report))?;
+        pipeline::summary(|| markdown::applied(&report))?;
         Ok(exit)
     }
 
@@ -353,7 +353,7 @@ impl Job<'_> {
     }
 
     fn tell(&self, report: &ApplyReport, exit: Exit) -> Result<Exit, Error> {
-        pipeline::summary(&markdown::applied(report))?;
+        pipeline::summary(|| markdown::applied(report))?;
         self.ui.result(&match self.ui.format {
             Format::Text => text::apply(report),
             Format::Json => json::apply(report),

@@ -71,7 +71,7 @@ pub(super) async fn run(arguments: &Arguments, ui: &Ui) -> Result<Exit, Error> {
         Format::Json => json::drift(&report),
         Format::Markdown => markdown::drift(&report),
     })?;
-    pipeline::summary(&markdown::drift(&report))?;
+    pipeline::summary(|| markdown::drift(&report))?;
     let fail_on: BTreeSet<Class> = arguments.fail_on.iter().copied().map(Class::from).collect();
     Ok(match report.verdict(&fail_on) {
         Verdict::InSync => Exit::Success,

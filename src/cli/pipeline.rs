@@ -29,23 +29,23 @@ pub(super) fn plan(report: &PlanReport, file: &str, reports: &Reports) -> Result
     if let Some(path) = &reports.gitlab {
         std::fs::write(path, pipeline::gitlab(report)).map_err(|source| not_written(path, &source))?;
     }
-    add("GITHUB_OUTPUT", &pipeline::github(report))?;
-    summary(&markdown::plan(report, file))
+    add("GITHUB_OUTPUT", || pipeline::github(report))?;
+    summary(|| markdown::plan(report, file))
 }
 
 /// Adds to the summary of a step in GitHub Actions.
-pub(super) fn summary(markdown: &str) -> Result<(), Error> {
-    add("GITHUB_STEP_SUMMARY", &format!("{markdown}\n"))
+pub(super) fn summary(markdown: impl FnOnce() -> String) -> Result<(), Error> {
+    add("GITHUB_STEP_SUMMARY", || markdown() + "\n")
 }
 
-/// Adds to a file that GitHub Actions names. Steps before have written to it too.
-fn add(variable: &str, text: &str) -> Result<(), Error> {
+/// Adds to a file that GitHub Actions names; elsewhere the text is not even made. Steps before have written to it too.
+fn add(variable: &str, text: impl FnOnce() -> String) -> Result<(), Error> {
     let is_there = std::env::var_os("GITHUB_ACTIONS").is_some_and(|value| value == "true");
     let Some(path) = std::env::var_os(variable).filter(|path| is_there && !path.is_empty()).map(PathBuf::from) else {
         return Ok(());
     };
     let file = OpenOptions::new().append(true).create(true).open(&path);
-    file.and_then(|mut file| file.write_all(text.as_bytes())).map_err(|source| not_written(&path, &source))
+    file.and_then(|mut file| file.write_all(text().as_bytes())).map_err(|source| not_written(&path, &source))
 }
 
 fn not_written(path: &std::path::Path, source: &std::io::Error) -> Error {

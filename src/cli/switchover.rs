@@ -1,5 +1,5 @@
-//! `pgpair switchover`: an apply in which another node becomes the primary. Naming the node is the allowance for it, and
-//! the topology file is edited to say so.
+//! `pgpair switchover` and `pgpair failover`: an apply in which another node becomes the primary, with the old one or
+//! without it. Naming the node is the allowance for it, and the topology file is edited to say so.
 
 use clap::Args;
 
@@ -29,23 +29,25 @@ pub(super) struct Arguments {
     apply: apply::Arguments,
 }
 
-pub(super) async fn run(arguments: Arguments, ui: &Ui) -> Result<Exit, Error> {
+/// `by_force`: without the old primary.
+pub(super) async fn run(arguments: Arguments, by_force: bool, ui: &Ui) -> Result<Exit, Error> {
     let Arguments { to, mut apply } = arguments;
     let file = apply.topology.name();
     if file == "-" {
-        return Err(Error::Usage(
-            "a switchover edits the topology, and standard input can't be edited; name a file".into(),
-        ));
+        let what = if by_force { "failover" } else { "switchover" };
+        return Err(Error::Usage(format!(
+            "a {what} edits the topology, and standard input can't be edited; name a file"
+        )));
     }
     let (to, source) = (NodeName::new(to), source::load(&file)?);
     let (source, roles) = with_primary(source, &to)?;
-    apply.allow.push(Allowance::Switchover(to));
+    apply.allow.push(if by_force { Allowance::Failover(to) } else { Allowance::Switchover(to) });
     let reached = source::reach_from(source, &apply.timeouts, interrupt::listen()?).await?;
-    apply::run_in(reached, apply, Errand { roles: Some(roles), ..Errand::default() }, ui).await
+    apply::run_in(reached, apply, Errand { roles: Some(roles), by_force, ..Errand::default() }, ui).await
 }
 
 /// Returns the topology in which this node is the primary, and how its file comes to say so.
-pub(super) fn with_primary(source: Source, to: &NodeName) -> Result<(Source, RoleEdit), Error> {
+fn with_primary(source: Source, to: &NodeName) -> Result<(Source, RoleEdit), Error> {
     let Source { name, base_dir, topology, advice } = source;
     if !topology.nodes.contains_key(to) {
         let nodes: Vec<&str> = topology.nodes.keys().map(NodeName::as_str).collect();

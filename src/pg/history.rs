@@ -27,12 +27,16 @@ pub struct Branch {
     pub end: Lsn,
 }
 
-impl History {
-    /// Returns where the cluster left this timeline; `None` if it never was on it.
-    #[must_use]
-    pub fn fork_of(&self, timeline: Timeline) -> Option<Lsn> {
-        self.branches.iter().find(|branch| branch.timeline == timeline).map(|branch| branch.end)
-    }
+/// Returns where a cluster with these ancestors left this timeline; `None` if it never was on it.
+#[must_use]
+pub fn fork_of(branches: &[Branch], timeline: Timeline) -> Option<Lsn> {
+    branches.iter().find(|branch| branch.timeline == timeline).map(|branch| branch.end)
+}
+
+/// Returns where each timeline begins of which that is known: those that have an ancestor, with the newest one.
+pub fn beginnings(branches: &[Branch], newest: Option<Timeline>) -> impl Iterator<Item = (Timeline, Lsn)> {
+    let timelines = branches.iter().skip(1).map(|branch| branch.timeline).chain(newest);
+    timelines.zip(branches.iter().map(|branch| branch.end))
 }
 
 /// A history file that the server would refuse.
@@ -87,10 +91,10 @@ mod tests {
     #[test]
     fn a_timeline_that_is_no_ancestor_has_no_fork() {
         let history = parse("1\t0/3000000\tx\n3\t0/4000000\ty\n").expect("a good file");
-        assert_eq!(history.fork_of(Timeline(1)), Some(Lsn(0x0300_0000)));
-        assert_eq!(history.fork_of(Timeline(3)), Some(Lsn(0x0400_0000)));
-        assert_eq!(history.fork_of(Timeline(2)), None);
-        assert_eq!(parse("").map(|history| history.fork_of(Timeline(1))), Ok(None));
+        assert_eq!(fork_of(&history.branches, Timeline(1)), Some(Lsn(0x0300_0000)));
+        assert_eq!(fork_of(&history.branches, Timeline(3)), Some(Lsn(0x0400_0000)));
+        assert_eq!(fork_of(&history.branches, Timeline(2)), None);
+        assert_eq!(parse("").map(|history| fork_of(&history.branches, Timeline(1))), Ok(None));
     }
 
     #[test]

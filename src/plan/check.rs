@@ -17,7 +17,6 @@ use crate::observed::Reading;
 use crate::observed::Sql;
 use crate::plan::Action;
 use crate::plan::Refusal;
-use crate::plan::pair;
 use crate::plan::synchronous;
 use crate::topology::Node;
 use crate::topology::NodeName;
@@ -156,12 +155,6 @@ impl<'a> At<'a> {
             Reading::Known(_) => Err(self.not_ready("is running")),
             Reading::Unknown(why) => Err(Refusal::OutOfReach { node: self.name(), why: why.clone() }),
         }
-    }
-
-    /// A server that was a primary, by pg_control, and does not answer.
-    fn hangs(&self, cluster: &Cluster) -> bool {
-        let is_silent = self.seen.server.known().is_some_and(|server| server.sql.known().is_none());
-        is_silent && pair::hangs(cluster)
     }
 
     /// The server accepts writes.

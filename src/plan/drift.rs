@@ -53,17 +53,18 @@ pub fn rules(topology: &Topology, node: &Node, cluster: &Cluster) -> Result<Opti
 /// Whether pg_hba.conf lets `standby` replicate from the node.
 #[must_use]
 pub fn admits(topology: &Topology, cluster: &Cluster, standby: &Node) -> bool {
-    let rules = hba::parse(&cluster.hba).unwrap_or_default();
-    let needed = hba::parse(&desired::rules_for(topology, standby).join("\n")).unwrap_or_default();
-    needed.iter().all(|rule| hba::admits(&rules, rule))
+    lets_in(cluster, &desired::rules_for(topology, standby))
 }
 
 /// Whether pg_hba.conf lets pg_rewind, run on `standby`, read the node.
 #[must_use]
 pub fn admits_rewind(topology: &Topology, cluster: &Cluster, standby: &Node) -> bool {
+    lets_in(cluster, &desired::rules_for_rewind(topology, standby))
+}
+
+fn lets_in(cluster: &Cluster, needed: &[String]) -> bool {
     let rules = hba::parse(&cluster.hba).unwrap_or_default();
-    let needed = hba::parse(&desired::rules_for_rewind(topology, standby).join("\n")).unwrap_or_default();
-    needed.iter().all(|rule| hba::admits(&rules, rule))
+    hba::parse(&needed.join("\n")).unwrap_or_default().iter().all(|rule| hba::admits(&rules, rule))
 }
 
 /// Whether the node's pg_hba.conf is pgpair's own: then what a future role change needs is kept there too.

@@ -345,8 +345,9 @@ pub fn has_no_more_than(
 
 /// Whether a server that does not answer was a primary by its pg_control, and is not on its way down.
 #[must_use]
-pub fn hangs(cluster: &Cluster) -> bool {
-    cluster.state == ControlState::InProduction
+pub fn hangs(seen: &NodeObserved) -> bool {
+    let is_silent = seen.server.known().is_some_and(|server| server.sql.known().is_none());
+    is_silent && seen.cluster().is_some_and(|own| own.state == ControlState::InProduction)
 }
 
 /// Whether a node knows of a newer timeline than the primary: another server was promoted.

@@ -133,16 +133,10 @@ fn with_role_change(
         draft.role_change_later(from);
     }
     if draft.role_change.is_some() {
-        let begun = draft.steps.len();
-        draft.before_standbys(topology.primary());
-        draft.standbys(topology.primary());
-        // A halted plan has no steps.
-        for step in draft.steps.iter_mut().skip(begun) {
-            // They go with the change, and need no allowance of their own.
-            if matches!(step.impact, Impact::Restart | Impact::Outage) {
-                step.impact = Impact::Switchover;
-            }
-        }
+        draft.with_the_change(Impact::Switchover, |draft| {
+            draft.before_standbys(topology.primary());
+            draft.standbys(topology.primary());
+        });
     }
     draft.into_plan(found)
 }
@@ -217,6 +211,18 @@ impl<'a> Draft<'a> {
             blocked: self.blocked,
             topology_digest: topology_digest(self.topology),
             observation_digest: digest(&self.observed.without_measures()),
+        }
+    }
+
+    /// Plans what goes with a role change, and needs no allowance of its own but that of the change.
+    fn with_the_change(&mut self, impact: Impact, plan: impl FnOnce(&mut Self)) {
+        let begun = self.steps.len();
+        plan(self);
+        // A halted plan has no steps.
+        for step in self.steps.iter_mut().skip(begun) {
+            if matches!(step.impact, Impact::Restart | Impact::Outage) {
+                step.impact = impact;
+            }
         }
     }
 

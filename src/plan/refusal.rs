@@ -18,245 +18,93 @@ pub mod examples;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Refusal {
     /// The topology asks for something that this version of pgpair can't do yet.
-    NotSupported {
-        what: String,
-    },
+    NotSupported { what: String },
     /// The node's files or host are out of reach.
-    OutOfReach {
-        node: NodeName,
-        why: String,
-    },
+    OutOfReach { node: NodeName, why: String },
     /// The server runs, but SQL is not answered.
-    NoAnswer {
-        node: NodeName,
-        why: String,
-    },
+    NoAnswer { node: NodeName, why: String },
     /// Two nodes of one cluster accept writes.
-    TwoPrimaries {
-        first: NodeName,
-        second: NodeName,
-    },
+    TwoPrimaries { first: NodeName, second: NodeName },
     /// The primary's place holds, or is, something else than what the topology calls the primary.
-    RolesMoved {
-        node: NodeName,
-        found: String,
-    },
+    RolesMoved { node: NodeName, found: String },
     /// Another node has data while the primary's place has none.
-    PrimaryMissing {
-        primary: NodeName,
-        holder: NodeName,
-        holds: String,
-    },
+    PrimaryMissing { primary: NodeName, holder: NodeName, holds: String },
     /// The primary's empty place might be an unmounted disk.
-    Unmounted {
-        node: NodeName,
-        mount_point: String,
-    },
+    Unmounted { node: NodeName, mount_point: String },
     /// A pinned system identifier says that the cluster exists.
-    Pinned {
-        identifier: u64,
-    },
+    Pinned { identifier: u64 },
     /// The system identifier is not the pinned one.
-    PinDiffers {
-        node: NodeName,
-        found: Identity,
-        pinned: u64,
-    },
+    PinDiffers { node: NodeName, found: Identity, pinned: u64 },
     /// A running server of another cluster is where a standby should be.
-    OtherClusterRuns {
-        node: NodeName,
-        found: Identity,
-        expected: Identity,
-    },
+    OtherClusterRuns { node: NodeName, found: Identity, expected: Identity },
     /// The directory belongs to another cluster, although its block names this one: the primary may be wrong.
-    ClaimsThisCluster {
-        node: NodeName,
-        found: Identity,
-        expected: Identity,
-    },
+    ClaimsThisCluster { node: NodeName, found: Identity, expected: Identity },
     /// Not empty and no data directory.
-    NotADataDir {
-        node: NodeName,
-        path: String,
-        found: String,
-    },
+    NotADataDir { node: NodeName, path: String, found: String },
     /// A data directory of another major version.
-    MajorDiffers {
-        node: NodeName,
-        found: u32,
-        expected: u32,
-    },
+    MajorDiffers { node: NodeName, found: u32, expected: u32 },
     /// Binaries missing, or of another major version.
-    Binaries {
-        node: NodeName,
-        why: String,
-    },
+    Binaries { node: NodeName, why: String },
     /// The owner or mode of the data directory keeps the server from starting.
-    WrongAccess {
-        node: NodeName,
-        why: String,
-    },
+    WrongAccess { node: NodeName, why: String },
     /// The data directory can't be made or replaced.
-    NotWritable {
-        node: NodeName,
-        why: String,
-    },
+    NotWritable { node: NodeName, why: String },
     /// A copy does not fit, not even in the place of what it replaces.
-    NoRoom {
-        node: NodeName,
-        room: Room,
-    },
+    NoRoom { node: NodeName, room: Room },
     /// A TLS file that a standby's connection needs can't be used there.
-    TlsFile {
-        node: NodeName,
-        problem: TlsProblem,
-    },
+    TlsFile { node: NodeName, problem: TlsProblem },
     /// A folder outside the data directory has files that belong to no data directory of the node.
-    NotEmpty {
-        node: NodeName,
-        folder: String,
-    },
+    NotEmpty { node: NodeName, folder: String },
     /// A tablespace of the source would lie where the source itself has it.
-    TablespaceUnmapped {
-        node: NodeName,
-        source: NodeName,
-        folder: String,
-    },
+    TablespaceUnmapped { node: NodeName, source: NodeName, folder: String },
     /// Two tablespaces of the source would lie in one folder.
-    TablespacesMixed {
-        node: NodeName,
-        first: String,
-        second: String,
-        folder: String,
-    },
+    TablespacesMixed { node: NodeName, first: String, second: String, folder: String },
     /// pg_wal of a living node is not where the topology says.
-    WaldirDiffers {
-        node: NodeName,
-        found: String,
-        wanted: String,
-    },
+    WaldirDiffers { node: NodeName, found: String, wanted: String },
     /// The systemd unit of the server may not be started and stopped by us.
-    UnitRefused {
-        node: NodeName,
-        unit: String,
-        why: String,
-    },
+    UnitRefused { node: NodeName, unit: String, why: String },
     /// Another program listens on the node's port.
-    PortTaken {
-        node: NodeName,
-        port: u16,
-        by: String,
-    },
+    PortTaken { node: NodeName, port: u16, by: String },
     /// The block in a file is of another cluster.
-    OtherClustersBlock {
-        node: NodeName,
-        file: String,
-        cluster: String,
-    },
+    OtherClustersBlock { node: NodeName, file: String, cluster: String },
     /// A value is set where the block can't win.
-    Shadowed {
-        node: NodeName,
-        name: String,
-        by: String,
-        remedy: String,
-    },
+    Shadowed { node: NodeName, name: String, by: String, remedy: String },
     /// A configuration file can't be read as PostgreSQL would.
-    BadConf {
-        node: NodeName,
-        problem: String,
-    },
+    BadConf { node: NodeName, problem: String },
     /// A stopped node without standby files that wrote on its own: whether it can follow is not known.
-    FormerPrimary {
-        node: NodeName,
-    },
-    /// It has not all of the WAL that another node has, so commits would be lost.
+    FormerPrimary { node: NodeName },
     /// The old primary is gone: only a forced promotion goes on without it.
-    PrimaryLost {
-        from: NodeName,
-        to: NodeName,
-        why: String,
-    },
+    PrimaryLost { from: NodeName, to: NodeName, why: String },
     /// A node out of reach, of which nobody has said that it is dead.
-    NotDead {
-        node: NodeName,
-        why: String,
-    },
-    Behind {
-        candidate: NodeName,
-        other: NodeName,
-        missing: u64,
-    },
+    NotDead { node: NodeName, why: String },
+    /// It has not all of the WAL that another node has, so commits would be lost.
+    Behind { candidate: NodeName, other: NodeName, missing: u64 },
     /// Where the old primary's WAL ends can't be told, so commits may be lost.
-    NoProof {
-        old: NodeName,
-        candidate: NodeName,
-    },
+    NoProof { old: NodeName, candidate: NodeName },
     /// A standby that is not to be promoted as it is.
-    NotPromotable {
-        node: NodeName,
-        why: String,
-        remedy: String,
-    },
+    NotPromotable { node: NodeName, why: String, remedy: String },
     /// An old primary that wrote after another was promoted; how many bytes, where that is known.
-    Diverged {
-        node: NodeName,
-        by: NodeName,
-        past: Option<u64>,
-    },
+    Diverged { node: NodeName, by: NodeName, past: Option<u64> },
     /// A check before a switchover failed; its id.
-    Unready {
-        check: &'static str,
-        node: NodeName,
-        why: String,
-        remedy: String,
-    },
+    Unready { check: &'static str, node: NodeName, why: String, remedy: String },
     /// The old primary is stopped, and is started as what it is before the primary moves.
-    StartsFirst {
-        from: NodeName,
-        to: NodeName,
-    },
+    StartsFirst { from: NodeName, to: NodeName },
     /// The node follows a server that the topology does not have.
-    Follows {
-        node: NodeName,
-        server: String,
-    },
+    Follows { node: NodeName, server: String },
     /// Commits wait for a standby that the step would take away.
-    CommitsWouldHang {
-        primary: NodeName,
-        standby: NodeName,
-    },
+    CommitsWouldHang { primary: NodeName, standby: NodeName },
     /// The node runs, and a clone of it would fail or not become a standby.
-    NotASource {
-        node: NodeName,
-        why: String,
-        remedy: String,
-    },
+    NotASource { node: NodeName, why: String, remedy: String },
     /// A rebuild was asked for of what has just been cloned.
-    FreshClone {
-        node: NodeName,
-    },
+    FreshClone { node: NodeName },
     /// Rules of pg_hba.conf that would keep out pgpair itself, or a standby.
-    LocksOut {
-        node: NodeName,
-        who: String,
-        rule: String,
-        why: String,
-        remedy: String,
-    },
+    LocksOut { node: NodeName, who: String, rule: String, why: String, remedy: String },
     /// What the step depends on is not there (any more).
-    NotReady {
-        why: String,
-    },
+    NotReady { why: String },
     /// The same, where only somebody's hand, or an allowance, puts it there.
-    NotReadyUntil {
-        why: String,
-        remedy: String,
-    },
+    NotReadyUntil { why: String, remedy: String },
     /// A file was edited since the plan was made.
-    FileChanged {
-        node: NodeName,
-        file: String,
-    },
+    FileChanged { node: NodeName, file: String },
 }
 
 impl Refusal {

@@ -1,14 +1,9 @@
 //! Worlds and plans for the tests of the reports and of the executor: a pair, `a` and `b`.
 
-use crate::observed::Binaries;
-use crate::observed::Controller;
-use crate::observed::DataDir;
+use crate::observed;
 use crate::observed::Identity;
-use crate::observed::NodeObserved;
 use crate::observed::Observed;
-use crate::observed::Place;
 use crate::observed::Program;
-use crate::observed::Readiness;
 use crate::observed::Reading;
 use crate::observed::Receiver;
 use crate::observed::Sender;
@@ -41,35 +36,12 @@ pub(crate) fn pair() -> Topology {
 
 /// Binaries, and nothing else.
 pub(crate) fn nothing(topology: &Topology) -> Observed {
-    let version = topology.postgresql.version;
-    let node = NodeObserved {
-        binaries: Reading::Known(Binaries {
-            bin_dir: "/pg/bin".into(),
-            version: "15.18".into(),
-            major: version,
-            basebackup: Reading::Known(Program { path: "/pg/bin/pg_basebackup".into(), major: 15 }),
-            rewind: true,
-            socket_dir: None,
-        }),
-        place: Reading::Known(Place {
-            data_dir: DataDir::Absent,
-            not_writable: None,
-            new: false,
-            work: false,
-            old: false,
-            made_way: None,
-            unmounted: None,
-            outside: std::collections::BTreeMap::new(),
-        }),
-        server: Reading::Absent,
-        port_taken: Reading::Absent,
-        controller: Reading::Known(Controller::PgCtl),
-        rooms: Vec::new(),
-        readiness: Readiness::default(),
-        tls: Vec::new(),
-        confirmed_dead: false,
-    };
-    Observed { nodes: topology.nodes.keys().map(|name| (name.clone(), node.clone())).collect() }
+    let mut world = observed::nothing::nothing(topology);
+    for binaries in world.nodes.values_mut().filter_map(|seen| seen.binaries.known_mut()) {
+        binaries.version = "15.18".into();
+        binaries.basebackup = Reading::Known(Program { path: "/pg/bin/pg_basebackup".into(), major: 15 });
+    }
+    world
 }
 
 /// The world after every step of its plan.

@@ -112,7 +112,7 @@ impl Sim {
             .nodes
             .iter()
             .filter(|(_, seen)| seen.server.known().is_some_and(|server| server.sql.known().is_none()))
-            .filter(|(_, seen)| !seen.cluster().is_some_and(pair::hangs))
+            .filter(|(_, seen)| !pair::hangs(seen))
             .map(|(name, _)| name.clone())
             .collect();
         for name in starting {
@@ -186,7 +186,7 @@ fn dangers(truth: &Observed) -> BTreeMap<(NodeName, NodeName), usize> {
             let would_write = match seen.sql() {
                 Some(sql) => !sql.in_recovery,
                 // One that hangs goes on as what it was, whatever its files say by now.
-                None if !seen.server.is_absent() && pair::hangs(cluster) => true,
+                None if !seen.server.is_absent() && cluster.state == ControlState::InProduction => true,
                 None => comes_up_as(&cluster.markers, cluster.major) == Role::Primary,
             };
             would_write.then_some((name, seen.accepts_writes()))

@@ -10,6 +10,7 @@ pub(crate) mod cluster;
 pub(crate) mod disk;
 pub(crate) mod live;
 pub(crate) mod probe;
+pub(crate) mod roles;
 pub(crate) mod witness;
 
 use std::fs;

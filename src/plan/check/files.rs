@@ -20,6 +20,7 @@ use crate::plan::check::Verdict;
 use crate::plan::desired;
 use crate::plan::drift;
 use crate::plan::drift::Floors;
+use crate::plan::pair;
 use crate::plan::synchronous;
 use crate::topology::Node;
 use crate::topology::Role;
@@ -79,7 +80,7 @@ impl At<'_> {
         }
         if configure.effect == Effect::AtStart {
             if !in_file {
-                if !self.hangs(cluster) {
+                if !pair::hangs(self.seen) {
                     self.stopped()?;
                 }
                 self.can_start_on(configure, cluster)?;

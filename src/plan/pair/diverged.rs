@@ -11,7 +11,7 @@ use crate::observed::NodeObserved;
 use crate::observed::Observed;
 use crate::observed::Reading;
 use crate::observed::comes_up_as;
-use crate::pg::history::Branch;
+use crate::pg::history;
 use crate::pg::lsn::Lsn;
 use crate::pg::lsn::Timeline;
 use crate::plan::pair::needs_standby_files;
@@ -53,7 +53,7 @@ pub fn diverged(observed: &Observed, node: &NodeName, primary: &NodeName) -> Opt
         // It, or whom it followed, was promoted beside a primary that writes on. One that would do so as well is another
         // question.
         let is_standby = comes_up_as(&own.markers, own.major) == Role::Standby;
-        let fork = own.branches.iter().find(|branch| branch.timeline == running).map(|branch| branch.end);
+        let fork = history::fork_of(&own.branches, running);
         return if leader.accepts_writes() && is_standby { at(fork, timeline, false) } else { None };
     }
     if let Some((fork, timeline)) = other_timeline_of_the_same_number(own, theirs, timeline) {
@@ -62,10 +62,9 @@ pub fn diverged(observed: &Observed, node: &NodeName, primary: &NodeName) -> Opt
     if timeline == running {
         return None;
     }
-    match theirs.branches.iter().find(|branch| branch.timeline == timeline) {
-        Some(branch) if end <= branch.end => None,
-        Some(branch) => at(Some(branch.end), timeline, false),
-        None => at(None, timeline, false),
+    match history::fork_of(&theirs.branches, timeline) {
+        Some(fork) if end <= fork => None,
+        fork => at(fork, timeline, false),
     }
 }
 
@@ -75,7 +74,7 @@ fn of_unknown_end(seen: &NodeObserved, own: &Cluster, theirs: &Cluster, running:
     let is_behind = own.newest_timeline() <= running && own.timeline < running;
     let was_primary = own.markers.postmaster_opts && !needs_standby_files(own);
     (is_stopped && is_behind && was_primary).then(|| {
-        let fork = theirs.branches.iter().find(|branch| branch.timeline == own.timeline).map(|branch| branch.end);
+        let fork = history::fork_of(&theirs.branches, own.timeline);
         Diverged { fork, timeline: own.timeline, past: None, same_number: false }
     })
 }
@@ -95,13 +94,13 @@ fn other_timeline_of_the_same_number(own: &Cluster, theirs: &Cluster, last: Time
 
 /// Where each timeline begins that a history file tells of.
 fn beginnings(cluster: &Cluster) -> BTreeMap<Timeline, Lsn> {
-    let next = cluster.branches.iter().skip(1).map(|branch| branch.timeline).chain(cluster.newest_history);
-    next.zip(cluster.branches.iter().map(|Branch { end, .. }| *end)).collect()
+    history::beginnings(&cluster.branches, cluster.newest_history).collect()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::pg::history::Branch;
     use crate::report::samples::healthy;
     use crate::report::samples::name;
     use crate::report::samples::pair;

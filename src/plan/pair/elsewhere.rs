@@ -65,7 +65,7 @@ pub(super) fn classify(topology: &Topology, observed: &Observed) -> Option<PairS
     }
     let candidate = seen.sql().filter(|sql| sql.in_recovery);
     if candidate.is_some()
-        && let Some(name) = find(hangs).next()
+        && let Some(name) = find(pair::hangs).next()
     {
         let why = "runs, and does not answer".to_owned();
         return Some(PairState::Lost { primary: name.clone(), is_in_reach: true, why });
@@ -97,12 +97,6 @@ fn is_stopped_primary(seen: &NodeObserved) -> bool {
     let comes_up = |own: &Cluster| comes_up_as(&own.markers, own.major) == Role::Primary;
     let would_write = |own: &Cluster| comes_up(own) && !own.markers.recovery_signal && !needs_standby_files(own);
     seen.server.is_absent() && seen.cluster().is_some_and(would_write)
-}
-
-/// A server that was a primary, and does not answer.
-fn hangs(seen: &NodeObserved) -> bool {
-    let is_silent = seen.server.known().is_some_and(|server| server.sql.known().is_none());
-    is_silent && seen.cluster().is_some_and(pair::hangs)
 }
 
 /// Whoever may be the old primary, and neither its files nor its server can be seen.

@@ -30,16 +30,11 @@ pub(super) fn plan(
     let primary = topology.primary();
     draft.fail_over(old, in_reach.map(|name| &topology.nodes[name]));
     if draft.role_change.is_some() {
-        let begun = draft.steps.len();
-        draft.before_standbys(primary);
-        draft.hooks_after_promotion(primary);
-        draft.standbys(primary);
-        for step in draft.steps.iter_mut().skip(begun) {
-            // They go with the change, and need no allowance of their own.
-            if matches!(step.impact, Impact::Restart | Impact::Outage) {
-                step.impact = Impact::Failover;
-            }
-        }
+        draft.with_the_change(Impact::Failover, |draft| {
+            draft.before_standbys(primary);
+            draft.hooks_after_promotion(primary);
+            draft.standbys(primary);
+        });
     }
     draft.into_plan(found)
 }

@@ -20,8 +20,6 @@ use crate::world::live::postmaster::Postmaster;
 use crate::world::live::server::POLL;
 use crate::world::observe::server::PidFile;
 use crate::world::probe::process::servers_on;
-use crate::world::process::Command;
-use crate::world::user::Seat;
 
 /// How long a server is given for a stop that leaves nothing to write.
 const AT_ONCE: Duration = Duration::from_secs(5);
@@ -146,28 +144,17 @@ fn end_all(data_dir: &str, signal: Signal, until: Instant) -> std::io::Result<bo
 impl Live {
     /// Runs the fencing command about a node; that it succeeds is remembered for the rest of the run.
     pub(super) async fn fence_off(&self, node: &Node, progress: &(dyn Fn(Progress) + Sync)) -> Result<(), Failure> {
-        let fail = |what: String| Failure::new(format!("node `{}`: {what}", node.name));
-        let command = self.topology.fencing.as_ref().map(|fencing| fencing.command.as_slice()).unwrap_or_default();
         let filled = |text: &String| {
             let text = text.replace("{node}", node.name.as_str()).replace("{host}", &node.host);
             text.replace("{port}", &node.port.to_string())
         };
-        let argv: Vec<String> = command.iter().map(filled).collect();
-        let Some((program, arguments)) = argv.split_first() else {
-            return Err(fail("the topology has no `fencing.command`".into()));
+        let what = format!("node `{}`: fencing command", node.name);
+        let Some(fencing) = &self.topology.fencing else {
+            return Err(Failure::new(format!("{what}: the topology has none")));
         };
-        let seat = Seat::of(None).map_err(|error| fail(error.to_string()))?;
-        progress(Progress::Waiting(format!("`{program}`")));
-        let command = Command::new(program).args(arguments).dir(&self.base_dir).timeout(self.timeout);
-        let output = command.with_callers_locale().output(&seat).await;
-        let output = output.map_err(|error| fail(format!("fencing command: {error}")))?;
-        if !output.status.success() {
-            let failure = fail(format!("fencing command `{program}` failed with {}", output.ending()));
-            return Err(failure.with_output(output.lines()).with_remedy("nothing is promoted without that"));
-        }
-        for line in output.lines() {
-            progress(Progress::Note(line));
-        }
+        let argv: Vec<String> = fencing.command.iter().map(filled).collect();
+        progress(Progress::Waiting(what.clone()));
+        self.run_own(&what, &argv, Vec::new(), "nothing is promoted without that", progress).await?;
         self.confirm_dead(node.name.clone());
         Ok(())
     }

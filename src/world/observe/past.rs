@@ -67,18 +67,15 @@ fn receives_nothing(seen: &NodeObserved) -> bool {
 struct Files {
     data_dir: String,
     major: Major,
-    timelines: Vec<Timeline>,
     branches: Vec<Branch>,
     newest_history: Option<Timeline>,
 }
 
 impl Files {
     fn of(node: &Node, cluster: &Cluster) -> Self {
-        let timelines = cluster.branches.iter().map(|branch| branch.timeline).chain(cluster.newest_history);
         Self {
             data_dir: node.data_dir.clone(),
             major: cluster.major,
-            timelines: timelines.chain([cluster.timeline]).collect(),
             branches: cluster.branches.clone(),
             newest_history: cluster.newest_history,
         }
@@ -95,10 +92,9 @@ impl Files {
         let dir = Path::new(&self.data_dir);
         let control = read_control(dir, self.major).ok()?.ok()?;
         let pg_wal = dir.join("pg_wal");
-        let segments = wal::Segments::new(&pg_wal, self.timelines.iter().copied(), control.wal_segment_size);
-        let walked = walk(segments, control.wal_segment_size, fork, fork).ok()??;
-        let segments = wal::Segments::new(&pg_wal, self.timelines.iter().copied(), control.wal_segment_size);
-        let rewind_from = checkpoint_before(segments, control.wal_segment_size, fork).ok()?;
+        let segments = || wal::Segments::of(&pg_wal, &control, &self.branches, self.newest_history);
+        let walked = walk(segments(), control.wal_segment_size, fork, fork).ok()??;
+        let rewind_from = checkpoint_before(segments(), control.wal_segment_size, fork).ok()?;
         Some(Lost { transactions: walked.commits, last_commit: walked.last_commit, rewind_from })
     }
 }

@@ -10,6 +10,7 @@ use std::path::PathBuf;
 
 use crate::pg::control::Control;
 use crate::pg::control::ControlState;
+use crate::pg::history;
 use crate::pg::history::Branch;
 use crate::pg::lsn::Lsn;
 use crate::pg::lsn::Timeline;
@@ -51,8 +52,7 @@ pub fn end(
                 return Ok(None);
             }
             let segment_size = control.wal_segment_size;
-            let timelines = branches.iter().map(|branch| branch.timeline).chain(newest).chain([control.timeline]);
-            let segments = Segments::new(pg_wal, timelines, segment_size);
+            let segments = Segments::of(pg_wal, control, branches, newest);
             let walked = walk(segments, segment_size, control.checkpoint, Lsn(u64::MAX))?;
             // A timeline begins with a copy of the page that its parent ended on, which still has the parent's number.
             let begun = |end: Lsn, child: Timeline, begin: Lsn| {
@@ -60,7 +60,8 @@ pub fn end(
                 begin < end && pg_wal.join(wal_file_name(child, last, segment_size)).exists()
             };
             let walked = walked.map(|walk| {
-                let children = children(branches, newest).filter(|(child, begin)| begun(walk.end, *child, *begin));
+                let children =
+                    history::beginnings(branches, newest).filter(|(child, begin)| begun(walk.end, *child, *begin));
                 let timeline = children.map(|(child, _)| child).chain([walk.timeline]).max();
                 (walk.end, timeline.unwrap_or(walk.timeline))
             });
@@ -84,19 +85,13 @@ pub fn beginnings(
     segment_size: u32,
 ) -> Result<BTreeMap<Timeline, u32>, String> {
     let mut found = BTreeMap::new();
-    for (timeline, begin) in children(branches, newest) {
+    for (timeline, begin) in history::beginnings(branches, newest) {
         let segments = Segments::new(pg_wal, [timeline].into_iter(), segment_size);
         if let Some(record) = Reader::new(segments, segment_size, begin).next()? {
             found.insert(timeline, record.crc);
         }
     }
     Ok(found)
-}
-
-/// The timelines that a history tells the beginning of, and that.
-fn children(branches: &[Branch], newest: Option<Timeline>) -> impl Iterator<Item = (Timeline, Lsn)> {
-    let timelines = branches.iter().skip(1).map(|branch| branch.timeline).chain(newest);
-    timelines.zip(branches.iter().map(|branch| branch.end))
 }
 
 /// Returns where the shutdown checkpoint that pg_control names ends; none where it can't be found.
@@ -156,6 +151,13 @@ struct Open {
 }
 
 impl<'d> Segments<'d> {
+    /// Those of a data directory, by its pg_control and what its newest history file tells.
+    #[must_use]
+    pub fn of(pg_wal: &'d Path, control: &Control, branches: &[Branch], newest: Option<Timeline>) -> Self {
+        let timelines = branches.iter().map(|branch| branch.timeline).chain(newest).chain([control.timeline]);
+        Self::new(pg_wal, timelines, control.wal_segment_size)
+    }
+
     #[must_use]
     pub fn new(pg_wal: &'d Path, timelines: impl Iterator<Item = Timeline>, segment_size: u32) -> Self {
         let mut timelines: Vec<Timeline> = timelines.collect();

@@ -1,0 +1,34 @@
+//! A pair whose roles move: the other node, the roles in its YAML, and the processes of a server that a test kills.
+
+use std::fs;
+
+use super::Workspace;
+use super::background::signal;
+use super::wait_until;
+
+pub(crate) fn other(node: &str) -> &'static str {
+    if node == "a" { "b" } else { "a" }
+}
+
+/// Swaps the roles in the YAML, so that `to` is the primary.
+pub(crate) fn name_primary(pair: &Workspace, to: &str) {
+    let from = other(to);
+    pair.edit(&format!("{from}: {{ role: primary"), &format!("{from}: {{ role: standby"));
+    pair.edit(&format!("{to}: {{ role: standby"), &format!("{to}: {{ role: primary"));
+}
+
+/// Kills the postmaster of a node, and waits until its children have ended too.
+#[track_caller]
+pub(crate) fn kill(pair: &Workspace, node: &str) {
+    let file = fs::read_to_string(pair.data_dir(node).join("postmaster.pid")).expect("it runs");
+    signal("-KILL", file.lines().next().and_then(|line| line.trim().parse().ok()).expect("a pid"));
+    wait_until("all of its processes are gone", || processes(pair, node).is_empty());
+}
+
+/// The processes that work in a node's data directory.
+pub(crate) fn processes(pair: &Workspace, node: &str) -> Vec<u32> {
+    let data_dir = pair.data_dir(node);
+    let all = fs::read_dir("/proc").expect("there").flatten();
+    let of_it = all.filter(|process| fs::read_link(process.path().join("cwd")).is_ok_and(|cwd| cwd == data_dir));
+    of_it.filter_map(|process| process.file_name().to_str()?.parse().ok()).collect()
+}
