@@ -166,12 +166,15 @@ fn of_text(text: &str) -> PlanReport {
     report
 }
 
-/// Whether text in the Markdown can do anything: it is in code, or in HTML with its own characters as entities.
-fn assert_inert(markdown: &str, harmless: &str) {
-    let ((structure, html), (expected, expected_html)) = (parsed(markdown), parsed(harmless));
-    let shape = |structure: Vec<String>| structure.join("\n");
-    assert_eq!(shape(structure), shape(expected), "{markdown}");
-    assert_eq!(tags(&html), tags(&expected_html), "{markdown}");
+/// Whether text in the Markdown can do anything: it is in code, or in HTML with its own characters as entities; words
+/// alone may stand as they are.
+fn assert_inert(shown: impl Fn(&str) -> String, text: &str) {
+    let outline = |text: &str| {
+        let (structure, html) = parsed(&shown(text));
+        (structure.join("\n"), tags(&html).join("\n"))
+    };
+    let seen = outline(text);
+    assert!([outline("x@"), outline("xa")].contains(&seen), "{seen:?}\n{}", shown(text));
 }
 
 /// Pieces that mean something in Markdown, HTML, a table, or to a forge.
@@ -214,17 +217,16 @@ proptest! {
 
     #[test]
     fn nothing_that_a_plan_quotes_means_anything(text in hostile()) {
-        assert_inert(&plan(&of_text(&text), "orders.yaml"), &plan(&of_text("x@"), "orders.yaml"));
+        assert_inert(|text| plan(&of_text(text), "orders.yaml"), &text);
     }
 
     #[test]
     fn nothing_that_a_table_quotes_means_anything(text in hostile()) {
-        let of = |text: &str| {
+        assert_inert(|text| {
             let mut report = StatusReport::of(&pair(), &healthy(&pair()), None);
             report.nodes[1].detail = Some(text.to_owned());
             status(&report)
-        };
-        assert_inert(&of(&text), &of("x@"));
+        }, &text);
     }
 
     #[test]
