@@ -2,7 +2,8 @@
 //! its steps; and two primaries.
 //!
 //! A writer records where each acknowledged row stands in the WAL: what is missing afterwards stood behind the fork, and
-//! in no more bytes than were said before. PGPAIR_FAILOVERS says how many are made under writes (2 by themselves).
+//! in no more bytes than were said before. PGPAIR_FAILOVERS says how many are made under writes (2 by themselves);
+//! PGPAIR_FULL=1 kills pgpair at each moment and not only at some.
 
 #![expect(clippy::print_stdout, reason = "the figures are the result")]
 
@@ -26,6 +27,7 @@ use support::probe::RULE;
 use support::roles::kill;
 use support::roles::other;
 use support::roles::processes;
+use support::roles::run_until;
 use support::wait_until;
 use tokio_postgres::NoTls;
 
@@ -212,26 +214,113 @@ fn a_primary_that_hangs_is_ended_by_force_before_another_is_promoted() {
     assert!(!hung.iter().any(|pid| processes(&pair, "a").contains(pid)), "a process of the old server lives");
 }
 
-#[test]
-fn a_failover_that_was_killed_goes_on_and_a_server_that_is_started_meanwhile_takes_no_write() {
-    let pair = made(NEW);
-    let mut primary = "a";
-    for point in [Failpoint::Fenced, Failpoint::PromoteFile, Failpoint::Signalled, Failpoint::Promoted] {
-        let (old, new) = (primary, other(primary));
-        kill(&pair, old);
-        let arguments = arguments(new);
-        let mut command = pair.command(&arguments.iter().map(String::as_str).collect::<Vec<_>>());
-        let ran = Ran::of(&command.env("PGPAIR_FAILPOINT", point.name()).output().expect("pgpair runs"));
-        assert_eq!(ran.code, None, "{}: it was not killed: {ran:?}", point.name());
-        // Somebody's service manager starts it.
-        pair.pg_ctl(old, &["start"]).exits(0);
-        assert_eq!(pair.sql(old, "select pg_is_in_recovery()"), "t", "{}", point.name());
-        pair.pg_ctl(old, &["stop", "-m", "immediate"]).exits(0);
-        failover(&pair, new).exits(0);
+/// How a primary is lost.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Loss {
+    Killed,
+    Hung,
+}
+
+/// Loses the primary, which has a row that its standby lacks.
+fn lose(pair: &Workspace, primary: &str, loss: Loss) {
+    // Before its first checkpoint on a timeline a server can't be rewound.
+    pair.sql(primary, "checkpoint");
+    pair.pg_ctl(other(primary), &["stop", "-m", "fast"]).exits(0);
+    pair.sql_in("bench", primary, "insert into acked select coalesce(max(n), 0) + 1 from acked");
+    match loss {
+        Loss::Killed => kill(pair, primary),
+        Loss::Hung => processes(pair, primary).into_iter().for_each(|pid| signal("-STOP", pid)),
+    }
+    pair.pg_ctl(other(primary), &["start"]).exits(0);
+}
+
+/// The moments of the failover that is to be made: before each of its steps, and inside them.
+fn moments(pair: &Workspace, to: &str) -> Vec<String> {
+    let shown = pair.pgpair(&["failover", "--to", to, "--timeout", "3s", "--format", "json"]).exits(4);
+    let steps = json(&shown)["plan"]["steps"].as_array().cloned().unwrap_or_default();
+    let mut moments: Vec<String> = steps.iter().filter_map(|step| step["id"].as_str()).map(str::to_owned).collect();
+    let has = |action: &str| moments.iter().any(|id| id.ends_with(&format!(".{action}")));
+    let inside: [(&str, &[Failpoint]); 5] = [
+        ("fence", &[Failpoint::Fenced]),
+        ("take_down", &[Failpoint::StopIssued, Failpoint::TakenDown]),
+        ("promote", &[Failpoint::PromoteFile, Failpoint::Signalled, Failpoint::Promoted]),
+        ("rewind", &REWIND),
+        ("start", &[Failpoint::StartIssued]),
+    ];
+    let inside = inside.into_iter().filter(|(action, _)| has(action)).flat_map(|(_, points)| points);
+    let inside: Vec<String> = inside.map(|point| point.name().to_owned()).collect();
+    moments.extend(inside);
+    moments
+}
+
+const REWIND: [Failpoint; 8] = [
+    Failpoint::ConfigurationKept,
+    Failpoint::DivergedKept,
+    Failpoint::MovedAside,
+    Failpoint::Recovered,
+    Failpoint::SourceCheckpointed,
+    Failpoint::Rewound,
+    Failpoint::PutBack,
+    Failpoint::MovedBack,
+];
+
+/// Kills pgpair at every `share`th moment of failovers, to and fro, and starts the old primary by hand, as a service
+/// manager would, which goes on running where it is left alone. Returns how often that came up, fenced.
+fn killed_at_each_moment(pair: &Workspace, loss: Loss, is_left: bool, share: usize) -> usize {
+    let mut old = if pair.sql("a", "select pg_is_in_recovery()") == "f" { "a" } else { "b" };
+    let mut started = 0;
+    for number in (0..).step_by(share) {
+        let new = other(old);
+        lose(pair, old, loss);
+        let moments = moments(pair, new);
+        let point = moments.get(number);
+        if let Some(point) = point {
+            let mut arguments = arguments(new);
+            arguments.extend(["--timeout", "3s"].map(str::to_owned));
+            run_until(pair, &arguments, point);
+            let data_dir = pair.data_dir(old);
+            let is_fenced = data_dir.join("standby.signal").exists() || !data_dir.exists();
+            let is_down = processes(pair, old).is_empty();
+            println!("{loss:?}, killed at {point}: fenced {is_fenced}, down {is_down}");
+            if is_fenced && is_down {
+                let ran = pair.pg_ctl(old, &["start"]);
+                assert_eq!(ran.code == Some(0), data_dir.exists(), "{point}: {ran:?}");
+                let writes = pair.try_sql(old, "create table by_hand ()");
+                assert_ne!(writes.code, Some(0), "{point}: it took a write");
+                if ran.code == Some(0) {
+                    assert_eq!(pair.sql(old, "select pg_is_in_recovery()"), "t", "{point}");
+                    started += 1;
+                    if !is_left {
+                        pair.pg_ctl(old, &["stop", "-m", "immediate"]).exits(0);
+                    }
+                }
+            }
+        }
+        // What is left to do of a hung one is known once it was recovered.
+        let converged = (0..3).any(|_| failover(pair, new).code == Some(0));
+        assert!(converged, "{point:?}: does not converge: {:?}", pair.pgpair(&["plan"]));
         pair.in_sync();
         assert_eq!(pair.sql(new, "select pg_is_in_recovery()"), "f");
-        primary = new;
+        assert_eq!(pair.sql(old, "select pg_is_in_recovery()"), "t");
+        old = new;
+        if point.is_none() {
+            break;
+        }
     }
+    started
+}
+
+#[test]
+fn killed_at_any_moment_a_failover_goes_on_and_an_old_primary_that_is_started_meanwhile_takes_no_write() {
+    let pair = made(NEW);
+    if std::env::var_os("PGPAIR_FULL").is_none() {
+        assert!(killed_at_each_moment(&pair, Loss::Killed, true, 5) > 0);
+        return;
+    }
+    let ways = [(Loss::Killed, true), (Loss::Killed, false), (Loss::Hung, true), (Loss::Hung, false)];
+    let started: usize = ways.into_iter().map(|(loss, is_left)| killed_at_each_moment(&pair, loss, is_left, 1)).sum();
+    println!("the old primary was started by hand {started} times after its fence");
+    assert!(started >= 50, "{started}");
 }
 
 #[test]

@@ -19,6 +19,7 @@ use support::comes_true;
 use support::roles::kill;
 use support::roles::name_primary;
 use support::roles::other;
+use support::roles::run_until;
 use support::wait_until;
 
 const OLD: Version = Version(10);
@@ -295,9 +296,8 @@ fn killed_at_every_point_of_a_rewind_the_next_apply_brings_the_node_back() {
     for (index, point) in POINTS.into_iter().enumerate() {
         let old = if index % 2 == 0 { "a" } else { "b" };
         split(&pair, old, if index % 3 == 2 { End::StoppedCleanly } else { End::Killed });
-        let mut command = pair.command(&["apply", "--auto-approve", "--allow", &format!("destroy={old},restart")]);
-        let ran = Ran::of(&command.env("PGPAIR_FAILPOINT", point.name()).output().expect("pgpair runs"));
-        assert_eq!(ran.code, None, "{}: it was not killed: {}{}", point.name(), ran.stdout, ran.stderr);
+        let allow = format!("destroy={old},restart");
+        run_until(&pair, &["apply", "--auto-approve", "--allow", &allow].map(str::to_owned), point.name());
         let way = pair.planned().into_iter().find(|id| id.ends_with(".rewind") || id.ends_with(".clone"));
         ways.insert(way.as_deref().map_or("joins", |id| if id.ends_with("clone") { "cloned" } else { "rewound" }));
         apply(&pair, old).exits(0);

@@ -2,9 +2,20 @@
 
 use std::fs;
 
+use super::Ran;
 use super::Workspace;
 use super::background::signal;
 use super::wait_until;
+
+/// Runs pgpair until it ends itself at this point, as by `kill -9`: a failpoint, or the ID of a step that would be next.
+/// A step that holds already by then is no such moment, and pgpair comes to its end.
+#[track_caller]
+pub(crate) fn run_until(pair: &Workspace, arguments: &[String], point: &str) {
+    let mut command = pair.command(&arguments.iter().map(String::as_str).collect::<Vec<_>>());
+    let ran = Ran::of(&command.env("PGPAIR_FAILPOINT", point).output().expect("pgpair runs"));
+    let holds = ran.stderr.contains(&format!("{point}: holds already"));
+    assert!(ran.code.is_none() || holds, "{point}: it was not killed: {}{}", ran.stdout, ran.stderr);
+}
 
 pub(crate) fn other(node: &str) -> &'static str {
     if node == "a" { "b" } else { "a" }
