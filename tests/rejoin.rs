@@ -16,6 +16,8 @@ use support::Ran;
 use support::Version;
 use support::Workspace;
 use support::comes_true;
+use support::disk::SmallDisk;
+use support::is_root;
 use support::roles::kill;
 use support::roles::name_primary;
 use support::roles::other;
@@ -271,6 +273,25 @@ fn two_timelines_of_one_number_are_no_match_and_the_node_is_cloned() {
     pair.pgpair(&["plan"]).exits(0).says("both have a timeline 2");
     let planned = pair.planned();
     assert!(planned.contains(&"a.clone".to_owned()) && !planned.contains(&"a.rewind".to_owned()), "{planned:?}");
+    apply(&pair, "a").exits(0);
+    works(&pair, "b");
+}
+
+#[test]
+fn one_whose_data_directory_can_not_be_renamed_is_fenced_and_left_as_it_is() {
+    if !is_root() {
+        return;
+    }
+    let pair = made();
+    split(&pair, "a", End::Killed);
+    let pinned = SmallDisk::pin(pair.data_dir("a"));
+    pair.pgpair(&["plan"]).exits(0).says("can't be renamed");
+    apply(&pair, "a").exits(5).says("can't be renamed");
+    assert!(pair.data_dir("a").join("standby.signal").exists(), "it is fenced all the same");
+    assert!(pair.data_dir("a").join("global/pg_control").exists(), "nothing else of it is changed");
+    assert_eq!(kept(&pair, "a").len(), 0);
+    pair.pgpair(&["drift"]).exits(2).says("can't be renamed");
+    drop(pinned);
     apply(&pair, "a").exits(0);
     works(&pair, "b");
 }
