@@ -311,7 +311,15 @@ fn steps_of_a_failover(pair: &Workspace, old: &str, loss: Loss) -> Vec<String> {
 fn goes_on(pair: &Workspace, old: &str, story: &str) {
     let new = other(old);
     // What is left to do of a hung one is known once it was recovered.
-    let converged = (0..3).any(|_| failover(pair, new).code == Some(0));
+    let converged = (0..3).any(|_| {
+        let arguments = arguments(new, "5s");
+        let ran = pair.pgpair(&arguments.iter().map(String::as_str).collect::<Vec<_>>());
+        // One that has more than the new primary, and could give it, is asked for.
+        if ran.code == Some(3) && ran.stderr.contains("start it") {
+            pair.pg_ctl(old, &["start"]).exits(0);
+        }
+        ran.code == Some(0)
+    });
     assert!(converged, "{story}: does not converge: {:?}", pair.pgpair(&["plan"]));
     pair.in_sync();
     assert_eq!(pair.sql(new, "select pg_is_in_recovery()"), "f", "{story}");
