@@ -143,14 +143,11 @@ fn left_by(
     let third = others.iter().filter(|name| **name != from);
     let is_alone = third.into_iter().try_for_each(|name| is_safe(name, observed.node(name), own)).is_ok();
     let Some(cluster) = old.cluster().filter(|_| is_alone) else { return stays };
+    // Of those that are not stopped yet only a fenced one is told for the old primary.
     let is_ending = !old.server.is_absent() && cluster.state.is_going_down();
     let has_all = old.server.is_absent() && cluster.clean_end().is_some_and(|end| end <= sql.lsn);
     let knows_it = own.newest_timeline().max(sql.timeline) >= cluster.newest_timeline();
-    if (has_all || is_ending && is_fenced) && knows_it {
-        PairState::Ended { from: from.clone(), is_fenced }
-    } else {
-        stays
-    }
+    if (has_all || is_ending) && knows_it { PairState::Ended { from: from.clone(), is_fenced } } else { stays }
 }
 
 /// Every node is in recovery: the topology's primary is promoted if it follows one of these nodes and has all that any of
