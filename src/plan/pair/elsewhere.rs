@@ -82,9 +82,9 @@ pub(super) fn classify(topology: &Topology, observed: &Observed) -> Option<PairS
     {
         return Some(lost);
     }
-    candidate.map(|sql| {
-        headless(topology, observed, &others, sql).map_or_else(PairState::Doubtful, |()| PairState::Headless)
-    })
+    let Some(sql) = candidate else { return all_standbys(topology, observed, own, seen) };
+    let state = headless(topology, observed, &others, sql).map_or_else(PairState::Doubtful, |()| PairState::Headless);
+    Some(state)
 }
 
 /// A running standby that acts on its promote file at the next signal.
@@ -148,6 +148,19 @@ fn left_by(
     let has_all = old.server.is_absent() && cluster.clean_end().is_some_and(|end| end <= sql.lsn);
     let knows_it = own.newest_timeline().max(sql.timeline) >= cluster.newest_timeline();
     if (has_all || is_ending) && knows_it { PairState::Ended { from: from.clone(), is_fenced } } else { stays }
+}
+
+/// The topology's primary is a stopped standby of a node that is in recovery itself, and every node can be seen.
+fn all_standbys(topology: &Topology, observed: &Observed, own: &Cluster, seen: &NodeObserved) -> Option<PairState> {
+    let is_standby = comes_up_as(&own.markers, own.major) == Role::Standby && !own.markers.recovery_signal;
+    let is_seen = |seen: &NodeObserved| seen.place.unknown().or_else(|| seen.server.unknown()).is_none();
+    if !seen.server.is_absent() || !is_standby || !observed.nodes.values().all(is_seen) {
+        return None;
+    }
+    let servers: Option<Vec<&Node>> = told(own).iter().map(|address| node_at(topology, address)).collect();
+    let upstream =
+        servers?.into_iter().find(|node| observed.node(&node.name).sql().is_some_and(|sql| sql.in_recovery))?;
+    Some(PairState::AllStandbys { upstream: upstream.name.clone() })
 }
 
 /// Every node is in recovery: the topology's primary is promoted if it follows one of these nodes and has all that any of

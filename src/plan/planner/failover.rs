@@ -76,9 +76,6 @@ impl<'a> Draft<'a> {
         let promote = Action::Promote(Promote { from, parent, by_force: true });
         let begun = self.steps.len();
         self.fence_off(&reason);
-        if self.is_halted() {
-            return;
-        }
         self.note_hooks(primary, old, parent, &reason);
         if let Some(old) = in_reach {
             self.settings_of_standby(old, &reason);

@@ -36,9 +36,6 @@ impl<'a> Draft<'a> {
     /// Fences it first, which needs no allowance; what it holds alone is kept aside by the step that replaces it.
     pub(super) fn rejoin(&mut self, standby: &'a Node, identity: Identity, state: &StandbyState, diverged: &Diverged) {
         let primary = self.topology.primary();
-        if self.is_stuck(primary) {
-            return;
-        }
         self.mode(standby);
         match state {
             StandbyState::Superseded => {

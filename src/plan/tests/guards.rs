@@ -63,7 +63,7 @@ enum Asked {
     Step(NodeName, Action),
     /// The joint state.
     State,
-    /// What is planned, as far as it is about roles.
+    /// What is done where all of the plan is allowed, as far as it is about roles, and the codes of what is refused.
     Plan(Request),
 }
 
@@ -170,8 +170,12 @@ impl Case {
             },
             Asked::Plan(request) => {
                 let plan = plan_with(&self.topology, &self.world, request);
-                let steps = plan.steps.iter().filter(|step| is_about_roles(&step.action)).map(|step| step.id.clone());
-                steps.chain(plan.blocked.iter().map(|blocked| told(&blocked.refusal))).collect::<Vec<_>>().join(", ")
+                let allowed = allow::all_needed(&plan).into_iter().collect();
+                let chosen = allow::select(&plan, &self.topology, &self.world, &allowed).chosen;
+                let steps = chosen.iter().filter(|step| is_about_roles(&step.action)).map(|step| step.id.clone());
+                let codes = plan.blocked.iter().map(|blocked| blocked.refusal.code().to_owned());
+                // A full stop, so that nothing more is taken for the same.
+                steps.chain(codes).collect::<Vec<_>>().join(", ") + "."
             }
         }
     }

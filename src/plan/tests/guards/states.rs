@@ -141,3 +141,24 @@ guards! { headless(), "headless";
     nothing_is_promoted_that_lacks_wal: |it| it.sql("a").lsn = Lsn(POSITION.0 + 1) => "doubtful, behind: ";
     nothing_is_promoted_where_an_end_is_not_known: |it| it.silent("a") => "doubtful, no_proof: a ";
 }
+
+/// The same, where the one that is to be promoted is stopped.
+fn all_standbys() -> Case {
+    headless().with(|it| it.stopped("b"))
+}
+
+guards! { all_standbys(), "all_standbys";
+    what_would_end_its_recovery_is_not_started_to_be_promoted:
+        |it| it.own("b").markers.recovery_signal = true => "doubtful, roles_moved: b is stopped and has standby files";
+    nothing_is_started_to_be_promoted_while_a_node_can_not_be_seen:
+        |it| it.away("c") => "doubtful, roles_moved: b is stopped and has standby files";
+    nothing_is_started_to_be_promoted_while_a_server_can_not_be_seen: |it| {
+        it.node("c").server = Reading::Unknown("no rights".into());
+    } => "doubtful, roles_moved: b is stopped and has standby files";
+    nothing_is_started_to_be_promoted_within_a_foreign_cluster: |it| {
+        let text = &mut it.own("b").conf.main.text;
+        *text = text.replace("host=127.0.0.1 port=5433", "host=127.0.0.1,127.0.0.1 port=5433,7001");
+    } => "doubtful, roles_moved: b is stopped and has standby files";
+    nothing_is_started_to_be_promoted_of_one_that_does_not_answer:
+        |it| it.silent("a") => "doubtful, roles_moved: b is stopped and has standby files";
+}
