@@ -225,22 +225,13 @@ pub fn reason(reason: &Reason) -> String {
     }
 }
 
-/// A point in time, from microseconds since 1970.
-fn moment(at: i64) -> String {
-    jiff::Timestamp::from_microsecond(at)
-        .map_or("at no known time".to_owned(), |at| at.strftime("at %F %T UTC").to_string())
-}
-
 fn diverged_words(by: &NodeName, diverged: &Diverged, lost: Option<&Lost>, no_rewind: Option<&str>) -> String {
     let Diverged { fork, timeline, past, same_number: _ } = diverged;
     let bytes = past.map_or("WAL".to_owned(), |bytes| format!("{} of WAL", count(bytes as usize, "byte")));
     let at = fork.map_or(String::new(), |fork| format!(" behind {fork}"));
     let mut text = format!("it holds {bytes} on timeline {timeline}{at} that {by} has not");
     if let Some(lost) = lost {
-        text += &format!(": {}", count(lost.transactions as usize, "transaction"));
-        if let Some(at) = lost.last_commit {
-            text += &format!(", the last committed {}", moment(at));
-        }
+        text += &format!(": {lost}");
     }
     if let Some(why) = no_rewind {
         text += &format!("; no rewind: {why}");
