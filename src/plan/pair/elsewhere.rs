@@ -82,7 +82,7 @@ pub(super) fn classify(topology: &Topology, observed: &Observed) -> Option<PairS
     {
         return Some(lost);
     }
-    let Some(sql) = candidate else { return all_standbys(topology, observed, own, seen) };
+    let Some(sql) = candidate else { return all_standbys(topology, observed, own) };
     let state = headless(topology, observed, &others, sql).map_or_else(PairState::Doubtful, |()| PairState::Headless);
     Some(state)
 }
@@ -151,10 +151,10 @@ fn left_by(
 }
 
 /// The topology's primary is a stopped standby of a node that is in recovery itself, and every node can be seen.
-fn all_standbys(topology: &Topology, observed: &Observed, own: &Cluster, seen: &NodeObserved) -> Option<PairState> {
+fn all_standbys(topology: &Topology, observed: &Observed, own: &Cluster) -> Option<PairState> {
     let is_standby = comes_up_as(&own.markers, own.major) == Role::Standby && !own.markers.recovery_signal;
     let is_seen = |seen: &NodeObserved| seen.place.unknown().or_else(|| seen.server.unknown()).is_none();
-    if !seen.server.is_absent() || !is_standby || !observed.nodes.values().all(is_seen) {
+    if !is_standby || !observed.nodes.values().all(is_seen) {
         return None;
     }
     let servers: Option<Vec<&Node>> = told(own).iter().map(|address| node_at(topology, address)).collect();

@@ -54,9 +54,6 @@ impl<'a> Draft<'a> {
             | StandbyState::Unusable(_)
             | StandbyState::Doubtful(_) => {}
         }
-        if self.is_stuck(standby) {
-            return;
-        }
         let no_rewind = rewind::impossible(self.topology, &self.world, standby, &primary.name, diverged);
         let lost = self.observed.node(&standby.name).cluster().and_then(|own| own.lost);
         let is_cloned = no_rewind.is_some();

@@ -5,7 +5,7 @@ use crate::observed::Controller;
 use crate::observed::Permission;
 
 /// Nobody hears of it any more, and it says nothing.
-pub(super) fn hang(case: &mut Case) {
+fn hang(case: &mut Case) {
     case.cut_off();
     case.silent("a");
 }

@@ -1,10 +1,7 @@
 //! Whole plans: nobody is fenced, stopped or replaced for a promotion that can't be made, or that nobody asked for.
 
-use super::failover::hang;
 use super::rejoin::kill;
 use super::*;
-use crate::observed::Controller;
-use crate::observed::Permission;
 
 fn wanting_b(change: fn(&mut Case)) -> Case {
     healthy(15).with(change).wants("b").asking(Asked::Plan(Request::default()))
@@ -51,13 +48,6 @@ guards! { by_force(kill), "a.fence, b.promote, a.rewind, a.start.";
         let request = Request::rebuild(&it.topology, &name("a")).expect("a standby");
         it.asked = Asked::Plan(request.or_failover(&name("b")));
     } => "a.fence, b.promote, a.clone, a.start.";
-}
-
-guards! { by_force(hang), "a.fence, a.take_down, b.promote, a.rewind, a.start.";
-    the_others_follow_only_what_can_be_promoted: |it| {
-        let permission = Permission::Refused("no rights".into());
-        it.node("a").controller = Reading::Known(Controller::Unit { unit: "x.service".into(), permission });
-    } => "unit_refused.";
 }
 
 /// All that can be seen of the primary is that it can't be seen; the topology has a fencing command.
@@ -114,19 +104,6 @@ fn superseded_running() -> Case {
 
 guards! { superseded_running(), "a.stop, a.rewind, a.start.";
     what_can_follow_is_left_running: |it| it.own("a").end = Some(POSITION) => ".";
-}
-
-/// A new copy of what was there before the promotion.
-fn superseded_copy() -> Case {
-    superseded().with(|it| {
-        let own = it.own("a");
-        (own.markers.standby_signal, own.markers.postmaster_opts, own.wal_log_hints) = (true, false, false);
-    })
-}
-
-guards! { superseded_copy(), "fresh_clone.";
-    of_a_node_that_is_left_alone_nothing_more_is_said:
-        |it| it.own("b").conf.main.text.insert_str(0, "what is this\n") => "bad_configuration.";
 }
 
 /// Stopped, where it ran as a standby and has lost its standby files.
