@@ -633,6 +633,8 @@ impl Action {
 mod tests {
     use super::*;
 
+    mod guards;
+
     #[test]
     fn what_alter_system_has_written_anew_sets_the_same_as_before() {
         let by_hand = "# mine\nwork_mem = 9MB # comment\nPort = 1\nport = '2'\n";
