@@ -22,6 +22,11 @@ use crate::report::NodeState;
 use crate::topology::NodeName;
 use crate::topology::Role;
 
+mod time;
+
+pub use time::no_writes;
+pub use time::seconds;
+
 /// What a step does to its object, as Terraform's signs have it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Symbol {
@@ -225,12 +230,6 @@ pub fn reason(reason: &Reason) -> String {
     }
 }
 
-/// A point in time, from microseconds since 1970.
-fn moment(at: i64) -> String {
-    jiff::Timestamp::from_microsecond(at)
-        .map_or("at no known time".to_owned(), |at| at.strftime("at %F %T UTC").to_string())
-}
-
 fn diverged_words(by: &NodeName, diverged: &Diverged, lost: Option<&Lost>, no_rewind: Option<&str>) -> String {
     let Diverged { fork, timeline, past, same_number: _ } = diverged;
     let bytes = past.map_or("WAL".to_owned(), |bytes| format!("{} of WAL", count(bytes as usize, "byte")));
@@ -239,7 +238,7 @@ fn diverged_words(by: &NodeName, diverged: &Diverged, lost: Option<&Lost>, no_re
     if let Some(lost) = lost {
         text += &format!(": {}", count(lost.transactions as usize, "transaction"));
         if let Some(at) = lost.last_commit {
-            text += &format!(", the last committed {}", moment(at));
+            text += &format!(", the last committed {}", time::moment(at));
         }
     }
     if let Some(why) = no_rewind {
