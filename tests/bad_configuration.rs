@@ -133,7 +133,7 @@ fn a_restart_tells_how_long_the_server_was_away_and_that_of_a_primary_how_long_n
     let pair = Workspace::made(NEW);
     pair.edit(PLAIN, "  fsync: off\n  shared_buffers: 64MB\n");
     let ran = apply_all(&pair).exits(0);
-    for told in ["b.configure: the server was away for ", "a.configure: no writes for "] {
+    for told in ["b.configure.restart: the server was away for ", "a.configure.restart: no writes for "] {
         assert_eq!(ran.stderr.matches(told).count(), 1, "{}", ran.stderr);
     }
     pair.in_sync();

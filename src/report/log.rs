@@ -186,7 +186,7 @@ impl Applied {
     }
 
     fn take(&mut self, time: Timestamp, event: Event) {
-        let at = time.duration_since(self.began).as_secs_f64().max(self.seconds);
+        let at = micros(time.duration_since(self.began).as_secs_f64()).max(self.seconds);
         self.seconds = at;
         match event {
             // Begins another apply, and never comes here.
@@ -206,7 +206,7 @@ impl Applied {
             Event::NoWrites { step, node, parts, from_before } => {
                 self.step(&step, at);
                 let length: Duration = parts.iter().map(|part| part.elapsed).sum();
-                let from = if from_before { 0.0 } else { (at - length.as_secs_f64()).max(0.0) };
+                let from = if from_before { 0.0 } else { micros(at - length.as_secs_f64()).max(0.0) };
                 self.no_writes.push(NoWrites { node, from, to: at, from_before, parts });
             }
             Event::StepSkipped { step, node } => {
@@ -253,6 +253,11 @@ impl Done {
             error: None,
         }
     }
+}
+
+/// What is finer is noise, in every rendering.
+fn micros(seconds: f64) -> f64 {
+    (seconds * 1e6).round() / 1e6
 }
 
 #[cfg(test)]

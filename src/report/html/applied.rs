@@ -33,10 +33,8 @@ pub(super) fn body(report: &ApplyReport) -> Markup {
                 }
             }
         }
-        section {
-            h2 { "The plan" }
-            (plan::body(&report.plan, &report.file))
-        }
+        h2 { "The plan" }
+        (plan::body(&report.plan, &report.file))
     }
 }
 

@@ -35,7 +35,7 @@ pub(super) fn positions(nodes: &[NodeReport]) -> Markup {
                     @let y = row * ROW;
                     @let replayed = node.replayed.unwrap_or(*lsn);
                     text.name x="0" y=(y + 14) {
-                        (node.node.as_str())
+                        (node.node.as_str()) " "
                         tspan.says dx="8" { (says(node, *lsn)) }
                     }
                     rect.track x="0" y=(y + 21) width="100%" height="12" rx="3" {}
