@@ -61,7 +61,7 @@ const SAYS: [(&str, &[&str]); 12] = [
         "new",
         &["new cluster (initdb)", "clone of a (pg_basebackup)", "after this plan", "*:*:replication:repuser:(secret)"],
     ),
-    ("change", &[">restart</span>", ">outage</span>", "max_connections", "--allow restart,outage"]),
+    ("change", &[">restart</span>", ">outage</span>", "max_connections", "--allow outage,restart"]),
     ("applied", &["Applied: ", "a.configure.restart", "The plan"]),
     ("restart", &["No writes for ", "the server was away for "]),
     ("roles", &["Moves the primary from <code>a</code> to <code>b</code>", "after this plan: a is standby, from b"]),

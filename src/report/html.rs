@@ -68,7 +68,7 @@ pub fn log(report: &LogReport) -> String {
 #[must_use]
 pub fn plain(kind: &str, text: &str) -> String {
     let text = anstream::adapter::strip_str(text).to_string();
-    page(kind, "pgpair", &html! { pre.text { (text.trim_end()) } })
+    page(kind, kind, &html! { pre.text { (text.trim_end()) } })
 }
 
 /// Renders why a command failed.

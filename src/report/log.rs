@@ -3,8 +3,6 @@
 //! A log may be cut off anywhere, as its pgpair was, and hold several applies. What a line says that this pgpair does not
 //! know is counted, and stops nothing. Times are seconds since the apply began; a clock that was set back is no step back.
 
-use std::time::Duration;
-
 use jiff::Timestamp;
 use serde::Deserialize;
 use serde::Serialize;
@@ -205,8 +203,9 @@ impl Applied {
             Event::StepNote { step, note } => self.step(&step, at).said.push(Said { at, text: note }),
             Event::NoWrites { step, node, parts, from_before } => {
                 self.step(&step, at);
-                let length: Duration = parts.iter().map(|part| part.elapsed).sum();
-                let from = if from_before { 0.0 } else { micros(at - length.as_secs_f64()).max(0.0) };
+                // Not as durations, whose sum may be more than there is room for: a file may say anything.
+                let length: f64 = parts.iter().map(|part| part.elapsed.as_secs_f64()).sum();
+                let from = if from_before { 0.0 } else { micros(at - length).max(0.0) };
                 self.no_writes.push(NoWrites { node, from, to: at, from_before, parts });
             }
             Event::StepSkipped { step, node } => {
@@ -299,6 +298,16 @@ pub(crate) mod tests {
     fn a_clock_that_is_set_back_makes_no_step_end_before_it_began() {
         let apply = read(&SWITCHOVER.replace("03:18:45.721193478Z", "02:18:45.721193478Z"));
         assert!(apply.steps.iter().all(|step| step.from <= step.to), "{apply:?}");
+    }
+
+    #[test]
+    fn a_log_that_says_what_can_not_be_is_read_all_the_same() {
+        let text = SWITCHOVER.replace("0.027}", "1e19},{\"what\":\"x\",\"seconds\":1e19}");
+        assert_ne!(text, SWITCHOVER);
+        let span = &read(&text).no_writes[0];
+        assert_eq!((span.from, span.parts.len()), (0.0, 4));
+        let report = LogReport::read(&text).expect("a log");
+        assert!(!crate::report::text::log(&report).is_empty() && !crate::report::html::log(&report).is_empty());
     }
 
     #[test]

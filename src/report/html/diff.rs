@@ -98,19 +98,19 @@ fn one(line: Line<'_>, sign: &str, (before, changed, after): (&str, &str, &str))
     }
 }
 
-/// Splits a line into what it has in common with its counterpart, and what it has not.
+/// Splits a line into what it has in common with its counterpart, and what it has not, in whole words: that two numbers
+/// have a digit in common says nothing.
 fn split<'a>(text: &'a str, other: Option<&str>) -> (&'a str, &'a str, &'a str) {
     let Some(other) = other else { return ("", text, "") };
-    let same = |(ours, theirs): &((usize, char), char)| ours.1 == *theirs;
-    let begin = text
-        .char_indices()
-        .zip(other.chars())
-        .find(|pair| !same(pair))
-        .map_or(text.len().min(other.len()), |pair| pair.0.0);
+    let common = |(ours, theirs): &(char, char)| ours == theirs;
+    let length = |(c, _): (char, char)| c.len_utf8();
+    let begin: usize = text.chars().zip(other.chars()).take_while(common).map(length).sum();
     let (ours, theirs) = (&text[begin..], &other[begin..]);
-    let end: usize =
-        ours.chars().rev().zip(theirs.chars().rev()).take_while(|(a, b)| a == b).map(|(a, _)| a.len_utf8()).sum();
-    (&text[..begin], &ours[..ours.len() - end], &ours[ours.len() - end..])
+    let end: usize = ours.chars().rev().zip(theirs.chars().rev()).take_while(common).map(length).sum();
+    let is_word = |c: char| c.is_alphanumeric() || c == '_';
+    let begin = text[..begin].trim_end_matches(is_word).len();
+    let after = text[text.len() - end..].trim_start_matches(is_word);
+    (&text[..begin], &text[begin..text.len() - after.len()], after)
 }
 
 /// Takes a unified diff apart.
@@ -195,10 +195,11 @@ mod tests {
     }
 
     #[test]
-    fn the_part_of_a_line_that_changes_is_found_between_characters() {
+    fn the_words_of_a_line_that_change_are_found() {
         assert_eq!(split("wal = 3", Some("wal = 10")), ("wal = ", "3", ""));
         assert_eq!(split("wal = 10", Some("wal = 3")), ("wal = ", "10", ""));
-        assert_eq!(split("aa", Some("aaa")), ("aa", "", ""));
+        assert_eq!(split("# a 0ba0f end", Some("# a 0a40f end")), ("# a ", "0ba0f", " end"));
+        assert_eq!(split("aa", Some("aaa")), ("", "aa", ""));
         assert_eq!(split("x = 'ü' ", Some("x = 'ö' ")), ("x = '", "ü", "' "));
         assert_eq!(split("a", None), ("", "a", ""));
     }

@@ -1,7 +1,5 @@
 //! Times and how long things took, in words.
 
-use std::time::Duration;
-
 use crate::event::Part;
 
 /// Returns for how long nobody could write, and what took it.
@@ -12,8 +10,8 @@ pub fn no_writes(parts: &[Part], from_before: bool) -> String {
     if from_before {
         return format!("it takes writes: {parted}");
     }
-    let whole: Duration = parts.iter().map(|part| part.elapsed).sum();
-    format!("no writes for {}: {parted}", seconds(whole.as_secs_f64()))
+    let whole = parts.iter().map(|part| part.elapsed.as_secs_f64()).sum();
+    format!("no writes for {}: {parted}", seconds(whole))
 }
 
 /// Returns a length of time as people say it: `52 ms`, `3.2 s`, `4 min 10 s`.
@@ -38,6 +36,8 @@ pub(super) fn moment(at: i64) -> String {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
 
     #[test]
