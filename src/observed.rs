@@ -7,6 +7,7 @@
 //! read, and only the answer is here.
 
 use std::collections::BTreeMap;
+use std::fmt;
 
 use serde::Deserialize;
 use serde::Serialize;
@@ -510,6 +511,18 @@ pub struct Lost {
     /// From where on a rewind needs WAL: where the last checkpoint that both have replays from. Absent where its own WAL
     /// does not go back so far.
     pub rewind_from: Option<Lsn>,
+}
+
+impl fmt::Display for Lost {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let plural = if self.transactions == 1 { "" } else { "s" };
+        write!(formatter, "{} transaction{plural}", self.transactions)?;
+        let Some(at) = self.last_commit else { return Ok(()) };
+        match jiff::Timestamp::from_microsecond(at) {
+            Ok(at) => write!(formatter, ", the last committed at {}", at.strftime("%F %T UTC")),
+            Err(_) => write!(formatter, ", the last committed at no known time"),
+        }
+    }
 }
 
 /// The range of the WAL files of a data directory.

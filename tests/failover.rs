@@ -2,7 +2,8 @@
 //! its steps; and two primaries.
 //!
 //! A writer records where each acknowledged row stands in the WAL: what is missing afterwards stood behind the fork, and
-//! in no more bytes than were said before. PGPAIR_FAILOVERS says how many are made under writes (2 by themselves).
+//! in no more bytes than were said before. PGPAIR_FAILOVERS says how many are made under writes (2 by themselves);
+//! PGPAIR_FULL=1 kills pgpair at each moment and not only at some.
 
 #![expect(clippy::print_stdout, reason = "the figures are the result")]
 
@@ -21,11 +22,12 @@ use serde_json::Value;
 use support::Ran;
 use support::Version;
 use support::Workspace;
-use support::background::signal;
 use support::probe::RULE;
+use support::roles::hang;
 use support::roles::kill;
 use support::roles::other;
 use support::roles::processes;
+use support::roles::run_towards;
 use support::wait_until;
 use tokio_postgres::NoTls;
 
@@ -51,14 +53,14 @@ fn made(version: Version) -> Workspace {
     pair
 }
 
-fn arguments(to: &str) -> Vec<String> {
+fn arguments(to: &str, timeout: &str) -> Vec<String> {
     let old = other(to);
     let allow = format!("destroy={old},restart");
-    ["failover", "--to", to, "--auto-approve", "--allow", &allow, "--timeout", "20s"].map(str::to_owned).to_vec()
+    ["failover", "--to", to, "--auto-approve", "--allow", &allow, "--timeout", timeout].map(str::to_owned).to_vec()
 }
 
 fn failover(pair: &Workspace, to: &str) -> Ran {
-    let arguments = arguments(to);
+    let arguments = arguments(to, "20s");
     pair.pgpair(&arguments.iter().map(String::as_str).collect::<Vec<_>>())
 }
 
@@ -125,6 +127,16 @@ fn fork(pair: &Workspace, node: &str) -> Lsn {
     last.split('\t').nth(1).and_then(|lsn| lsn.parse().ok()).expect("an LSN")
 }
 
+/// Removes the WAL of a stopped server that is older than this file, as one would who wants room.
+fn remove_wal_before(pair: &Workspace, node: &str, needed: &str) {
+    for entry in fs::read_dir(pair.data_dir(node).join("pg_wal")).expect("there").flatten() {
+        let name = entry.file_name().to_string_lossy().into_owned();
+        if name.len() == needed.len() && name.as_str() < needed {
+            fs::remove_file(entry.path()).expect("our file");
+        }
+    }
+}
+
 #[test]
 fn forced_promotions_lose_no_more_than_was_said_and_the_old_primary_comes_back() {
     let count: usize = std::env::var("PGPAIR_FAILOVERS").ok().and_then(|text| text.parse().ok()).unwrap_or(2);
@@ -140,8 +152,18 @@ fn forced_promotions_lose_no_more_than_was_said_and_the_old_primary_comes_back()
             now.parse::<i64>().unwrap_or(0) > before.parse::<i64>().unwrap_or(0) + 20
         };
         wait_until("rows are written", goes_on);
-        // In every second round the standby misses what comes now.
-        if round % 2 == 1 {
+        // The way back that this round is to take: what comes by itself, a rewind, none at all, or a clone.
+        let way = ["", "rewound", "joined", "cloned"][round % 4];
+        let is_behind = ["rewound", "cloned"].contains(&way);
+        let mut writer = Some(writer);
+        let mut acked = BTreeMap::new();
+        if way == "joined" {
+            acked = writer.take().map(Writer::end).unwrap_or_default();
+            let all = || pair.sql(old, "select pg_current_wal_lsn() = replay_lsn from pg_stat_replication");
+            wait_until("the standby has all of it", || all() == "t");
+        }
+        // The standby misses what comes now.
+        if is_behind {
             let at = || pair.sql(old, "select pg_current_wal_lsn()").parse::<Lsn>().expect("an LSN").0;
             // Before its first checkpoint on a timeline a server can't be rewound.
             pair.sql(old, "checkpoint");
@@ -149,15 +171,23 @@ fn forced_promotions_lose_no_more_than_was_said_and_the_old_primary_comes_back()
             let from = at();
             wait_until("the standby misses some", || at() > from + 20_000);
         }
-        kill(&pair, old);
-        if round % 2 == 1 {
+        if way == "cloned" {
+            pair.sql(old, "select pg_switch_wal()");
+            pair.sql(old, "checkpoint");
+            let needed = pair.sql(old, "select redo_wal_file from pg_control_checkpoint()");
+            kill(&pair, old);
+            remove_wal_before(&pair, old, &needed);
+        } else {
+            kill(&pair, old);
+        }
+        if is_behind {
             pair.pg_ctl(new, &["start"]).exits(0);
         }
-        let arguments = arguments(new);
+        let arguments = arguments(new, "20s");
         let mut arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
         arguments.extend(["--format", "json"]);
         let report = json(&pair.pgpair(&arguments).exits(0));
-        let acked = writer.end();
+        acked.extend(writer.map(Writer::end).unwrap_or_default());
         let said = report["plan"]["summary"]["at_risk"]["bytes"].as_u64().expect("a bound");
         let fork = fork(&pair, new);
         let there = pair.sql_in("bench", new, "select n from acked");
@@ -167,18 +197,19 @@ fn forced_promotions_lose_no_more_than_was_said_and_the_old_primary_comes_back()
             assert!(**at > fork, "a row at {at} is lost, and the fork is at {fork}");
             assert!(at.0 <= fork.0 + said, "a row at {at} is lost, {said} bytes behind {fork} were said");
         }
-        assert!(round % 2 == 0 || !lost.is_empty(), "the standby missed nothing");
+        assert!(!is_behind || !lost.is_empty(), "the standby missed nothing");
         lost_at_most = lost_at_most.max(said);
         let steps = report["plan"]["steps"].as_array().expect("steps");
         let has = |action: &str| steps.iter().any(|step| step["id"] == format!("{old}.{action}").as_str());
-        let way = if has("rewind") {
+        let taken = if has("rewind") {
             "rewound"
         } else if has("clone") {
             "cloned"
         } else {
             "joined"
         };
-        *ways.entry(way.to_owned()).or_default() += 1;
+        assert!(way.is_empty() || way == taken, "round {round}: {taken}, not {way}");
+        *ways.entry(taken.to_owned()).or_default() += 1;
         pair.in_sync();
         primary = new;
     }
@@ -199,12 +230,8 @@ fn on_10_the_old_primary_is_cloned_anew() {
 fn a_primary_that_hangs_is_ended_by_force_before_another_is_promoted() {
     let pair = made(NEW);
     let hung = processes(&pair, "a");
-    for pid in &hung {
-        signal("-STOP", *pid);
-    }
-    let arguments =
-        arguments("b").into_iter().map(|argument| if argument == "20s" { "3s".to_owned() } else { argument });
-    let arguments: Vec<String> = arguments.collect();
+    hang(&pair, "a");
+    let arguments = arguments("b", "3s");
     pair.pgpair(&arguments.iter().map(String::as_str).collect::<Vec<_>>()).exits(5).says("SIGKILL");
     // Whether it would have to be rewound could not be known before: it kept the slot of its standby.
     pair.apply().exits(0);
@@ -212,26 +239,145 @@ fn a_primary_that_hangs_is_ended_by_force_before_another_is_promoted() {
     assert!(!hung.iter().any(|pid| processes(&pair, "a").contains(pid)), "a process of the old server lives");
 }
 
-#[test]
-fn a_failover_that_was_killed_goes_on_and_a_server_that_is_started_meanwhile_takes_no_write() {
-    let pair = made(NEW);
-    let mut primary = "a";
-    for point in [Failpoint::Fenced, Failpoint::PromoteFile, Failpoint::Signalled, Failpoint::Promoted] {
-        let (old, new) = (primary, other(primary));
-        kill(&pair, old);
-        let arguments = arguments(new);
-        let mut command = pair.command(&arguments.iter().map(String::as_str).collect::<Vec<_>>());
-        let ran = Ran::of(&command.env("PGPAIR_FAILPOINT", point.name()).output().expect("pgpair runs"));
-        assert_eq!(ran.code, None, "{}: it was not killed: {ran:?}", point.name());
-        // Somebody's service manager starts it.
-        pair.pg_ctl(old, &["start"]).exits(0);
-        assert_eq!(pair.sql(old, "select pg_is_in_recovery()"), "t", "{}", point.name());
-        pair.pg_ctl(old, &["stop", "-m", "immediate"]).exits(0);
-        failover(&pair, new).exits(0);
-        pair.in_sync();
-        assert_eq!(pair.sql(new, "select pg_is_in_recovery()"), "f");
-        primary = new;
+/// How a primary is lost.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Loss {
+    Killed,
+    Hung,
+}
+
+/// Loses the primary, which has a row that its standby lacks.
+fn lose(pair: &Workspace, primary: &str, loss: Loss) {
+    // Before its first checkpoint on a timeline a server can't be rewound.
+    pair.sql(primary, "checkpoint");
+    pair.pg_ctl(other(primary), &["stop", "-m", "fast"]).exits(0);
+    pair.sql_in("bench", primary, "insert into acked select coalesce(max(n), 0) + 1 from acked");
+    match loss {
+        Loss::Killed => kill(pair, primary),
+        Loss::Hung => hang(pair, primary),
     }
+    pair.pg_ctl(other(primary), &["start"]).exits(0);
+}
+
+/// The moments of a failover of `a` with these steps: before each of them, and inside.
+fn moments(steps: &[String]) -> Vec<String> {
+    let has = |action: &str| steps.iter().any(|id| id.ends_with(&format!(".{action}")));
+    let inside: [(&str, &[Failpoint]); 5] = [
+        ("fence", &[Failpoint::Fenced]),
+        ("take_down", &[Failpoint::StopIssued, Failpoint::TakenDown]),
+        ("promote", &[Failpoint::PromoteFile, Failpoint::Signalled, Failpoint::Promoted]),
+        ("rewind", &REWIND),
+        ("start", &[Failpoint::StartIssued]),
+    ];
+    let inside = inside.into_iter().filter(|(action, _)| has(action)).flat_map(|(_, points)| points);
+    steps.iter().cloned().chain(inside.map(|point| point.name().to_owned())).collect()
+}
+
+/// The same step in a failover in the other direction.
+fn mirrored(step: &str) -> String {
+    let Some((node, action)) = step.split_once('.') else { return step.to_owned() };
+    let own_slot = format!("pgpair_{node}");
+    let slots = if action.ends_with(&own_slot) {
+        (own_slot, format!("pgpair_{}", other(node)))
+    } else {
+        (format!("pgpair_{}", other(node)), own_slot)
+    };
+    format!("{}.{}", other(node), action.replace(&slots.0, &slots.1))
+}
+
+const REWIND: [Failpoint; 8] = [
+    Failpoint::ConfigurationKept,
+    Failpoint::DivergedKept,
+    Failpoint::MovedAside,
+    Failpoint::Recovered,
+    Failpoint::SourceCheckpointed,
+    Failpoint::Rewound,
+    Failpoint::PutBack,
+    Failpoint::MovedBack,
+];
+
+/// Makes a failover without anything in its way; returns its steps.
+fn steps_of_a_failover(pair: &Workspace, old: &str, loss: Loss) -> Vec<String> {
+    lose(pair, old, loss);
+    let mut arguments = arguments(other(old), "3s");
+    arguments.extend(["--format", "json"].map(str::to_owned));
+    let report = json(&pair.pgpair(&arguments.iter().map(String::as_str).collect::<Vec<_>>()));
+    goes_on(pair, old, "without a kill");
+    let steps = report["plan"]["steps"].as_array().expect("steps");
+    steps.iter().filter_map(|step| step["id"].as_str()).map(str::to_owned).collect()
+}
+
+/// What is left to do of a failover is done, and both nodes are what they are to be.
+fn goes_on(pair: &Workspace, old: &str, story: &str) {
+    let new = other(old);
+    // What is left to do of a hung one is known once it was recovered.
+    let converged = (0..3).any(|_| {
+        let arguments = arguments(new, "5s");
+        let ran = pair.pgpair(&arguments.iter().map(String::as_str).collect::<Vec<_>>());
+        // One that has more than the new primary, and could give it, is asked for.
+        if ran.code == Some(3) && ran.stderr.contains("start it") {
+            pair.pg_ctl(old, &["start"]).exits(0);
+        }
+        ran.code == Some(0)
+    });
+    assert!(converged, "{story}: does not converge: {:?}", pair.pgpair(&["plan"]));
+    pair.in_sync();
+    assert_eq!(pair.sql(new, "select pg_is_in_recovery()"), "f", "{story}");
+    assert_eq!(pair.sql(old, "select pg_is_in_recovery()"), "t", "{story}");
+}
+
+/// Starts a fenced old primary by hand, as a service manager would; returns false where it is not there or runs.
+fn starts_as_standby(pair: &Workspace, old: &str, story: &str) -> bool {
+    let data_dir = pair.data_dir(old);
+    if !processes(pair, old).is_empty() || (data_dir.exists() && !data_dir.join("standby.signal").exists()) {
+        return false;
+    }
+    let ran = pair.pg_ctl(old, &["start"]);
+    assert_eq!(ran.code == Some(0), data_dir.exists(), "{story}: {ran:?}");
+    assert_ne!(pair.try_sql(old, "create table by_hand ()").code, Some(0), "{story}: it took a write");
+    let writes = ran.code == Some(0) && pair.sql(old, "select pg_is_in_recovery()") == "f";
+    assert!(!writes, "{story}: it accepts writes");
+    ran.code == Some(0)
+}
+
+/// Kills pgpair at every `share`th moment of failovers, to and fro, and starts the old primary by hand, which goes on
+/// running where it is left alone. Returns how often that came up, fenced.
+fn killed_at_each_moment(pair: &Workspace, loss: Loss, is_left: bool, share: usize) -> usize {
+    let first = if pair.sql("a", "select pg_is_in_recovery()") == "f" { "a" } else { "b" };
+    let moments = moments(&steps_of_a_failover(pair, first, loss));
+    let (mut old, mut killed, mut started) = (other(first), 0, 0);
+    for moment in moments.iter().step_by(share) {
+        let new = other(old);
+        lose(pair, old, loss);
+        let point = if old == first { moment.clone() } else { mirrored(moment) };
+        let ran = run_towards(pair, &arguments(new, "3s"), &point);
+        let story = format!("{loss:?}, killed at {point}");
+        println!("{story}: {:?}", ran.code);
+        killed += usize::from(ran.code.is_none());
+        if ran.code.is_none() && starts_as_standby(pair, old, &story) {
+            started += 1;
+            if !is_left {
+                pair.pg_ctl(old, &["stop", "-m", "immediate"]).exits(0);
+            }
+        }
+        goes_on(pair, old, &story);
+        old = new;
+    }
+    assert!(killed * 4 * share >= moments.len() * 3, "{killed} of {moments:?}");
+    started
+}
+
+#[test]
+fn killed_at_any_moment_a_failover_goes_on_and_an_old_primary_that_is_started_meanwhile_takes_no_write() {
+    let pair = made(NEW);
+    if std::env::var_os("PGPAIR_FULL").is_none() {
+        assert!(killed_at_each_moment(&pair, Loss::Killed, true, 5) > 0);
+        return;
+    }
+    let ways = [(Loss::Killed, true), (Loss::Killed, false), (Loss::Hung, true), (Loss::Hung, false)];
+    let started: usize = ways.into_iter().map(|(loss, is_left)| killed_at_each_moment(&pair, loss, is_left, 1)).sum();
+    println!("the old primary was started by hand {started} times after its fence");
+    assert!(started >= 50, "{started}");
 }
 
 #[test]
@@ -257,7 +403,14 @@ fn of_two_primaries_nothing_is_changed_until_one_is_discarded() {
     wait_until("it accepts writes", || pair.sql("b", "select pg_is_in_recovery()") == "f");
     pair.sql_in("bench", "b", "insert into acked values (-1)");
     pair.sql_in("bench", "a", "insert into acked values (-2)");
-    pair.pgpair(&["apply", "--auto-approve", "--allow", "destroy=b"]).exits(3).says("--discard");
+    let ran = pair.pgpair(&["apply", "--auto-approve", "--allow", "destroy=b"]).exits(3).says("apply --discard b");
+    let fork = fork(&pair, "b").to_string();
+    let found = format!("they parted at {fork}, and since then a wrote ");
+    let wrote = ran.stdout.lines().chain(ran.stderr.lines()).find(|line| line.contains(&found)).unwrap_or_default();
+    // Of each its own: the row and nothing else was committed.
+    let [of_a, of_b] =
+        [" on timeline 1 with 1 transaction, the last committed at 2", " on timeline 2 with 1 transaction, the"];
+    assert!(wrote.contains(of_a) && wrote.contains(of_b), "{ran:?}");
     let discard = ["apply", "--auto-approve", "--discard", "b"];
     pair.pgpair(&discard).exits(0);
     pair.in_sync();
@@ -283,7 +436,7 @@ fn a_node_out_of_reach_is_dead_by_somebodys_word_or_the_fencing_command_alone() 
     };
     hide();
     failover(&pair, "b").exits(3).says("--confirm-dead a");
-    let mut arguments = arguments("b");
+    let mut arguments = arguments("b", "20s");
     arguments.extend(["--confirm-dead", "a"].map(str::to_owned));
     let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
     pair.pgpair(&arguments).exits(5).says("a is not fenced by its files");

@@ -16,9 +16,12 @@ use support::Ran;
 use support::Version;
 use support::Workspace;
 use support::comes_true;
+use support::disk::SmallDisk;
+use support::is_root;
 use support::roles::kill;
 use support::roles::name_primary;
 use support::roles::other;
+use support::roles::run_until;
 use support::wait_until;
 
 const OLD: Version = Version(10);
@@ -274,6 +277,25 @@ fn two_timelines_of_one_number_are_no_match_and_the_node_is_cloned() {
     works(&pair, "b");
 }
 
+#[test]
+fn one_whose_data_directory_can_not_be_renamed_is_fenced_and_left_as_it_is() {
+    if !is_root() {
+        return;
+    }
+    let pair = made();
+    split(&pair, "a", End::Killed);
+    let pinned = SmallDisk::pin(pair.data_dir("a"));
+    pair.pgpair(&["plan"]).exits(0).says("can't be renamed");
+    apply(&pair, "a").exits(5).says("can't be renamed");
+    assert!(pair.data_dir("a").join("standby.signal").exists(), "it is fenced all the same");
+    assert!(pair.data_dir("a").join("global/pg_control").exists(), "nothing else of it is changed");
+    assert_eq!(kept(&pair, "a").len(), 0);
+    pair.pgpair(&["drift"]).exits(2).says("can't be renamed");
+    drop(pinned);
+    apply(&pair, "a").exits(0);
+    works(&pair, "b");
+}
+
 /// Every point inside a rewind. The last one is behind it.
 const POINTS: [Failpoint; 8] = [
     Failpoint::ConfigurationKept,
@@ -295,9 +317,8 @@ fn killed_at_every_point_of_a_rewind_the_next_apply_brings_the_node_back() {
     for (index, point) in POINTS.into_iter().enumerate() {
         let old = if index % 2 == 0 { "a" } else { "b" };
         split(&pair, old, if index % 3 == 2 { End::StoppedCleanly } else { End::Killed });
-        let mut command = pair.command(&["apply", "--auto-approve", "--allow", &format!("destroy={old},restart")]);
-        let ran = Ran::of(&command.env("PGPAIR_FAILPOINT", point.name()).output().expect("pgpair runs"));
-        assert_eq!(ran.code, None, "{}: it was not killed: {}{}", point.name(), ran.stdout, ran.stderr);
+        let allow = format!("destroy={old},restart");
+        run_until(&pair, &["apply", "--auto-approve", "--allow", &allow].map(str::to_owned), point.name());
         let way = pair.planned().into_iter().find(|id| id.ends_with(".rewind") || id.ends_with(".clone"));
         ways.insert(way.as_deref().map_or("joins", |id| if id.ends_with("clone") { "cloned" } else { "rewound" }));
         apply(&pair, old).exits(0);

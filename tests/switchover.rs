@@ -123,41 +123,66 @@ enum Then {
     KillNew,
 }
 
+fn is_full() -> bool {
+    std::env::var_os("PGPAIR_FULL").is_some()
+}
+
 /// Kills pgpair at each of these points of a switchover, to and fro; then goes on. With something more going wrong, at
 /// every second of them, or at all with PGPAIR_FULL=1.
 fn killed_at(pair: &Workspace, points: &[Failpoint], then: Then) {
     let mut primary = "a";
-    let is_full = std::env::var_os("PGPAIR_FULL").is_some() || matches!(then, Then::Nothing);
-    for point in points.iter().step_by(if is_full { 1 } else { 2 }) {
+    let all = is_full() || matches!(then, Then::Nothing);
+    for point in points.iter().step_by(if all { 1 } else { 2 }) {
         let to = other(primary);
-        let witness = Witness::of(pair, primary);
         name_primary(pair, to);
-        apply_until(pair, to, *point);
-        match then {
-            Then::Nothing => {}
-            Then::StartOld => {
-                // Whatever it says: it may run still, or be ending.
-                pair.pg_ctl(primary, &["start"]);
-            }
-            Then::KillOld => kill_postmaster(pair, primary),
-            Then::KillNew => kill_postmaster(pair, to),
-        }
-        let story = format!("{} {then:?}, {primary} to {to}", point.name());
-        // One that takes the change back first makes it in the next run.
-        let converged = (0..3).any(|_| {
-            let ran = apply(pair, to);
-            println!("{story}: exit {:?}", ran.code);
-            if ran.code != Some(0) {
-                println!("{}{}", ran.stdout, ran.stderr);
-            }
-            ran.code == Some(0)
-        });
-        assert!(converged, "{story}: does not converge");
-        pair.in_sync();
-        assert_eq!(pair.sql(to, "select pg_is_in_recovery()"), "f", "{story}");
-        witness.swears(pair, to);
+        goes_on_from(pair, point.name(), then, to);
         primary = to;
     }
+}
+
+/// Kills pgpair before each step of a switchover, to and fro; then goes on.
+fn killed_before_each_step(pair: &Workspace, then: Then) {
+    let mut primary = if pair.sql("a", "select pg_is_in_recovery()") == "f" { "a" } else { "b" };
+    for number in (0..).step_by(if is_full() { 1 } else { 4 }) {
+        let to = other(primary);
+        name_primary(pair, to);
+        let planned = pair.planned();
+        let Some(step) = planned.get(number) else {
+            name_primary(pair, primary);
+            break;
+        };
+        goes_on_from(pair, step, then, to);
+        primary = to;
+    }
+}
+
+fn goes_on_from(pair: &Workspace, point: &str, then: Then, to: &str) {
+    let primary = other(to);
+    let witness = Witness::of(pair, primary);
+    apply_until(pair, to, point);
+    match then {
+        Then::Nothing => {}
+        Then::StartOld => {
+            // Whatever it says: it may run still, or be ending.
+            pair.pg_ctl(primary, &["start"]);
+        }
+        Then::KillOld => kill_postmaster(pair, primary),
+        Then::KillNew => kill_postmaster(pair, to),
+    }
+    let story = format!("{point} {then:?}, {primary} to {to}");
+    // One that takes the change back first makes it in the next run.
+    let converged = (0..3).any(|_| {
+        let ran = apply(pair, to);
+        println!("{story}: exit {:?}", ran.code);
+        if ran.code != Some(0) {
+            println!("{}{}", ran.stdout, ran.stderr);
+        }
+        ran.code == Some(0)
+    });
+    assert!(converged, "{story}: does not converge");
+    pair.in_sync();
+    assert_eq!(pair.sql(to, "select pg_is_in_recovery()"), "f", "{story}");
+    witness.swears(pair, to);
 }
 
 fn kill_postmaster(pair: &Workspace, node: &str) {
@@ -181,6 +206,15 @@ fn killed_at_any_moment_pgpair_goes_on_from_there() {
         Failpoint::StartIssued,
     ];
     killed_at(&a_pair(Version(15), SCRAM, ""), &points, Then::Nothing);
+}
+
+#[test]
+fn killed_before_any_step_pgpair_goes_on_from_there_whatever_else_is_killed_or_started() {
+    let pair = a_pair(Version(15), SCRAM, "");
+    let all = [Then::Nothing, Then::StartOld, Then::KillOld, Then::KillNew];
+    for then in all.into_iter().take(if is_full() { all.len() } else { 1 }) {
+        killed_before_each_step(&pair, then);
+    }
 }
 
 #[test]
@@ -214,7 +248,7 @@ fn a_backend_that_is_killed_makes_an_armed_primary_a_standby_and_it_comes_back()
     let pair = a_pair(Version(15), SCRAM, "");
     let witness = Witness::of(&pair, "a");
     name_primary(&pair, "b");
-    apply_until(&pair, "b", Failpoint::Fenced);
+    apply_until(&pair, "b", Failpoint::Fenced.name());
     let pid = pair.sql("a", "select pid from pg_stat_activity where backend_type = 'checkpointer'");
     Command::new("kill").args(["-9", &pid]).status().expect("kill runs");
     wait_until("it is back", || pair.try_sql("a", "select pg_is_in_recovery()").stdout.trim() == "t");

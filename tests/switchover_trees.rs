@@ -172,7 +172,7 @@ fn killed_while_a_cascade_is_turned_around_pgpair_goes_on_from_there() {
         let to = if from == CASCADE { CASCADE_BACKWARDS } else { CASCADE };
         moves(&nodes, &from, &to, |primary| {
             write_topology(&nodes, SCRAM, &to);
-            apply_until(&nodes, primary, point);
+            apply_until(&nodes, primary, point.name());
             // One that takes the change back first makes it in the next run.
             let converged = (0..3).any(|_| apply(&nodes, primary).code == Some(0));
             assert!(converged, "{}: does not converge", point.name());

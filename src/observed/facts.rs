@@ -36,6 +36,12 @@ impl Observed {
             if let Some(cluster) = seen.cluster_mut() {
                 facts_of_cluster(cluster);
             }
+            if seen.accepts_writes()
+                && let Some(cluster) = seen.cluster_mut()
+            {
+                // Beside another that does: it grows.
+                cluster.lost = None;
+            }
             let Some(server) = seen.server.known_mut() else { continue };
             server.pid = 0;
             if let Some(sql) = server.sql.known_mut() {

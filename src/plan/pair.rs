@@ -27,9 +27,13 @@ use crate::topology::Topology;
 mod diverged;
 mod elsewhere;
 pub mod states;
+mod two_primaries;
 
 pub use diverged::Diverged;
 pub use diverged::diverged;
+pub use two_primaries::Writer;
+pub use two_primaries::parted_from_another;
+pub use two_primaries::two_primaries;
 
 /// Where the writer is, and whether the node that the topology names may be it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -96,18 +100,6 @@ pub fn classify(topology: &Topology, observed: &Observed) -> PairState {
             DataDir::Cluster(cluster) => with_primary_data(topology, observed, cluster),
         },
     }
-}
-
-fn two_primaries(observed: &Observed) -> Option<Refusal> {
-    let mut writers = observed.nodes.iter().filter(|(_, seen)| seen.accepts_writes());
-    let same = |a: &NodeObserved, b: &NodeObserved| {
-        a.cluster().zip(b.cluster()).is_some_and(|(a, b)| a.identity == b.identity)
-    };
-    let (first, second) = writers.clone().find_map(|(name, seen)| {
-        writers.find(|(other, at)| *other != name && same(seen, at)).map(|(other, _)| (name, other))
-    })?;
-    let (first, second) = (first.min(second).clone(), first.max(second).clone());
-    Some(Refusal::TwoPrimaries { first, second })
 }
 
 /// The primary's place is empty: a copy or rewind of it as a standby was cut short, there is a new cluster to be made, or an

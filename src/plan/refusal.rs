@@ -10,6 +10,8 @@ use serde::ser::SerializeStruct;
 use crate::observed::Identity;
 use crate::observed::Room;
 use crate::observed::TlsProblem;
+use crate::pg::lsn::Lsn;
+use crate::plan::pair::Writer;
 use crate::topology::NodeName;
 
 pub mod examples;
@@ -24,7 +26,7 @@ pub enum Refusal {
     /// The server runs, but SQL is not answered.
     NoAnswer { node: NodeName, why: String },
     /// Two nodes of one cluster accept writes.
-    TwoPrimaries { first: NodeName, second: NodeName },
+    TwoPrimaries { first: Writer, second: Writer, fork: Option<Lsn> },
     /// The primary's place holds, or is, something else than what the topology calls the primary.
     RolesMoved { node: NodeName, found: String },
     /// Another node has data while the primary's place has none.
@@ -165,9 +167,7 @@ impl Refusal {
             Self::NotSupported { what } => format!("{what}: this version of pgpair can't do that yet"),
             Self::OutOfReach { node, why } => format!("{node} can't be looked at: {why}"),
             Self::NoAnswer { node, why } => format!("the server of {node} runs but does not answer: {why}"),
-            Self::TwoPrimaries { first, second } => {
-                format!("{first} and {second} have the same system identifier and both accept writes")
-            }
+            Self::TwoPrimaries { first, second, fork } => two_primaries(first, second, *fork),
             Self::RolesMoved { node, found } => format!("{node} {found}, which is not what the topology says of it"),
             Self::PrimaryMissing { primary, holder, holds } => {
                 format!(
@@ -281,9 +281,9 @@ impl Refusal {
             Self::NotSupported { .. } => "take it out of the topology, or do that part by hand".into(),
             Self::OutOfReach { .. } => "make its files readable for the servers' OS user, and run pgpair as that user or root".into(),
             Self::NoAnswer { .. } => "see the server's log; try again when it answers".into(),
-            Self::TwoPrimaries { .. } => {
-                "nothing is changed while two nodes accept writes. Decide whose writes stay, let the topology name that one as the primary, and `pgpair apply --discard NODE` the other: it is fenced and stopped, what it wrote is kept aside, and it returns as a standby".into()
-            }
+            Self::TwoPrimaries { first: Writer { node: first, .. }, second: Writer { node: second, .. }, .. } => format!(
+                "decide whose writes stay: let the topology name {first} as the primary and `pgpair apply --discard {second}`, or name {second} and `pgpair apply --discard {first}`. The discarded one is fenced and stopped, what it wrote is kept aside, and it returns as a standby"
+            ),
             Self::RolesMoved { .. } => {
                 "let `role:` in the topology name the node that is the primary now; role changes come with a later version".into()
             }
@@ -351,6 +351,18 @@ impl Refusal {
             Self::FileChanged { .. } => "plan again, to see what it says now".into(),
         }
     }
+}
+
+/// The diagnosis of two nodes that accept writes.
+fn two_primaries(first: &Writer, second: &Writer, fork: Option<Lsn>) -> String {
+    let both = format!("{} and {} have the same system identifier and both accept writes", first.node, second.node);
+    let Some(fork) = fork else { return format!("{both}; where they parted can't be told") };
+    let wrote = |writer: &Writer| {
+        let bytes = writer.bytes.unwrap_or_default();
+        let own = writer.own.map_or(String::new(), |own| format!(" with {own}"));
+        format!("{} wrote {bytes} bytes of WAL on timeline {}{own}", writer.node, writer.timeline)
+    };
+    format!("{both}; they parted at {fork}, and since then {}, and {}", wrote(first), wrote(second))
 }
 
 impl Serialize for Refusal {

@@ -14,7 +14,9 @@ use crate::plan::Action;
 use crate::plan::Impact;
 use crate::plan::Plan;
 use crate::plan::Reason;
+use crate::plan::Refusal;
 use crate::plan::Step;
+use crate::plan::pair::two_primaries as found_two_primaries;
 use crate::plan::planner::plan;
 use crate::plan::predict::predict;
 use crate::topology;
@@ -115,4 +117,11 @@ pub(crate) fn plan_of(steps: Vec<Step>) -> Plan {
         topology_digest: "t".into(),
         observation_digest: "o".into(),
     }
+}
+
+/// Two nodes that accept writes.
+pub(crate) fn two_primaries() -> Refusal {
+    let mut world = healthy(&pair());
+    world.node_mut(&name("b")).sql_mut().expect("it runs").in_recovery = false;
+    found_two_primaries(&world).expect("both accept writes")
 }

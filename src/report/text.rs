@@ -499,6 +499,7 @@ mod tests {
     use crate::report::samples::pair;
     use crate::report::samples::plan_of;
     use crate::report::samples::step;
+    use crate::report::samples::two_primaries;
 
     fn plain(text: &str) -> String {
         anstream::adapter::strip_str(text).to_string()
@@ -585,8 +586,7 @@ mod tests {
 
     #[test]
     fn a_plan_that_is_blocked_whole_says_that_none_of_its_steps_is_done() {
-        let refusal = Refusal::TwoPrimaries { first: name("a"), second: name("b") };
-        let blocked = vec![Blocked { node: None, refusal }];
+        let blocked = vec![Blocked { node: None, refusal: two_primaries() }];
         insta::assert_snapshot!(shown(&healthy(&pair()), &Plan { blocked, ..plan_of(vec![rebuilt()]) }));
     }
 

@@ -236,10 +236,7 @@ fn diverged_words(by: &NodeName, diverged: &Diverged, lost: Option<&Lost>, no_re
     let at = fork.map_or(String::new(), |fork| format!(" behind {fork}"));
     let mut text = format!("it holds {bytes} on timeline {timeline}{at} that {by} has not");
     if let Some(lost) = lost {
-        text += &format!(": {}", count(lost.transactions as usize, "transaction"));
-        if let Some(at) = lost.last_commit {
-            text += &format!(", the last committed {}", time::moment(at));
-        }
+        text += &format!(": {lost}");
     }
     if let Some(why) = no_rewind {
         text += &format!("; no rewind: {why}");

@@ -1,6 +1,6 @@
-//! Points inside a step at which a test can end pgpair, as `kill -9` would.
+//! Points before and inside a step at which a test can end pgpair, as `kill -9` would.
 //!
-//! `PGPAIR_FAILPOINT` names one. Only a build with debug assertions knows them.
+//! `PGPAIR_FAILPOINT` names one, or the step before which it ends. Only a build with debug assertions knows them.
 
 /// Where pgpair can be ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -71,9 +71,18 @@ impl Failpoint {
 
     /// Ends pgpair here, if that was asked for.
     pub fn pass(self) {
-        if cfg!(debug_assertions) && std::env::var("PGPAIR_FAILPOINT").is_ok_and(|name| name == self.name()) {
-            // Nothing of ours runs after it: no destructor, no handler.
-            let _ends_here = rustix::process::kill_process(rustix::process::getpid(), rustix::process::Signal::KILL);
-        }
+        end_at(self.name());
+    }
+}
+
+/// Ends pgpair before the step of this ID, if that was asked for.
+pub fn before(step: &str) {
+    end_at(step);
+}
+
+fn end_at(point: &str) {
+    if cfg!(debug_assertions) && std::env::var("PGPAIR_FAILPOINT").is_ok_and(|name| name == point) {
+        // Nothing of ours runs after it: no destructor, no handler.
+        let _ends_here = rustix::process::kill_process(rustix::process::getpid(), rustix::process::Signal::KILL);
     }
 }

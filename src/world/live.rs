@@ -28,6 +28,7 @@ use crate::topology::Topology;
 use crate::world::Failure;
 use crate::world::Progress;
 use crate::world::World;
+use crate::world::failpoint;
 use crate::world::files;
 use crate::world::files::FileError;
 use crate::world::lock::Locks;
@@ -219,6 +220,7 @@ impl World for Live {
     }
 
     async fn perform(&self, step: &Step, progress: &(dyn Fn(Progress) + Sync)) -> Result<(), Failure> {
+        failpoint::before(&step.id);
         if step.action == Action::FenceOff {
             // It has no lock that could be taken, nor files.
             return self.fence_off(&self.topology.nodes[&step.node], progress).await;

@@ -20,6 +20,13 @@ impl SmallDisk {
         assert!(mount.status().expect("mount runs").success());
         Self(pair.path(name))
     }
+
+    /// Makes a folder a mount point, as if it were on a disk of its own: it can't be renamed then.
+    pub(crate) fn pin(folder: PathBuf) -> Self {
+        let mount = Command::new("mount").arg("--bind").args([&folder, &folder]).status().expect("mount runs");
+        assert!(mount.success());
+        Self(folder)
+    }
 }
 
 impl Drop for SmallDisk {

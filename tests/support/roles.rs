@@ -1,10 +1,25 @@
 //! A pair whose roles move: the other node, the roles in its YAML, and the processes of a server that a test kills.
 
 use std::fs;
+use std::process::Command;
 
+use super::Ran;
 use super::Workspace;
 use super::background::signal;
 use super::wait_until;
+
+/// Runs pgpair until it ends itself at this point, as by `kill -9`: a failpoint, or the ID of a step that would be next.
+#[track_caller]
+pub(crate) fn run_until(pair: &Workspace, arguments: &[String], point: &str) {
+    let ran = run_towards(pair, arguments, point);
+    assert_eq!(ran.code, None, "{point}: it was not killed: {}{}", ran.stdout, ran.stderr);
+}
+
+/// The same, where it may not come to this point: a step may hold already by then.
+pub(crate) fn run_towards(pair: &Workspace, arguments: &[String], point: &str) -> Ran {
+    let mut command = pair.command(&arguments.iter().map(String::as_str).collect::<Vec<_>>());
+    Ran::of(&command.env("PGPAIR_FAILPOINT", point).output().expect("pgpair runs"))
+}
 
 pub(crate) fn other(node: &str) -> &'static str {
     if node == "a" { "b" } else { "a" }
@@ -23,6 +38,14 @@ pub(crate) fn kill(pair: &Workspace, node: &str) {
     let file = fs::read_to_string(pair.data_dir(node).join("postmaster.pid")).expect("it runs");
     signal("-KILL", file.lines().next().and_then(|line| line.trim().parse().ok()).expect("a pid"));
     wait_until("all of its processes are gone", || processes(pair, node).is_empty());
+}
+
+/// Stops all processes of a server, as a disk that never answers would.
+pub(crate) fn hang(pair: &Workspace, node: &str) {
+    for pid in processes(pair, node) {
+        // One may have ended meanwhile.
+        let _status = Command::new("kill").args(["-STOP", &pid.to_string()]).status();
+    }
 }
 
 /// The processes that work in a node's data directory.

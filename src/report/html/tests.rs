@@ -28,6 +28,7 @@ use crate::report::samples::name;
 use crate::report::samples::nothing;
 use crate::report::samples::pair;
 use crate::report::samples::plan_of;
+use crate::report::samples::two_primaries;
 use crate::topology;
 use crate::topology::Topology;
 
@@ -180,8 +181,7 @@ fn a_switchover_is_drawn_before_and_after() {
 
 #[test]
 fn what_is_blocked_stands_above_the_steps_with_its_remedy() {
-    let refusal = Refusal::TwoPrimaries { first: name("a"), second: name("b") };
-    let blocked = vec![Blocked { node: None, refusal }];
+    let blocked = vec![Blocked { node: None, refusal: two_primaries() }];
     let report = PlanReport::of(&pair(), &healthy(&pair()), &Plan { blocked, ..plan_of(Vec::new()) });
     insta::assert_snapshot!(words(&plan(&report, "orders.yaml")));
 }

@@ -19,6 +19,7 @@ use crate::report::samples::name;
 use crate::report::samples::nothing;
 use crate::report::samples::pair;
 use crate::report::samples::plan_of;
+use crate::report::samples::two_primaries;
 use crate::report::status::StatusReport;
 use crate::topology;
 use crate::topology::Topology;
@@ -108,8 +109,7 @@ fn nothing_to_do_is_a_line_below_the_marker() {
 
 #[test]
 fn what_is_blocked_stands_above_the_steps_with_its_remedy() {
-    let refusal = Refusal::TwoPrimaries { first: name("a"), second: name("b") };
-    let blocked = vec![Blocked { node: None, refusal }];
+    let blocked = vec![Blocked { node: None, refusal: two_primaries() }];
     let plan_of_it = Plan { blocked, ..plan_of(Vec::new()) };
     insta::assert_snapshot!(plan(&PlanReport::of(&pair(), &healthy(&pair()), &plan_of_it), "orders.yaml"));
 }

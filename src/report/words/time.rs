@@ -1,4 +1,4 @@
-//! Times and how long things took, in words.
+//! How long things took, in words.
 
 use crate::event::Part;
 
@@ -26,12 +26,6 @@ pub fn seconds(seconds: f64) -> String {
         let whole = seconds.round() as u64;
         format!("{} min {} s", whole / 60, whole % 60)
     }
-}
-
-/// A point in time, from microseconds since 1970.
-pub(super) fn moment(at: i64) -> String {
-    jiff::Timestamp::from_microsecond(at)
-        .map_or("at no known time".to_owned(), |at| at.strftime("at %F %T UTC").to_string())
 }
 
 #[cfg(test)]

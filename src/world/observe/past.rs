@@ -37,7 +37,7 @@ pub(super) async fn look_back(topology: &Topology, observed: &mut Observed) {
         }
         let primary = primary_of(topology, observed, node);
         let fork = pair::diverged(observed, &node.name, &primary).and_then(|diverged| diverged.fork);
-        if let Some(fork) = fork {
+        if let Some(fork) = fork.or_else(|| pair::parted_from_another(observed, &node.name)) {
             let lost = seat.blocking(move || files.behind(fork)).await;
             if let Some(cluster) = observed.node_mut(&node.name).cluster_mut() {
                 cluster.lost = lost;
