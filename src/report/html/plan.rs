@@ -5,6 +5,7 @@ use maud::html;
 
 use crate::plan::Cause;
 use crate::plan::Difference;
+use crate::plan::SetBy;
 use crate::plan::Status;
 use crate::report::BlockedReport;
 use crate::report::PlanReport;
@@ -24,8 +25,8 @@ use crate::report::words;
 use crate::report::words::count;
 use crate::topology::NodeName;
 
-/// With more steps than that, the page is easier to find one's way in with all of them folded.
-const MOST_OPEN: usize = 40;
+/// With more lines of diffs than that, one finds one's way more easily with the steps folded.
+const MOST_OPEN: usize = 500;
 
 /// Renders a plan.
 pub(super) fn body(report: &PlanReport, file: &str) -> Markup {
@@ -140,7 +141,8 @@ fn pictures(report: &PlanReport) -> Markup {
 }
 
 fn steps(report: &PlanReport) -> Markup {
-    let open = report.steps.len() <= MOST_OPEN;
+    let lines = |step: &StepReport| step.diff.iter().map(|diff| diff.unified.lines().count()).sum::<usize>();
+    let open = report.steps.iter().map(lines).sum::<usize>() <= MOST_OPEN;
     html! {
         section {
             h2 { "Steps" }
@@ -184,35 +186,35 @@ fn symbol_class(symbol: words::Symbol) -> &'static str {
 }
 
 fn differences(differences: &[Difference]) -> Markup {
-    let value = |value: Option<&String>| {
-        html! {
-            @match value.map(String::as_str) {
-                None => span.none { "default" },
-                Some("") => code { "''" },
-                Some(value) => code { (value) },
-            }
-        }
-    };
     let row = |difference: &Difference| {
         let Difference { name, now, set_by, then, cause } = difference;
+        let (by, remark) = match cause {
+            Cause::Wanted => (None, ""),
+            Cause::Restored(by) => (Some(by), ""),
+            Cause::Waiting(by) => (Some(by), ", waiting for a restart already"),
+        };
         vec![
             html! { code { (name) } },
-            html! {
-                (value(now.as_ref()))
-                @if let Some(set_by) = set_by { " " span.by { (set_by) } }
-            },
-            html! {
-                (value(then.as_ref()))
-                @match cause {
-                    Cause::Wanted => {},
-                    Cause::Restored(by) => { " " span.by { (by) } },
-                    Cause::Waiting(by) => { " " span.by { (by) ", waiting for a restart already" } },
-                }
-            },
+            placed(now.as_ref(), set_by.as_ref()),
+            html! { (placed(then.as_ref(), by)) span.by { (remark) } },
         ]
     };
     let rows: Vec<Vec<Markup>> = differences.iter().map(row).collect();
     table::table(&["parameter", "now", "then"], &[], &rows)
+}
+
+/// A value, and who sets it.
+fn placed(value: Option<&String>, by: Option<&SetBy>) -> Markup {
+    html! {
+        @match (value.map(String::as_str), by) {
+            (None, Some(SetBy::Default)) => span.none { "default" },
+            (None, _) => span.none { "not known" },
+            (Some(value), by) => {
+                code { @if value.is_empty() { "''" } @else { (value) } }
+                @if let Some(by) = by { " " span.by { (by) } }
+            }
+        }
+    }
 }
 
 /// What binds a review to what it was of.

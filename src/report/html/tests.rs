@@ -169,6 +169,14 @@ fn a_plan_says_what_it_takes_who_feeds_whom_and_each_step_with_its_diff() {
 }
 
 #[test]
+fn a_value_that_changes_is_told_with_who_sets_it_and_a_default_is_called_one() {
+    let page = planned(&many(1, 1), &living(&many(1, 0)));
+    insta::assert_snapshot!(
+        words(&page).split_once("parameter\n").and_then(|(_, rest)| rest.split_once("Only")).expect("a table").0
+    );
+}
+
+#[test]
 fn a_switchover_is_drawn_before_and_after() {
     let swapped = pair().with_primary(&name("b"));
     let seen = read(&planned(&swapped, &healthy(&pair())));
@@ -240,6 +248,7 @@ fn a_plan_of_twelve_nodes_with_two_hundred_parameters_each_stays_below_two_megab
     let page = planned(&many(12, 200), &living(&many(12, 0)));
     assert_eq!(page.matches("application.parameter_199 = ").count(), 12);
     assert!((200_000..2_000_000).contains(&page.len()), "{}", page.len());
+    assert!(page.contains("<details><summary>") && !page.contains("<details open>"), "so much is folded");
 }
 
 /// A report all of whose texts are this one.
