@@ -170,3 +170,49 @@ fn touch(pair: &Workspace, name: &str) {
 fn remove(pair: &Workspace, name: &str) {
     fs::remove_file(pair.data_dir("b").join(name)).expect("our file");
 }
+
+/// A script of `contrib/pipeline` as a job would run it, with the real pgpair.
+fn job(pair: &Workspace, script: &str, arguments: &[&str]) -> Command {
+    let pgpair = Path::new(env!("CARGO_BIN_EXE_pgpair"));
+    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("contrib/pipeline").join(script);
+    let command = pair.command(&[]);
+    let path = format!("{}:{}", pgpair.parent().expect("a folder").display(), std::env::var("PATH").expect("a PATH"));
+    let mut job = Command::new(script);
+    job.args(arguments).current_dir(pair.path("")).env("PATH", path).stdin(std::process::Stdio::null());
+    job.envs(command.get_envs().filter_map(|(name, value)| Some((name, value?))));
+    // The folder is the servers' user's.
+    job.envs([("GIT_CONFIG_COUNT", "1"), ("GIT_CONFIG_KEY_0", "safe.directory"), ("GIT_CONFIG_VALUE_0", "*")]);
+    job
+}
+
+#[test]
+fn the_jobs_of_contrib_take_a_change_from_its_review_to_the_servers() {
+    let pair = Workspace::made(Version(15));
+    let ran = |script: &str, arguments: &[&str]| Ran::of(&job(&pair, script, arguments).output().expect("it runs"));
+    let folder = pair.path("");
+    git(&folder, &["init", "-q", "-b", "main"]);
+    git(&folder, &["add", "pgpair.yaml"]);
+    git(&folder, &["commit", "-qm", "the pair"]);
+    pair.edit("  wal_log_hints: on\n", "  wal_log_hints: on\n  work_mem: 7MB\n");
+
+    ran("review", &["main", "pgpair.yaml"]).exits(0);
+    let review = fs::read_to_string(pair.path("review/pgpair.md")).expect("a review");
+    assert!(review.starts_with("<!-- pgpair:test -->\n") && review.contains("+work_mem = '7MB'"), "{review}");
+    ran("plan", &["pgpair.yaml"]).exits(0);
+    let comment = fs::read_to_string(pair.path("plans/pgpair.md")).expect("a comment");
+    assert!(comment.contains("+work_mem = '7MB'"), "{comment}");
+    ran("apply", &[]).exits(0);
+    assert_eq!(pair.sql("b", "show work_mem"), "7MB");
+    pair.in_sync();
+    // Run once more, the plan is one of yesterday.
+    ran("apply", &[]).exits(3).says("read the new plan");
+
+    // What costs an outage waits for its allowance.
+    pair.edit("work_mem: 7MB\n", "work_mem: 7MB\n  max_connections: 150\n");
+    ran("plan", &["pgpair.yaml"]).exits(0);
+    ran("apply", &[]).exits(3).says("--allow");
+    let allowed = job(&pair, "apply", &[]).env("PGPAIR_ALLOW", "restart,outage").output().expect("it runs");
+    Ran::of(&allowed).exits(0);
+    assert_eq!(pair.sql("a", "show max_connections"), "150");
+    pair.in_sync();
+}
