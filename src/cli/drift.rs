@@ -23,6 +23,7 @@ use crate::plan::planner::plan;
 use crate::report::drift::ClusterDrift;
 use crate::report::drift::DriftReport;
 use crate::report::drift::Verdict;
+use crate::report::html;
 use crate::report::json;
 use crate::report::markdown;
 use crate::report::text;
@@ -70,6 +71,7 @@ pub(super) async fn run(arguments: &Arguments, ui: &Ui) -> Result<Exit, Error> {
         Format::Text => text::drift(&report),
         Format::Json => json::drift(&report),
         Format::Markdown => markdown::drift(&report),
+        Format::Html => html::drift(&report),
     })?;
     pipeline::summary(|| markdown::drift(&report))?;
     let fail_on: BTreeSet<Class> = arguments.fail_on.iter().copied().map(Class::from).collect();

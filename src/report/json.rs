@@ -10,6 +10,7 @@ use crate::report::DiffReport;
 use crate::report::PlanReport;
 use crate::report::drift::DriftReport;
 use crate::report::explain::Explanation;
+use crate::report::log::LogReport;
 use crate::report::status::StatusReport;
 use crate::topology::NodeName;
 use crate::topology::Topology;
@@ -155,6 +156,12 @@ pub fn status(report: &StatusReport) -> String {
 /// Renders what has drifted, of every cluster.
 #[must_use]
 pub fn drift(report: &DriftReport) -> String {
+    document(report)
+}
+
+/// Renders what an event log says.
+#[must_use]
+pub fn log(report: &LogReport) -> String {
     document(report)
 }
 
