@@ -44,6 +44,7 @@ pub mod drift;
 pub mod explain;
 pub mod json;
 pub mod markdown;
+pub mod metrics;
 pub mod pipeline;
 #[cfg(test)]
 pub(crate) mod samples;
