@@ -420,7 +420,7 @@ mod tests {
                 }
                 Does::Obeys | Does::IsCut(_) => {
                     let Action::Slot { name: slot, .. } = &step.action else { return Ok(()) };
-                    let made = Slot { physical: true, active: false, reserved: true, wal_status: None };
+                    let made = Slot { physical: true, active: false, reserved: true, wal_status: None, retained: None };
                     let mut truth = self.truth.lock().expect("one thread");
                     truth.node_mut(&step.node).cluster_mut().expect("it is there").slots.insert(slot.clone(), made);
                     Ok(())

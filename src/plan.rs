@@ -44,6 +44,7 @@ pub mod request;
 pub mod review;
 pub mod rewind;
 pub mod synchronous;
+pub mod unfenced;
 
 pub use difference::Cause;
 pub use difference::Difference;

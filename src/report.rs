@@ -46,6 +46,7 @@ pub mod html;
 pub mod json;
 pub mod log;
 pub mod markdown;
+pub mod metrics;
 pub mod pipeline;
 mod roles;
 #[cfg(test)]

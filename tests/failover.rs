@@ -443,6 +443,10 @@ fn a_node_out_of_reach_is_dead_by_somebodys_word_or_the_fencing_command_alone() 
     pair.pgpair(&arguments).exits(5).says("a is not fenced by its files");
     assert_eq!(pair.sql("b", "select pg_is_in_recovery()"), "f");
     // It is not fenced by its files, and that is said until it is.
+    for command in ["drift", "status", "plan"] {
+        let told = pair.pgpair(&[command]);
+        assert!(told.stdout.contains("whether it is fenced is not known"), "{told:?}");
+    }
     show();
     pair.pgpair(&["drift"]).exits(2);
     assert!(pair.planned().contains(&"a.fence".to_owned()), "{:?}", pair.planned());

@@ -50,7 +50,7 @@ struct Running {
 }
 
 /// A bar that shows itself when the step turns out to be a long one.
-struct Bar {
+pub(super) struct Bar {
     bar: ProgressBar,
     appears: JoinHandle<()>,
 }
@@ -73,6 +73,19 @@ impl Bar {
             shown.enable_steady_tick(Duration::from_millis(100));
         });
         Self { bar, appears }
+    }
+
+    /// A bar of so many things, that are done one after the other.
+    pub(super) fn of(label: &str, total: u64) -> Self {
+        let bar = Self::new(label);
+        bar.bar.set_style(template("{spinner} {prefix}  {bar:30} {pos}/{len} {elapsed}"));
+        bar.bar.set_length(total);
+        bar
+    }
+
+    /// One more is done.
+    pub(super) fn one(&self) {
+        self.bar.inc(1);
     }
 
     fn bytes(&self, done: u64, total: Option<u64>) {

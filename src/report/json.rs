@@ -8,6 +8,7 @@ use crate::observed::Moved;
 use crate::plan::Status;
 use crate::report::DiffReport;
 use crate::report::PlanReport;
+use crate::report::drift::ClusterDrift;
 use crate::report::drift::DriftReport;
 use crate::report::explain::Explanation;
 use crate::report::log::LogReport;
@@ -163,6 +164,12 @@ pub fn drift(report: &DriftReport) -> String {
 #[must_use]
 pub fn log(report: &LogReport) -> String {
     document(report)
+}
+
+/// Renders what has drifted in one cluster of many, in one line.
+#[must_use]
+pub fn drift_line(cluster: &ClusterDrift) -> String {
+    format!("{}\n", versioned(cluster))
 }
 
 /// Renders one look of many, in one line.
