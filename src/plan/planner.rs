@@ -71,13 +71,7 @@ pub fn plan_with(topology: &Topology, observed: &Observed, request: &Request) ->
         PairState::Lost { primary, is_in_reach: false, .. } if by_force => {
             failover::plan(topology, observed, request, &primary, None, found)
         }
-        PairState::Doubtful(Refusal::TwoPrimaries {
-            first: Writer { node: first, .. },
-            second: Writer { node: second, .. },
-            fork: _,
-        }) if topology.nodes[&first].role != topology.nodes[&second].role
-            && [&first, &second].iter().any(|name| request.discards(name)) =>
-        {
+        PairState::Doubtful(Refusal::TwoPrimaries { writers, .. }) if one_gives_way(topology, request, &writers) => {
             failover::plan_without_second(topology, observed, request, found)
         }
         PairState::Elsewhere { primary } => with_role_change(topology, observed, request, &primary, true, found),
@@ -101,6 +95,12 @@ pub fn plan_with(topology: &Topology, observed: &Observed, request: &Request) ->
             draft.into_plan(found)
         }
     }
+}
+
+/// One of two primaries is to give way, and the topology names the other.
+fn one_gives_way(topology: &Topology, request: &Request, [first, second]: &[Writer; 2]) -> bool {
+    topology.nodes[&first.node].role != topology.nodes[&second.node].role
+        && [first, second].iter().any(|writer| request.discards(&writer.node))
 }
 
 /// Plans for the roles as they are, and then for the change of the primary from the node that it is on; `at_once`: in the

@@ -25,7 +25,10 @@ pub fn examples() -> Vec<Refusal> {
         Refusal::NotSupported { what: text("WHAT") },
         Refusal::OutOfReach { node: node(), why: why() },
         Refusal::NoAnswer { node: node(), why: why() },
-        Refusal::TwoPrimaries { first: writer(node(), 1), second: writer(other(), 2), fork: Some(Lsn(0x300_0000)) },
+        Refusal::TwoPrimaries {
+            writers: Box::new([writer(node(), 1), writer(other(), 2)]),
+            fork: Some(Lsn(0x300_0000)),
+        },
         Refusal::RolesMoved { node: node(), found: text("is or does something") },
         Refusal::PrimaryMissing { primary: node(), holder: other(), holds: text("has a trace of the cluster") },
         Refusal::Unmounted { node: node(), mount_point: folder() },
