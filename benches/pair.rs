@@ -6,6 +6,7 @@
 
 #![expect(clippy::print_stdout, reason = "the table is the result")]
 
+mod drift;
 #[path = "../tests/support/mod.rs"]
 mod support;
 mod switchover;
@@ -40,12 +41,13 @@ fn timed(work: impl FnOnce()) -> Duration {
 /// A part of the table, by name.
 type Part = (&'static str, fn(&mut Table));
 
-const PARTS: [Part; 5] = [
+const PARTS: [Part; 6] = [
     ("creation", creation),
     ("healthy", healthy_pair),
     ("validate", validate),
     ("nodes", thousand_nodes),
     ("switchover", switchover::switchover),
+    ("drift", drift::drift),
 ];
 
 fn main() -> ExitCode {

@@ -614,6 +614,9 @@ pub struct Slot {
     pub reserved: bool,
     /// 13 and later: `reserved`, `extended`, `unreserved` or `lost`.
     pub wal_status: Option<String>,
+    /// How many bytes of WAL it holds back, up to the server's position. Absent while the server does not answer.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub retained: Option<u64>,
 }
 
 /// A running server.

@@ -8,6 +8,7 @@ use std::collections::BTreeMap;
 use std::collections::BTreeSet;
 use std::fmt;
 
+use serde::Deserialize;
 use serde::Serialize;
 
 use crate::observed::Identity;
@@ -43,6 +44,7 @@ pub mod request;
 pub mod review;
 pub mod rewind;
 pub mod synchronous;
+pub mod unfenced;
 
 pub use difference::Cause;
 pub use difference::Difference;
@@ -189,7 +191,7 @@ pub struct FileDiff {
 }
 
 /// What people notice of a step, and thus what allowance it needs.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Impact {
     /// Nobody notices.

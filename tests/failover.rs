@@ -374,7 +374,8 @@ fn killed_at_any_moment_a_failover_goes_on_and_an_old_primary_that_is_started_me
         assert!(killed_at_each_moment(&pair, Loss::Killed, true, 5) > 0);
         return;
     }
-    let ways = [(Loss::Killed, true), (Loss::Killed, false), (Loss::Hung, true), (Loss::Hung, false)];
+    let killed = [(Loss::Killed, true), (Loss::Killed, false)];
+    let ways = [killed, killed, [(Loss::Hung, true), (Loss::Hung, false)]].concat();
     let started: usize = ways.into_iter().map(|(loss, is_left)| killed_at_each_moment(&pair, loss, is_left, 1)).sum();
     println!("the old primary was started by hand {started} times after its fence");
     assert!(started >= 50, "{started}");
@@ -442,6 +443,10 @@ fn a_node_out_of_reach_is_dead_by_somebodys_word_or_the_fencing_command_alone() 
     pair.pgpair(&arguments).exits(5).says("a is not fenced by its files");
     assert_eq!(pair.sql("b", "select pg_is_in_recovery()"), "f");
     // It is not fenced by its files, and that is said until it is.
+    for command in ["drift", "status", "plan"] {
+        let told = pair.pgpair(&[command]);
+        assert!(told.stdout.contains("whether it is fenced is not known"), "{told:?}");
+    }
     show();
     pair.pgpair(&["drift"]).exits(2);
     assert!(pair.planned().contains(&"a.fence".to_owned()), "{:?}", pair.planned());

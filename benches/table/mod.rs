@@ -16,7 +16,7 @@ impl Times {
         Self::new(std::iter::repeat_with(work).take(rounds).collect())
     }
 
-    fn median(&self) -> f64 {
+    pub(crate) fn median(&self) -> f64 {
         ms(self.0[self.0.len() / 2])
     }
 }

@@ -20,6 +20,7 @@ use super::ui::Ui;
 use crate::event::Event;
 use crate::report::json::StepOutcome;
 use crate::report::json::StepResult;
+use crate::report::words;
 use crate::report::words::visible;
 
 /// A step that takes less is told when it is done, and has no bar.
@@ -49,7 +50,7 @@ struct Running {
 }
 
 /// A bar that shows itself when the step turns out to be a long one.
-struct Bar {
+pub(super) struct Bar {
     bar: ProgressBar,
     appears: JoinHandle<()>,
 }
@@ -72,6 +73,19 @@ impl Bar {
             shown.enable_steady_tick(Duration::from_millis(100));
         });
         Self { bar, appears }
+    }
+
+    /// A bar of so many things, that are done one after the other.
+    pub(super) fn of(label: &str, total: u64) -> Self {
+        let bar = Self::new(label);
+        bar.bar.set_style(template("{spinner} {prefix}  {bar:30} {pos}/{len} {elapsed}"));
+        bar.bar.set_length(total);
+        bar
+    }
+
+    /// One more is done.
+    pub(super) fn one(&self) {
+        self.bar.inc(1);
     }
 
     fn bytes(&self, done: u64, total: Option<u64>) {
@@ -148,6 +162,7 @@ fn result_of(event: &Event) -> Option<StepResult> {
         | Event::StepBytes { .. }
         | Event::StepWaiting { .. }
         | Event::StepNote { .. }
+        | Event::NoWrites { .. }
         | Event::TakenBack { .. }
         | Event::ApplyFinished { .. } => None,
     }
@@ -168,7 +183,7 @@ impl State {
         match event {
             Event::ApplyStarted { steps, cluster: _ } => self.total = *steps,
             Event::StepLeftOut { step, why, .. } => say(format!("left out: {step}: {why}")),
-            Event::StepStarted { step, node, title, number } => {
+            Event::StepStarted { step, node, title, number, impact: _ } => {
                 let label = format!("[{number}/{}] {node}: {title}", self.total);
                 let bar = ui.is_watched().then(|| Bar::new(&visible(&label)));
                 if bar.is_none() {
@@ -194,6 +209,9 @@ impl State {
                 }
             }
             Event::StepNote { step, note } => say(format!("{step}: {note}")),
+            Event::NoWrites { step, node: _, parts, from_before } => {
+                say(format!("{step}: {}", words::no_writes(parts, *from_before)));
+            }
             Event::StepSkipped { step, .. } => say(format!("{step}: holds already")),
             Event::StepDone { elapsed, .. } => {
                 if let Some(running) = self.running.take() {

@@ -59,6 +59,7 @@ fn facts_of_cluster(cluster: &mut Cluster) {
     cluster.branches.clear();
     cluster.wal = None;
     for slot in cluster.slots.values_mut() {
+        slot.retained = None;
         // How much WAL it holds back, and not yet too much.
         if slot.wal_status.as_deref() == Some("extended") {
             slot.wal_status = Some("reserved".into());

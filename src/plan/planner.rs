@@ -31,6 +31,7 @@ use crate::plan::pair;
 use crate::plan::pair::PairState;
 use crate::plan::pair::Writer;
 use crate::plan::predict::predict;
+use crate::plan::unfenced;
 use crate::topology::Node;
 use crate::topology::NodeName;
 use crate::topology::Role;
@@ -347,6 +348,7 @@ impl<'a> Draft<'a> {
     /// This node is left alone, and so is what depends on it.
     fn block(&mut self, node: &Node, refusal: Refusal) {
         if self.stuck.insert(node.name.clone()) {
+            let refusal = unfenced::told(refusal, self.observed);
             self.blocked.push(Blocked { node: Some(node.name.clone()), refusal });
         }
         if node.role == Role::Primary {

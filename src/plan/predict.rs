@@ -97,7 +97,7 @@ pub fn predict(node: &NodeName, action: &Action, topology: &Topology, observed: 
         Action::ReplicationRole(wanted) => objects::role_made(observed, node, wanted),
         Action::Slot { name, reserve } => {
             if let Some(cluster) = observed.node_mut(node).cluster_mut() {
-                let slot = Slot { physical: true, active: false, reserved: *reserve, wal_status: None };
+                let slot = Slot { physical: true, active: false, reserved: *reserve, wal_status: None, retained: None };
                 cluster.slots.insert(name.clone(), slot);
             }
         }

@@ -57,6 +57,9 @@ pub struct ClusterDrift {
     /// Absent where the file can't be read.
     pub cluster: Option<String>,
     pub status: Standing,
+    /// All of it could be compared: no node was out of reach.
+    #[serde(skip)]
+    pub is_whole: bool,
     pub items: Vec<ItemReport>,
     /// Why it could not be compared at all.
     #[serde(skip_serializing_if = "Vec::is_empty")]
@@ -114,14 +117,21 @@ impl ClusterDrift {
     pub fn of(file: &str, topology: &Topology, observed: &Observed, plan: &Plan) -> Self {
         let items = items(topology, observed, plan);
         let status = items.iter().map(standing).max().unwrap_or(Standing::InSync);
-        let items = items.into_iter().map(ItemReport::of).collect();
-        Self { file: file.to_owned(), cluster: Some(topology.cluster.clone()), status, items, errors: Vec::new() }
+        Self {
+            file: file.to_owned(),
+            cluster: Some(topology.cluster.clone()),
+            status,
+            is_whole: !items.iter().any(|item| standing(item) == Standing::Unknown),
+            items: items.into_iter().map(ItemReport::of).collect(),
+            errors: Vec::new(),
+        }
     }
 
     /// One that could not be compared, and why.
     #[must_use]
     pub fn not_compared(file: &str, errors: Vec<ErrorReport>) -> Self {
-        Self { file: file.to_owned(), cluster: None, status: Standing::Unknown, items: Vec::new(), errors }
+        let (status, items) = (Standing::Unknown, Vec::new());
+        Self { file: file.to_owned(), cluster: None, status, is_whole: false, items, errors }
     }
 }
 

@@ -8,8 +8,10 @@ use crate::observed::Moved;
 use crate::plan::Status;
 use crate::report::DiffReport;
 use crate::report::PlanReport;
+use crate::report::drift::ClusterDrift;
 use crate::report::drift::DriftReport;
 use crate::report::explain::Explanation;
+use crate::report::log::LogReport;
 use crate::report::status::StatusReport;
 use crate::topology::NodeName;
 use crate::topology::Topology;
@@ -156,6 +158,18 @@ pub fn status(report: &StatusReport) -> String {
 #[must_use]
 pub fn drift(report: &DriftReport) -> String {
     document(report)
+}
+
+/// Renders what an event log says.
+#[must_use]
+pub fn log(report: &LogReport) -> String {
+    document(report)
+}
+
+/// Renders what has drifted in one cluster of many, in one line.
+#[must_use]
+pub fn drift_line(cluster: &ClusterDrift) -> String {
+    format!("{}\n", versioned(cluster))
 }
 
 /// Renders one look of many, in one line.

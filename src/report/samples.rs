@@ -73,7 +73,8 @@ pub(crate) fn healthy(topology: &Topology) -> Observed {
             (sql.version, sql.timeline) = ("15.18".into(), Timeline(1));
         }
     }
-    let slot = Slot { physical: true, active: true, reserved: true, wal_status: Some("reserved".into()) };
+    let wal_status = Some("reserved".into());
+    let slot = Slot { physical: true, active: true, reserved: true, wal_status, retained: Some(0x148) };
     let cluster = world.node_mut(&name("a")).cluster_mut().expect("it was created");
     cluster.slots.insert("pgpair_b".into(), slot);
     let primary = world.node_mut(&name("a")).sql_mut().expect("it runs");

@@ -8,6 +8,7 @@ use crate::observed::Observed;
 use crate::observed::Receiver;
 use crate::plan::readiness;
 use crate::plan::synchronous;
+use crate::plan::unfenced;
 use crate::report::NodeReport;
 use crate::report::NodeState;
 use crate::report::nodes;
@@ -71,7 +72,8 @@ impl StatusReport {
                 findings.push(Finding { node: report.node.clone(), code, message, health });
             };
             judge_identity(topology, &nodes, report, &mut find);
-            if judge_state(report, &mut find) {
+            let doubt = unfenced::doubt(observed, &report.node);
+            if judge_state(report, doubt, &mut find) {
                 judge_role(report, &mut find);
                 judge_slots(report, &mut find);
                 judge_settings(report, &mut find);
@@ -108,7 +110,11 @@ fn waits_for_nobody(topology: &Topology, observed: &Observed) -> Option<String> 
 }
 
 /// Judges what stands in the node's place; returns whether there is a server that answers.
-fn judge_state(report: &NodeReport, find: &mut impl FnMut(&'static str, Health, String)) -> bool {
+fn judge_state(
+    report: &NodeReport,
+    doubt: Option<String>,
+    find: &mut impl FnMut(&'static str, Health, String),
+) -> bool {
     let node = &report.node;
     let (code, health) = match report.state {
         NodeState::Running => {
@@ -125,7 +131,8 @@ fn judge_state(report: &NodeReport, find: &mut impl FnMut(&'static str, Health, 
         NodeState::Foreign => ("not_a_data_directory", Health::Unhealthy),
         NodeState::Unknown => ("out_of_reach", Health::Unknown),
     };
-    find(code, health, format!("{node}: {}", words::seen(report)));
+    let doubt = doubt.map_or_else(String::new, |doubt| format!("; {doubt}"));
+    find(code, health, format!("{node}: {}{doubt}", words::seen(report)));
     false
 }
 

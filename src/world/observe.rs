@@ -618,6 +618,7 @@ fn slots(said: &Said) -> BTreeMap<String, Slot> {
         active: row.active,
         reserved: row.restart_lsn.is_some(),
         wal_status: row.wal_status.clone(),
+        retained: row.restart_lsn.map(|from| position(said).0.saturating_sub(from.0)),
     };
     lasting.map(|row| (row.slot_name.clone(), slot(row))).collect()
 }

@@ -182,7 +182,13 @@ pub(crate) fn lose_wal(topology: &Topology, observed: &mut Observed, node: &Node
     with_cluster(observed, primary, |cluster| {
         cluster.wal = Some(WalFiles { oldest: Lsn(0x900_0000), end: Lsn(0xA00_0000) });
         if let Some(slot) = cluster.slots.get_mut(&slot) {
-            *slot = Slot { physical: true, active: false, reserved: false, wal_status: Some("lost".into()) };
+            *slot = Slot {
+                physical: true,
+                active: false,
+                reserved: false,
+                wal_status: Some("lost".into()),
+                retained: None,
+            };
         }
     });
     if let Some(sql) = observed.node_mut(primary).sql_mut() {
@@ -434,11 +440,11 @@ pub(crate) fn mishaps() -> Vec<Mishap> {
             with_cluster(observed, node, |cluster| cluster.slots.retain(|_, slot| slot.active));
         }),
         ("slot of a former node", |_, observed, node| {
-            let slot = Slot { physical: true, active: false, reserved: true, wal_status: None };
+            let slot = Slot { physical: true, active: false, reserved: true, wal_status: None, retained: None };
             with_cluster(observed, node, |cluster| drop(cluster.slots.insert("pgpair_gone".into(), slot)));
         }),
         ("slot of another program", |_, observed, node| {
-            let slot = Slot { physical: true, active: false, reserved: true, wal_status: None };
+            let slot = Slot { physical: true, active: false, reserved: true, wal_status: None, retained: None };
             with_cluster(observed, node, |cluster| drop(cluster.slots.insert("barman".into(), slot)));
         }),
         ("out of reach", |_, observed, node| {

@@ -119,7 +119,7 @@ pub(crate) fn comes_true(within: Duration, condition: impl Fn() -> bool) -> bool
 /// Returns a port that no other test is given, of this process or of another, and no connection either: nodes are
 /// started long after it was chosen.
 pub(crate) fn free_port() -> u16 {
-    /// The first port of a hundred that are this process's own, and the lock that says so as long as it lives.
+    /// The first port of those that are this process's own, and the lock that says so as long as it lives.
     static OWN: LazyLock<(u16, File)> = LazyLock::new(own_ports);
     static NEXT: AtomicU16 = AtomicU16::new(0);
     loop {
@@ -132,19 +132,20 @@ pub(crate) fn free_port() -> u16 {
     }
 }
 
-const PORTS_OF_A_PROCESS: u16 = 100;
+/// The bench of many pairs takes more than a hundred.
+const PORTS_OF_A_PROCESS: u16 = 200;
 
 fn own_ports() -> (u16, File) {
     // Below the ports that Linux gives to connections. Not all begin at one end: older servers may linger there.
     let firsts = (12_000..32_000).step_by(usize::from(PORTS_OF_A_PROCESS)).cycle();
-    let mut own = firsts.skip(std::process::id() as usize % 200).take(200).filter_map(|first| {
+    let mut own = firsts.skip(std::process::id() as usize % 100).take(100).filter_map(|first| {
         let lock = std::env::temp_dir().join(format!("pgpair-test-ports-{first}"));
         // One of another user's can't be opened, nor one that is in use be locked.
         let file = File::options().append(true).create(true).open(lock).ok()?;
         file.try_lock().ok()?;
         Some((first, file))
     });
-    own.next().expect("fewer than 200 test processes")
+    own.next().expect("fewer than 100 test processes")
 }
 
 /// A folder of a test's own, for two nodes `a` and `b`.

@@ -140,6 +140,7 @@ async fn what_others_do_meanwhile_makes_no_plan_stale() {
     let primary = now.node_mut(&name("a"));
     let slot = primary.cluster_mut().and_then(|cluster| cluster.slots.get_mut("pgpair_b")).expect("it is there");
     slot.wal_status = Some("extended".into());
+    slot.retained = Some(1 << 30);
     let senders = &mut primary.sql_mut().expect("it runs").senders;
     let backup = crate::observed::Sender { application_name: "pg_basebackup".into(), slot: None, ..senders[0].clone() };
     senders.insert(0, backup);

@@ -247,7 +247,7 @@ mod tests {
             ),
             (
                 |world| {
-                    let slot = Slot { physical: false, active: true, reserved: true, wal_status: None };
+                    let slot = Slot { physical: false, active: true, reserved: true, wal_status: None, retained: None };
                     world.node_mut(&name("b")).cluster_mut().expect("it has data").slots.insert("x".into(), slot);
                     set(world, "b", "max_replication_slots", "3");
                 },

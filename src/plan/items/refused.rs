@@ -10,6 +10,7 @@ use crate::plan::items::Item;
 use crate::plan::items::Why;
 use crate::plan::items::bare;
 use crate::plan::redact;
+use crate::plan::unfenced;
 use crate::topology::NodeName;
 
 impl Draft<'_> {
@@ -27,7 +28,8 @@ impl Draft<'_> {
             let seen = self.seen(node);
             let refusal = match (&seen.place, &seen.server) {
                 (Reading::Unknown(why), _) | (_, Reading::Unknown(why)) => {
-                    Some(Refusal::OutOfReach { node: node.clone(), why: why.clone() })
+                    let refusal = Refusal::OutOfReach { node: node.clone(), why: why.clone() };
+                    Some(unfenced::told(refusal, self.observed))
                 }
                 (_, Reading::Known(server)) => {
                     let why = server.sql.unknown();

@@ -264,7 +264,10 @@ mod tests {
                 own.checkpoint = Lsn(checkpoint);
                 let slots = &mut world.node_mut(&name("a")).cluster_mut().expect("created").slots;
                 let wal_status = Some(wal_status.to_owned());
-                slots.insert("pgpair_b".into(), Slot { physical: true, active: false, reserved: true, wal_status });
+                slots.insert(
+                    "pgpair_b".into(),
+                    Slot { physical: true, active: false, reserved: true, wal_status, retained: None },
+                );
             })
         };
         let started = ["b.start none", "b.streaming none"];

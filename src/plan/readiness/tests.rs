@@ -70,7 +70,7 @@ fn sender(application_name: &str, slot: Option<&str>) -> Sender {
 }
 
 fn logical(active: bool) -> Slot {
-    Slot { physical: false, active, reserved: true, wal_status: None }
+    Slot { physical: false, active, reserved: true, wal_status: None, retained: None }
 }
 
 #[test]

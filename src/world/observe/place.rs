@@ -547,6 +547,7 @@ fn slot_state(bytes: &[u8]) -> Slot {
         active: false,
         reserved: known && bytes[RESTART_LSN..RESTART_LSN + 8] != [0; 8],
         wal_status: None,
+        retained: None,
     }
 }
 
