@@ -29,7 +29,6 @@ use crate::plan::desired;
 use crate::plan::drift;
 use crate::plan::pair;
 use crate::plan::pair::PairState;
-use crate::plan::pair::Writer;
 use crate::plan::predict::predict;
 use crate::plan::unfenced;
 use crate::topology::Node;
@@ -71,7 +70,10 @@ pub fn plan_with(topology: &Topology, observed: &Observed, request: &Request) ->
         PairState::Lost { primary, is_in_reach: false, .. } if by_force => {
             failover::plan(topology, observed, request, &primary, None, found)
         }
-        PairState::Doubtful(Refusal::TwoPrimaries { writers, .. }) if one_gives_way(topology, request, &writers) => {
+        PairState::Doubtful(Refusal::TwoPrimaries { first, second, fork: _ })
+            if topology.nodes[&first.node].role != topology.nodes[&second.node].role
+                && [&first.node, &second.node].iter().any(|name| request.discards(name)) =>
+        {
             failover::plan_without_second(topology, observed, request, found)
         }
         PairState::Elsewhere { primary } => with_role_change(topology, observed, request, &primary, true, found),
@@ -95,12 +97,6 @@ pub fn plan_with(topology: &Topology, observed: &Observed, request: &Request) ->
             draft.into_plan(found)
         }
     }
-}
-
-/// One of two primaries is to give way, and the topology names the other.
-fn one_gives_way(topology: &Topology, request: &Request, [first, second]: &[Writer; 2]) -> bool {
-    topology.nodes[&first.node].role != topology.nodes[&second.node].role
-        && [first, second].iter().any(|writer| request.discards(&writer.node))
 }
 
 /// Plans for the roles as they are, and then for the change of the primary from the node that it is on; `at_once`: in the

@@ -26,7 +26,7 @@ pub enum Refusal {
     /// The server runs, but SQL is not answered.
     NoAnswer { node: NodeName, why: String },
     /// Two nodes of one cluster accept writes.
-    TwoPrimaries { writers: Box<[Writer; 2]>, fork: Option<Lsn> },
+    TwoPrimaries { first: Box<Writer>, second: Box<Writer>, fork: Option<Lsn> },
     /// The primary's place holds, or is, something else than what the topology calls the primary.
     RolesMoved { node: NodeName, found: String },
     /// Another node has data while the primary's place has none.
@@ -167,7 +167,7 @@ impl Refusal {
             Self::NotSupported { what } => format!("{what}: this version of pgpair can't do that yet"),
             Self::OutOfReach { node, why } => format!("{node} can't be looked at: {why}"),
             Self::NoAnswer { node, why } => format!("the server of {node} runs but does not answer: {why}"),
-            Self::TwoPrimaries { writers, fork } => two_primaries(writers, *fork),
+            Self::TwoPrimaries { first, second, fork } => two_primaries(first, second, *fork),
             Self::RolesMoved { node, found } => format!("{node} {found}, which is not what the topology says of it"),
             Self::PrimaryMissing { primary, holder, holds } => {
                 format!(
@@ -281,13 +281,10 @@ impl Refusal {
             Self::NotSupported { .. } => "take it out of the topology, or do that part by hand".into(),
             Self::OutOfReach { .. } => "make its files readable for the servers' OS user, and run pgpair as that user or root".into(),
             Self::NoAnswer { .. } => "see the server's log; try again when it answers".into(),
-            Self::TwoPrimaries { writers, .. } => {
-                let [first, second] = &**writers;
-                let (first, second) = (&first.node, &second.node);
-                format!(
-                    "decide whose writes stay: let the topology name {first} as the primary and `pgpair apply --discard {second}`, or name {second} and `pgpair apply --discard {first}`. The discarded one is fenced and stopped, what it wrote is kept aside, and it returns as a standby"
-                )
-            }
+            Self::TwoPrimaries { first, second, .. } => format!(
+                "decide whose writes stay: let the topology name {0} as the primary and `pgpair apply --discard {1}`, or name {1} and `pgpair apply --discard {0}`. The discarded one is fenced and stopped, what it wrote is kept aside, and it returns as a standby",
+                first.node, second.node
+            ),
             Self::RolesMoved { .. } => {
                 "let `role:` in the topology name the node that is the primary now; role changes come with a later version".into()
             }
@@ -358,7 +355,7 @@ impl Refusal {
 }
 
 /// The diagnosis of two nodes that accept writes.
-fn two_primaries([first, second]: &[Writer; 2], fork: Option<Lsn>) -> String {
+fn two_primaries(first: &Writer, second: &Writer, fork: Option<Lsn>) -> String {
     let both = format!("{} and {} have the same system identifier and both accept writes", first.node, second.node);
     let Some(fork) = fork else { return format!("{both}; where they parted can't be told") };
     let wrote = |writer: &Writer| {

@@ -24,8 +24,8 @@ pub struct Writer {
 pub fn two_primaries(observed: &Observed) -> Option<Refusal> {
     let (first, second) = find(observed)?;
     let fork = parted(observed, first, second);
-    let writers = Box::new([first, second].map(|node| writer(observed, node, fork)));
-    Some(Refusal::TwoPrimaries { writers, fork })
+    let [first, second] = [first, second].map(|node| Box::new(writer(observed, node, fork)));
+    Some(Refusal::TwoPrimaries { first, second, fork })
 }
 
 /// Returns where a node that accepts writes parted from another that does so too.
@@ -102,8 +102,8 @@ mod tests {
             let sql = seen.sql_mut().expect("it runs");
             (sql.timeline, sql.in_recovery, sql.lsn) = (Timeline(running), false, Lsn(0x500));
         }
-        let Some(Refusal::TwoPrimaries { writers, fork }) = two_primaries(&world) else { panic!("no refusal") };
-        assert_eq!(writers.map(|writer| writer.bytes), [fork.map(|fork| 0x500 - fork.0); 2]);
+        let Some(Refusal::TwoPrimaries { first, second, fork }) = two_primaries(&world) else { panic!("no refusal") };
+        assert_eq!([first.bytes, second.bytes], [fork.map(|fork| 0x500 - fork.0); 2]);
         fork
     }
 
