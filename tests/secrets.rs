@@ -75,13 +75,13 @@ impl<'a> Ears<'a> {
     /// What only looks, in every format and at its most talkative.
     fn looks(&self) {
         for command in [&["plan"][..], &["drift"], &["status"]] {
-            for format in ["text", "json", "markdown"] {
+            for format in ["text", "json", "markdown", "html"] {
                 self.hear(&[command, &["--format", format, "-vv"]].concat());
             }
         }
         self.hear(&["observe", "-o", "observed.json", "-vv"]).exits(0);
         self.hear(&["plan", "--observed", "observed.json", "-o", "saved.json"]);
-        for format in ["text", "json", "markdown"] {
+        for format in ["text", "json", "markdown", "html"] {
             self.hear(&["show", "saved.json", "--format", format]).exits(0);
         }
     }
