@@ -259,6 +259,21 @@ fn a_backend_that_is_killed_makes_an_armed_primary_a_standby_and_it_comes_back()
 }
 
 #[test]
+fn where_all_are_standbys_the_one_that_the_topology_names_is_started_and_promoted() {
+    let pair = a_pair(Version(15), SCRAM, "");
+    let witness = Witness::of(&pair, "a");
+    name_primary(&pair, "b");
+    apply_until(&pair, "b", Failpoint::Fenced.name());
+    pair.pg_ctl("a", &["restart", "-m", "fast"]).exits(0);
+    pair.pg_ctl("b", &["stop", "-m", "fast"]).exits(0);
+    assert_eq!(pair.sql("a", "select pg_is_in_recovery()"), "t");
+    let converged = (0..2).any(|_| apply(&pair, "b").code == Some(0));
+    assert!(converged, "does not converge: {:?}", pair.pgpair(&["plan"]));
+    pair.in_sync();
+    witness.swears(&pair, "b");
+}
+
+#[test]
 fn a_candidate_that_confirms_nothing_leaves_the_role_where_it_was() {
     let pair = a_pair(Version(15), SCRAM, "");
     let before = fs::read_to_string(pair.path("pgpair.yaml")).expect("our file");
