@@ -10,6 +10,7 @@ use tokio::sync::watch;
 
 use crate::event::Change;
 use crate::event::Event;
+use crate::event::Part;
 use crate::observed::Observed;
 use crate::plan::Action;
 use crate::plan::Reason;
@@ -113,7 +114,7 @@ pub async fn apply<W: World>(
             outcome.ended = ended;
         }
     }
-    emit(Event::ApplyFinished { outcome: outcome.ended.word(), elapsed: begun.elapsed() });
+    emit(Event::ApplyFinished { outcome: outcome.ended.word().to_owned(), elapsed: begun.elapsed() });
     outcome
 }
 
@@ -208,6 +209,7 @@ impl<W: World> Run<'_, W> {
             node: step.node.clone(),
             title: words::title(step),
             number,
+            impact: step.impact,
         });
         let progress = |progress: Progress| (self.emit)(progress_of(step, progress));
         let performed = match self.world.perform(step, &progress).await {
@@ -336,12 +338,17 @@ impl<W: World> Run<'_, W> {
     }
 }
 
-fn progress_of(step: &Step, progress: Progress) -> Event {
-    let step = step.id.clone();
+fn progress_of(of: &Step, progress: Progress) -> Event {
+    let step = of.id.clone();
     match progress {
         Progress::Bytes { done, total } => Event::StepBytes { step, done, total },
         Progress::Waiting(condition) => Event::StepWaiting { step, condition },
         Progress::Note(note) => Event::StepNote { step, note },
+        Progress::NoWrites { parts, from_before } => {
+            let part = |(what, elapsed): (&str, Duration)| Part { what: what.to_owned(), elapsed };
+            let node = of.node.clone();
+            Event::NoWrites { step, node, parts: parts.into_iter().map(part).collect(), from_before }
+        }
     }
 }
 

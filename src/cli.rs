@@ -100,10 +100,12 @@ Allowances: restart (a standby restarts), outage (a primary restarts, or one wit
             switchover=NODE (it becomes the primary), destroy=NODE (a data directory with data is replaced),
             failover=NODE (it becomes the primary without the old one: commits may be lost)")]
     Apply(apply::Whole),
-    /// Show a saved plan, in any format.
+    /// Show a saved plan, or the event log of an apply, in any format.
     #[command(after_help = "\
 Examples:
   pgpair show plan.json
+  pgpair show plan.json --format html > plan.html
+  pgpair show ~/.local/state/pgpair/orders/2026-01-01T00-00-00Z.jsonl       what was done, when, and the write outage
   pgpair show plan.json --format json | jq '.steps[].id'")]
     Show(show::Arguments),
     /// Save what is seen of the nodes, for plans that are made without reaching them; changes nothing.
@@ -246,6 +248,8 @@ enum Format {
     Json,
     /// For a comment on a pull request.
     Markdown,
+    /// A page of its own, which needs no network.
+    Html,
 }
 
 /// How progress is written.

@@ -1,9 +1,11 @@
 //! What happens during an apply: the whole interface between the executor and everything that reports.
 //!
-//! Events are also the lines of the event log and of `--log-format json`. They are never an input to decisions.
+//! Events are also the lines of the event log and of `--log-format json`. They are never an input to decisions; a report of
+//! what happened is made from them.
 
 use std::time::Duration;
 
+use serde::Deserialize;
 use serde::Serialize;
 
 use crate::plan::Impact;
@@ -23,8 +25,17 @@ pub enum Change {
     Open,
 }
 
+/// A part of the time in which nobody could write.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Part {
+    /// What was done in it: `shut down`, `promoted`.
+    pub what: String,
+    #[serde(rename = "seconds", serialize_with = "as_seconds", deserialize_with = "from_seconds")]
+    pub elapsed: Duration,
+}
+
 /// Something that happened, in the order in which it happened.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "event", rename_all = "snake_case")]
 pub enum Event {
     ApplyStarted {
@@ -46,6 +57,7 @@ pub enum Event {
         title: String,
         /// Its number among the steps that are tried, from 1.
         number: usize,
+        impact: Impact,
     },
     /// Bytes copied so far.
     StepBytes {
@@ -62,6 +74,14 @@ pub enum Event {
         step: String,
         note: String,
     },
+    /// Writes are taken again, by this node; for how long they were not, part by part, up to this event.
+    NoWrites {
+        step: String,
+        node: NodeName,
+        parts: Vec<Part>,
+        /// Nobody took any when the step began either; since when is not known.
+        from_before: bool,
+    },
     /// The goal was reached already.
     StepSkipped {
         step: String,
@@ -70,7 +90,7 @@ pub enum Event {
     StepDone {
         step: String,
         node: NodeName,
-        #[serde(rename = "seconds", serialize_with = "as_seconds")]
+        #[serde(rename = "seconds", serialize_with = "as_seconds", deserialize_with = "from_seconds")]
         elapsed: Duration,
     },
     StepFailed {
@@ -86,12 +106,16 @@ pub enum Event {
         to: NodeName,
     },
     ApplyFinished {
-        outcome: &'static str,
-        #[serde(rename = "seconds", serialize_with = "as_seconds")]
+        outcome: String,
+        #[serde(rename = "seconds", serialize_with = "as_seconds", deserialize_with = "from_seconds")]
         elapsed: Duration,
     },
 }
 
 fn as_seconds<S: serde::Serializer>(elapsed: &Duration, serializer: S) -> Result<S::Ok, S::Error> {
     serializer.serialize_f64((elapsed.as_secs_f64() * 1000.0).round() / 1000.0)
+}
+
+fn from_seconds<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Duration, D::Error> {
+    Duration::try_from_secs_f64(f64::deserialize(deserializer)?).map_err(serde::de::Error::custom)
 }

@@ -8,6 +8,7 @@ use std::collections::BTreeMap;
 use std::collections::BTreeSet;
 use std::fmt;
 
+use serde::Deserialize;
 use serde::Serialize;
 
 use crate::observed::Identity;
@@ -190,7 +191,7 @@ pub struct FileDiff {
 }
 
 /// What people notice of a step, and thus what allowance it needs.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Impact {
     /// Nobody notices.
@@ -633,6 +634,8 @@ impl Action {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    mod guards;
 
     #[test]
     fn what_alter_system_has_written_anew_sets_the_same_as_before() {

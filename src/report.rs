@@ -42,10 +42,13 @@ use crate::topology::Topology;
 
 pub mod drift;
 pub mod explain;
+pub mod html;
 pub mod json;
+pub mod log;
 pub mod markdown;
 pub mod metrics;
 pub mod pipeline;
+mod roles;
 #[cfg(test)]
 pub(crate) mod samples;
 pub mod saved;

@@ -4,6 +4,7 @@
 //! planner and can die at any point.
 
 use std::future::Future;
+use std::time::Duration;
 
 use crate::observed::Observed;
 use crate::plan::Step;
@@ -49,6 +50,11 @@ pub enum Progress {
     Waiting(String),
     /// Something that was measured, for the record.
     Note(String),
+    /// Writes are taken again; for how long they were not, part by part. `from_before`: nobody took any before either.
+    NoWrites {
+        parts: Vec<(&'static str, Duration)>,
+        from_before: bool,
+    },
 }
 
 /// Why a step failed.

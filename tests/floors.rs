@@ -43,13 +43,14 @@ fn sources(folder: &Path, found: &mut Vec<PathBuf>) {
     }
 }
 
-/// Returns every source file with its first module and its text without the tests at its end, which may also be a file
+/// Returns every source file with its first module and its text without the tests at its end, which may also be files
 /// of their own.
 fn modules() -> Vec<(PathBuf, String, String)> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
     let mut paths = Vec::new();
     sources(&root, &mut paths);
-    let is_tried = |path: &PathBuf| !path.ends_with("lib.rs") && !path.ends_with("tests.rs");
+    let is_test = |path: &PathBuf| path.with_extension("").components().any(|part| part.as_os_str() == "tests");
+    let is_tried = |path: &PathBuf| !path.ends_with("lib.rs") && !is_test(path);
     let modules = paths.into_iter().filter(is_tried).map(|path| {
         let relative = path.strip_prefix(&root).expect("below the root").with_extension("");
         let module = relative.components().next().expect("a name").as_os_str().to_string_lossy().into_owned();

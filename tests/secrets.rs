@@ -87,8 +87,12 @@ impl<'a> Ears<'a> {
     }
 
     fn applies(&self, arguments: &[&str]) {
-        self.hear(&[arguments, &["--auto-approve", "--timeout", "20s", "--log-format", "json", "-vv"]].concat())
-            .exits(0);
+        let arguments = [arguments, &["--auto-approve", "--timeout", "20s", "--log-format", "json", "-vv"]].concat();
+        let ran = self.hear(&arguments).exits(0);
+        for line in ran.stderr.lines() {
+            let event: serde_json::Value = serde_json::from_str(line).unwrap_or_else(|error| panic!("{error}: {line}"));
+            assert!(event.is_object(), "{line}");
+        }
         self.hear(&["plan", "--detailed-exitcode"]).exits(0);
     }
 

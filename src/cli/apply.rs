@@ -43,6 +43,7 @@ use crate::plan::pair;
 use crate::plan::pair::PairState;
 use crate::plan::planner;
 use crate::report::PlanReport;
+use crate::report::html;
 use crate::report::json;
 use crate::report::json::ApplyReport;
 use crate::report::json::ApplyStatus;
@@ -188,8 +189,8 @@ impl Job<'_> {
         }
         match self.ui.format {
             Format::Text => self.ui.result(&shown)?,
-            Format::Json | Format::Markdown if self.must_ask(&plan) => self.ui.note(&shown),
-            Format::Json | Format::Markdown => {}
+            Format::Json | Format::Markdown | Format::Html if self.must_ask(&plan) => self.ui.note(&shown),
+            Format::Json | Format::Markdown | Format::Html => {}
         }
         let (exit, report) = match report.status {
             Status::Clean => (Exit::Success, self.edit_alone(world, &observed, &plan, report).await?),
@@ -358,6 +359,7 @@ impl Job<'_> {
             Format::Text => text::apply(report),
             Format::Json => json::apply(report),
             Format::Markdown => markdown::applied(report),
+            Format::Html => html::applied(report),
         })?;
         Ok(exit)
     }

@@ -79,7 +79,8 @@ mod tests {
         let path = folder.path().join("deep/log.jsonl");
         let mut log = EventLog::open(Some(&path), "orders").expect("a folder that can be written");
         log.append(&Event::ApplyStarted { cluster: "orders".into(), steps: 1 }).expect("written");
-        log.append(&Event::ApplyFinished { outcome: "complete", elapsed: std::time::Duration::ZERO }).expect("written");
+        log.append(&Event::ApplyFinished { outcome: "complete".into(), elapsed: std::time::Duration::ZERO })
+            .expect("written");
         let text = fs::read_to_string(&path).expect("it is there");
         let lines: Vec<serde_json::Value> =
             text.lines().map(|line| serde_json::from_str(line).expect("JSON")).collect();

@@ -8,6 +8,7 @@ use crate::error::Error;
 use crate::error::Exit;
 use crate::report::explain;
 use crate::report::explain::Explanation;
+use crate::report::html;
 use crate::report::json;
 use crate::report::markdown;
 
@@ -31,6 +32,7 @@ pub(super) fn run(arguments: &Arguments, ui: &Ui) -> Result<Exit, Error> {
     ui.result(&match ui.format {
         Format::Text => text(),
         Format::Markdown => markdown::plain(&text()),
+        Format::Html => html::plain("explain", &text()),
         Format::Json => json::explained(&explained),
     })?;
     Ok(Exit::Success)

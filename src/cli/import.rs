@@ -27,6 +27,7 @@ use crate::plan::import;
 use crate::plan::import::Given;
 use crate::plan::import::Import;
 use crate::plan::planner::plan;
+use crate::report::html;
 use crate::report::json;
 use crate::report::markdown;
 use crate::report::text;
@@ -105,6 +106,7 @@ pub(super) async fn run(arguments: &Arguments, ui: &Ui) -> Result<Exit, Error> {
         (Format::Json, _) => ui.result(&json::imported(&imported))?,
         (Format::Text, Some(_)) => ui.result(&text::imported(&imported))?,
         (Format::Markdown, Some(_)) => ui.result(&markdown::plain(&text::imported(&imported)))?,
+        (Format::Html, Some(_)) => ui.result(&html::plain("import", &text::imported(&imported)))?,
         (Format::Text, None) => {
             ui.note(&text::imported(&imported));
             ui.result(&imported.topology)?;
@@ -112,6 +114,10 @@ pub(super) async fn run(arguments: &Arguments, ui: &Ui) -> Result<Exit, Error> {
         (Format::Markdown, None) => {
             ui.note(&text::imported(&imported));
             ui.result(&markdown::plain(&imported.topology))?;
+        }
+        (Format::Html, None) => {
+            ui.note(&text::imported(&imported));
+            ui.result(&html::plain("import", &imported.topology))?;
         }
     }
     Ok(Exit::Success)

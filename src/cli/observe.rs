@@ -13,6 +13,7 @@ use super::ui::Ui;
 use crate::error::Error;
 use crate::error::Exit;
 use crate::report;
+use crate::report::html;
 use crate::report::json;
 use crate::report::markdown;
 use crate::report::saved::Observation;
@@ -53,6 +54,7 @@ pub(super) async fn run(arguments: &Arguments, ui: &Ui) -> Result<Exit, Error> {
     ui.result(&match ui.format {
         Format::Text => text::observed(&topology, out),
         Format::Markdown => markdown::plain(&text::observed(&topology, out)),
+        Format::Html => html::plain("observe", &text::observed(&topology, out)),
         Format::Json => json::observed(&topology, out),
     })?;
     Ok(Exit::Success)

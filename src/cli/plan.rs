@@ -21,6 +21,7 @@ use crate::plan::Status;
 use crate::plan::planner;
 use crate::plan::review;
 use crate::report::PlanReport;
+use crate::report::html;
 use crate::report::json;
 use crate::report::markdown;
 use crate::report::saved::Observation;
@@ -94,6 +95,7 @@ pub(super) fn show(report: &PlanReport, file: &str, ui: &Ui) -> Result<(), Error
         Format::Text => text::plan(report, file),
         Format::Json => json::plan(report),
         Format::Markdown => markdown::plan(report, file),
+        Format::Html => html::plan(report, file),
     })
 }
 

@@ -20,6 +20,7 @@ use super::ui::Ui;
 use crate::event::Event;
 use crate::report::json::StepOutcome;
 use crate::report::json::StepResult;
+use crate::report::words;
 use crate::report::words::visible;
 
 /// A step that takes less is told when it is done, and has no bar.
@@ -161,6 +162,7 @@ fn result_of(event: &Event) -> Option<StepResult> {
         | Event::StepBytes { .. }
         | Event::StepWaiting { .. }
         | Event::StepNote { .. }
+        | Event::NoWrites { .. }
         | Event::TakenBack { .. }
         | Event::ApplyFinished { .. } => None,
     }
@@ -181,7 +183,7 @@ impl State {
         match event {
             Event::ApplyStarted { steps, cluster: _ } => self.total = *steps,
             Event::StepLeftOut { step, why, .. } => say(format!("left out: {step}: {why}")),
-            Event::StepStarted { step, node, title, number } => {
+            Event::StepStarted { step, node, title, number, impact: _ } => {
                 let label = format!("[{number}/{}] {node}: {title}", self.total);
                 let bar = ui.is_watched().then(|| Bar::new(&visible(&label)));
                 if bar.is_none() {
@@ -207,6 +209,9 @@ impl State {
                 }
             }
             Event::StepNote { step, note } => say(format!("{step}: {note}")),
+            Event::NoWrites { step, node: _, parts, from_before } => {
+                say(format!("{step}: {}", words::no_writes(parts, *from_before)));
+            }
             Event::StepSkipped { step, .. } => say(format!("{step}: holds already")),
             Event::StepDone { elapsed, .. } => {
                 if let Some(running) = self.running.take() {

@@ -1,25 +1,47 @@
-//! `pgpair show`: a saved plan, in any format. Reaches nothing but the file.
+//! `pgpair show`: a saved plan, or the event log of an apply, in any format. Reaches nothing but the file.
 
 use clap::Args;
 
+use super::Format;
 use super::document;
 use super::plan;
 use super::ui::Ui;
 use crate::error::Error;
 use crate::error::Exit;
+use crate::report::html;
+use crate::report::json;
+use crate::report::log;
+use crate::report::log::LogReport;
+use crate::report::markdown;
 use crate::report::saved::SavedPlan;
+use crate::report::text;
 
 #[derive(Debug, Args)]
 pub(super) struct Arguments {
-    /// The saved plan, as `pgpair plan --out` wrote it.
-    #[arg(value_name = "PLAN")]
-    plan: String,
+    /// The saved plan, as `pgpair plan --out` wrote it, or the event log of an apply.
+    #[arg(value_name = "PLAN|LOG")]
+    file: String,
 }
 
 pub(super) fn run(arguments: &Arguments, ui: &Ui) -> Result<Exit, Error> {
-    let saved = load(&arguments.plan)?;
-    plan::show(&saved.report(), &saved.file, ui)?;
+    let text = document::read(&arguments.file)?;
+    let bad = |why| Error::BadDocument { file: arguments.file.clone(), why };
+    if log::is_log(&text) {
+        show_log(&LogReport::read(&text).map_err(bad)?, ui)?;
+    } else {
+        let saved = SavedPlan::read(&text).map_err(bad)?;
+        plan::show(&saved.report(), &saved.file, ui)?;
+    }
     Ok(Exit::Success)
+}
+
+fn show_log(report: &LogReport, ui: &Ui) -> Result<(), Error> {
+    ui.result(&match ui.format {
+        Format::Text => text::log(report),
+        Format::Json => json::log(report),
+        Format::Markdown => markdown::plain(&text::log(report)),
+        Format::Html => html::log(report),
+    })
 }
 
 /// Reads a saved plan.

@@ -13,6 +13,7 @@ use super::source::Reached;
 use super::ui::Ui;
 use crate::error::Error;
 use crate::error::Exit;
+use crate::report::html;
 use crate::report::json;
 use crate::report::markdown;
 use crate::report::status::Health;
@@ -44,6 +45,7 @@ pub(super) async fn run(arguments: &Arguments, ui: &Ui) -> Result<Exit, Error> {
                 Format::Text => text::status(&report, ui.width()),
                 Format::Json => json::status(&report),
                 Format::Markdown => markdown::status(&report),
+                Format::Html => html::status(&report),
             })?;
             return Ok(match report.health {
                 Health::Healthy => Exit::Success,
@@ -59,6 +61,8 @@ pub(super) async fn run(arguments: &Arguments, ui: &Ui) -> Result<Exit, Error> {
             }
             Format::Json => json::status_line(&report),
             Format::Markdown => markdown::status(&report),
+            // One page after the other is none.
+            Format::Html => return Err(Error::Usage("a page is of one look: --format html or --watch".into())),
         })?;
         unless_interrupted(&interrupt, tokio::time::sleep(pause)).await?;
     }

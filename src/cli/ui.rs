@@ -11,6 +11,7 @@ use super::Format;
 use super::LogFormat;
 use super::Shared;
 use crate::error::Error;
+use crate::report::html;
 use crate::report::json;
 use crate::report::markdown;
 use crate::report::words::visible;
@@ -94,6 +95,10 @@ impl Ui {
             Format::Markdown => {
                 self.note(&error.text(self.is_watched()));
                 let _ = self.result(&markdown::failed(&error.text(false)));
+            }
+            Format::Html => {
+                self.note(&error.text(self.is_watched()));
+                let _ = self.result(&html::failed(&error.text(false)));
             }
             Format::Json => {
                 // A reader that has gone away knows the exit code.

@@ -8,6 +8,7 @@ use super::source;
 use super::ui::Ui;
 use crate::error::Error;
 use crate::error::Exit;
+use crate::report::html;
 use crate::report::json;
 use crate::report::json::ErrorReport;
 use crate::report::json::ValidFile;
@@ -43,7 +44,8 @@ pub(super) fn run(arguments: &Arguments, ui: &Ui) -> Result<Exit, Error> {
     match ui.format {
         Format::Text => ui.result(&text::valid(&valid))?,
         Format::Markdown if !valid.is_empty() => ui.result(&markdown::plain(&text::valid(&valid)))?,
-        Format::Markdown | Format::Json => {}
+        Format::Html if !valid.is_empty() => ui.result(&html::plain("validate", &text::valid(&valid)))?,
+        Format::Markdown | Format::Html | Format::Json => {}
     }
     if !bad.is_empty() {
         return Err(Error::Topology(bad));

@@ -102,6 +102,7 @@ mod tests {
     use crate::observed::WalFiles;
     use crate::pg::lsn::Lsn;
     use crate::pg::lsn::Timeline;
+    use crate::pg::version::Major;
     use crate::report::samples::healthy;
     use crate::report::samples::name;
     use crate::report::samples::pair;
@@ -134,7 +135,7 @@ mod tests {
     #[test]
     fn each_thing_that_a_rewind_lacks_is_the_reason_for_a_clone() {
         assert_eq!(judged(|_, _| {}), None);
-        let obstacles: [Obstacle; 12] = [
+        let obstacles: [Obstacle; 13] = [
             (
                 |world, _| world.node_mut(&name("b")).binaries.known_mut().expect("found").rewind = false,
                 "there is no pg_rewind of version 15 beside its server",
@@ -156,6 +157,10 @@ mod tests {
                 "it crashed before its first checkpoint on timeline 2",
             ),
             (|_, diverged| diverged.same_number = true, "both have a timeline 1, which pg_rewind would take for one"),
+            (
+                |world, _| own(world).wal = Some(WalFiles { oldest: Lsn(FORK.0 + 1), end: Lsn(0x400_0000) }),
+                "its own WAL from the last checkpoint before 0/3000000 on is gone",
+            ),
             (|_, diverged| diverged.fork = None, "no common point with a is known"),
             (
                 |world, _| own(world).lost.as_mut().expect("counted").rewind_from = None,
@@ -185,5 +190,15 @@ mod tests {
         for (obstacle, said) in obstacles {
             assert_eq!(judged(obstacle).as_deref(), Some(said));
         }
+    }
+
+    #[test]
+    fn before_12_nothing_is_rewound() {
+        let mut topology = pair();
+        topology.postgresql.version = Major::new(11).expect("supported");
+        let world = healthy(&topology);
+        let diverged = Diverged { fork: Some(FORK), timeline: Timeline(1), past: Some(8), same_number: false };
+        let said = impossible(&topology, &world, &topology.nodes[&name("b")], &name("a"), &diverged);
+        assert_eq!(said.as_deref(), Some("pgpair rewinds from version 12 on, and this is 11"));
     }
 }

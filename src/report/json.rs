@@ -11,6 +11,7 @@ use crate::report::PlanReport;
 use crate::report::drift::ClusterDrift;
 use crate::report::drift::DriftReport;
 use crate::report::explain::Explanation;
+use crate::report::log::LogReport;
 use crate::report::status::StatusReport;
 use crate::topology::NodeName;
 use crate::topology::Topology;
@@ -163,6 +164,12 @@ pub fn drift(report: &DriftReport) -> String {
 #[must_use]
 pub fn drift_line(cluster: &ClusterDrift) -> String {
     format!("{}\n", versioned(cluster))
+}
+
+/// Renders what an event log says.
+#[must_use]
+pub fn log(report: &LogReport) -> String {
+    document(report)
 }
 
 /// Renders one look of many, in one line.

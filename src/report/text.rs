@@ -38,10 +38,12 @@ use crate::topology::NodeName;
 use crate::topology::Topology;
 
 mod drift;
+mod log;
 
 pub(in crate::report) use drift::comparison;
 pub(in crate::report) use drift::counts;
 pub use drift::drift;
+pub use log::log;
 
 const GREEN: Style = AnsiColor::Green.on_default();
 const RED: Style = AnsiColor::Red.on_default();

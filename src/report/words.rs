@@ -22,6 +22,11 @@ use crate::report::NodeState;
 use crate::topology::NodeName;
 use crate::topology::Role;
 
+mod time;
+
+pub use time::no_writes;
+pub use time::seconds;
+
 /// What a step does to its object, as Terraform's signs have it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Symbol {

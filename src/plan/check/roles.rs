@@ -34,10 +34,7 @@ impl At<'_> {
         match &self.seen.server {
             Reading::Absent => {}
             Reading::Known(_) if fence.by_force => {}
-            Reading::Known(_) => {
-                self.writes()?;
-                primary.is_ready_after(self)?;
-            }
+            Reading::Known(_) => primary.is_ready_after(self)?,
             Reading::Unknown(why) => return Err(Refusal::OutOfReach { node: self.name(), why: why.clone() }),
         }
         if !self.has_settings_of_standby(cluster) {
@@ -200,18 +197,12 @@ impl At<'_> {
                 }
                 Reading::Known(own) if own.in_recovery => self.has_no_more_than(candidate, sql),
                 Reading::Known(own) => {
+                    // It streams what is written here, on the same timeline.
                     candidate.is_ready_after(self)?;
-                    let streams = sql
-                        .receiver
-                        .as_ref()
-                        .is_some_and(|receiver| receiver.streams() && receiver.timeline == own.timeline);
                     if own.timeline != parent {
-                        Err(self.not_ready(&format!("is on timeline {}, not {parent} any more", own.timeline)))
-                    } else if streams {
-                        Ok(())
-                    } else {
-                        Err(candidate.not_ready(&format!("does not stream what {} writes", self.node.name)))
+                        return Err(self.not_ready(&format!("is on timeline {}, not {parent} any more", own.timeline)));
                     }
+                    Ok(())
                 }
                 // It is on its way: what is left of its stop is waited for.
                 Reading::Unknown(_) | Reading::Absent if cluster.state.is_going_down() => Ok(()),

@@ -100,6 +100,8 @@ fn beginnings(cluster: &Cluster) -> BTreeMap<Timeline, Lsn> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::observed::Identity;
+    use crate::pg::control::ControlState;
     use crate::pg::history::Branch;
     use crate::report::samples::healthy;
     use crate::report::samples::name;
@@ -108,7 +110,7 @@ mod tests {
     const FORK: Lsn = Lsn(0x300_0000);
 
     /// `a` is on timeline 2, which began at the fork; `b` ended as `change` says.
-    fn judged(change: impl FnOnce(&mut Cluster, &mut Cluster)) -> Option<Diverged> {
+    fn ended_as(change: impl FnOnce(&mut Cluster, &mut Cluster)) -> Observed {
         let mut world = healthy(&pair());
         let [mut own, mut theirs] = ["b", "a"].map(|node| world.node(&name(node)).cluster().expect("made").clone());
         for cluster in [&mut own, &mut theirs] {
@@ -120,7 +122,11 @@ mod tests {
         change(&mut own, &mut theirs);
         *world.node_mut(&name("b")).cluster_mut().expect("made") = own;
         *world.node_mut(&name("a")).cluster_mut().expect("made") = theirs;
-        diverged(&world, &name("b"), &name("a"))
+        world
+    }
+
+    fn judged(change: impl FnOnce(&mut Cluster, &mut Cluster)) -> Option<Diverged> {
+        diverged(&ended_as(change), &name("b"), &name("a"))
     }
 
     fn ended(own: &mut Cluster, timeline: u32, end: u64) {
@@ -166,17 +172,67 @@ mod tests {
     }
 
     #[test]
-    fn a_former_primary_that_can_not_tell_its_end_is_taken_to_have_gone_further_and_a_standby_is_not() {
-        let unknown = |state: crate::pg::control::ControlState| {
-            judged(|own, _| {
-                (own.state, own.timeline) = (state, Timeline(1));
-                (own.end, own.end_timeline) = (None, None);
-                own.markers.postmaster_opts = true;
-                own.markers.backup_label = false;
-            })
+    fn only_another_node_of_the_same_cluster_that_does_not_write_has_diverged() {
+        let past = |own: &mut Cluster| ended(own, 1, FORK.0 + 1);
+        assert!(judged(|own, _| past(own)).is_some());
+        let of_other_cluster = judged(|own, _| {
+            past(own);
+            own.identity = Identity::Known(1);
+        });
+        assert_eq!(of_other_cluster, None);
+        let mut world = ended_as(|own, _| past(own));
+        world.node_mut(&name("b")).server = world.node(&name("a")).server.clone();
+        assert_eq!(diverged(&world, &name("b"), &name("a")), None, "it writes, and its end was read before");
+        let mut world = ended_as(|_, theirs| (theirs.end, theirs.timeline) = (None, Timeline(1)));
+        world.node_mut(&name("a")).server = Reading::Absent;
+        assert_eq!(diverged(&world, &name("a"), &name("a")), None, "it crashed right after its promotion");
+    }
+
+    #[test]
+    fn a_standby_of_one_that_was_promoted_beside_the_primary_has_diverged_while_the_primary_writes() {
+        let on_the_third = |own: &mut Cluster| {
+            own.branches.push(Branch { timeline: Timeline(2), end: Lsn(FORK.0 + 8) });
+            own.newest_history = Some(Timeline(3));
+            ended(own, 3, FORK.0 + 16);
         };
-        let found = unknown(crate::pg::control::ControlState::ShutDown);
+        let found = judged(|own, _| on_the_third(own)).map(|found| (found.fork, found.timeline, found.past));
+        assert_eq!(found, Some((Some(Lsn(FORK.0 + 8)), Timeline(3), Some(8))));
+        let would_write = judged(|own, _| {
+            on_the_third(own);
+            own.markers.standby_signal = false;
+        });
+        assert_eq!(would_write, None, "it may be the primary");
+        let mut world = ended_as(|own, _| on_the_third(own));
+        world.node_mut(&name("a")).sql_mut().expect("it runs").in_recovery = true;
+        assert_eq!(diverged(&world, &name("b"), &name("a")), None, "nobody writes on");
+    }
+
+    /// `b` was a primary on timeline 1, and its end is not known.
+    fn without_end(own: &mut Cluster) {
+        (own.state, own.timeline) = (ControlState::ShutDown, Timeline(1));
+        (own.end, own.end_timeline) = (None, None);
+        (own.markers.postmaster_opts, own.markers.backup_label) = (true, false);
+    }
+
+    #[test]
+    fn a_former_primary_that_can_not_tell_its_end_is_taken_to_have_gone_further_and_nobody_else_is() {
+        let found = judged(|own, _| without_end(own));
         assert_eq!(found.map(|found| (found.fork, found.past)), Some((Some(FORK), None)));
-        assert_eq!(unknown(crate::pg::control::ControlState::ShutDownInRecovery), None);
+        let others: [(&str, fn(&mut Cluster)); 4] = [
+            ("a standby", |own| own.state = ControlState::ShutDownInRecovery),
+            ("a copy that never ran", |own| own.markers.postmaster_opts = false),
+            ("one that ran on the primary's timeline", |own| own.timeline = Timeline(2)),
+            ("one that was promoted since", |own| own.newest_history = Some(Timeline(3))),
+        ];
+        for (what, change) in others {
+            let found = judged(|own, _| {
+                without_end(own);
+                change(own);
+            });
+            assert_eq!(found, None, "{what}");
+        }
+        let mut world = ended_as(|own, _| without_end(own));
+        world.node_mut(&name("b")).server = Reading::Unknown("no rights".into());
+        assert_eq!(diverged(&world, &name("b"), &name("a")), None, "one that may run");
     }
 }

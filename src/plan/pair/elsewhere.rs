@@ -82,9 +82,9 @@ pub(super) fn classify(topology: &Topology, observed: &Observed) -> Option<PairS
     {
         return Some(lost);
     }
-    candidate.map(|sql| {
-        headless(topology, observed, &others, sql).map_or_else(PairState::Doubtful, |()| PairState::Headless)
-    })
+    let Some(sql) = candidate else { return all_standbys(topology, observed, own) };
+    let state = headless(topology, observed, &others, sql).map_or_else(PairState::Doubtful, |()| PairState::Headless);
+    Some(state)
 }
 
 /// A running standby that acts on its promote file at the next signal.
@@ -143,14 +143,24 @@ fn left_by(
     let third = others.iter().filter(|name| **name != from);
     let is_alone = third.into_iter().try_for_each(|name| is_safe(name, observed.node(name), own)).is_ok();
     let Some(cluster) = old.cluster().filter(|_| is_alone) else { return stays };
+    // Of those that are not stopped yet only a fenced one is told for the old primary.
     let is_ending = !old.server.is_absent() && cluster.state.is_going_down();
     let has_all = old.server.is_absent() && cluster.clean_end().is_some_and(|end| end <= sql.lsn);
     let knows_it = own.newest_timeline().max(sql.timeline) >= cluster.newest_timeline();
-    if (has_all || is_ending && is_fenced) && knows_it {
-        PairState::Ended { from: from.clone(), is_fenced }
-    } else {
-        stays
+    if (has_all || is_ending) && knows_it { PairState::Ended { from: from.clone(), is_fenced } } else { stays }
+}
+
+/// The topology's primary is a stopped standby of a node that is in recovery itself, and every node can be seen.
+fn all_standbys(topology: &Topology, observed: &Observed, own: &Cluster) -> Option<PairState> {
+    let is_standby = comes_up_as(&own.markers, own.major) == Role::Standby && !own.markers.recovery_signal;
+    let is_seen = |seen: &NodeObserved| seen.place.unknown().or_else(|| seen.server.unknown()).is_none();
+    if !is_standby || !observed.nodes.values().all(is_seen) {
+        return None;
     }
+    let servers: Option<Vec<&Node>> = told(own).iter().map(|address| node_at(topology, address)).collect();
+    let upstream =
+        servers?.into_iter().find(|node| observed.node(&node.name).sql().is_some_and(|sql| sql.in_recovery))?;
+    Some(PairState::AllStandbys { upstream: upstream.name.clone() })
 }
 
 /// Every node is in recovery: the topology's primary is promoted if it follows one of these nodes and has all that any of

@@ -76,9 +76,6 @@ impl<'a> Draft<'a> {
         let promote = Action::Promote(Promote { from, parent, by_force: true });
         let begun = self.steps.len();
         self.fence_off(&reason);
-        if self.is_halted() {
-            return;
-        }
         self.note_hooks(primary, old, parent, &reason);
         if let Some(old) = in_reach {
             self.settings_of_standby(old, &reason);
@@ -115,7 +112,9 @@ impl<'a> Draft<'a> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::observed::Controller;
     use crate::observed::DataDir;
+    use crate::observed::Permission;
     use crate::observed::Reading;
     use crate::pg::control::ControlState;
     use crate::pg::lsn::Lsn;
@@ -252,6 +251,16 @@ mod tests {
             world.node_mut(&name("a")).cluster_mut().expect("made").newest_history = Some(crate::pg::lsn::Timeline(2));
         };
         assert_eq!(forced(&cluster(15, ""), promoted), ["blocked: no_proof"]);
+    }
+
+    #[test]
+    fn for_a_primary_that_can_not_be_taken_down_nothing_is_done_anywhere() {
+        let refused = |world: &mut Observed| {
+            hung(world);
+            let permission = Permission::Refused("no rights".into());
+            world.node_mut(&name("a")).controller = Reading::Known(Controller::Unit { unit: "x".into(), permission });
+        };
+        assert_eq!(forced(&cluster(15, ""), refused), ["blocked: unit_refused"]);
     }
 
     #[test]

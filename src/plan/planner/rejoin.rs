@@ -36,9 +36,6 @@ impl<'a> Draft<'a> {
     /// Fences it first, which needs no allowance; what it holds alone is kept aside by the step that replaces it.
     pub(super) fn rejoin(&mut self, standby: &'a Node, identity: Identity, state: &StandbyState, diverged: &Diverged) {
         let primary = self.topology.primary();
-        if self.is_stuck(primary) {
-            return;
-        }
         self.mode(standby);
         match state {
             StandbyState::Superseded => {
@@ -56,9 +53,6 @@ impl<'a> Draft<'a> {
             | StandbyState::OtherCluster(_)
             | StandbyState::Unusable(_)
             | StandbyState::Doubtful(_) => {}
-        }
-        if self.is_stuck(standby) {
-            return;
         }
         let no_rewind = rewind::impossible(self.topology, &self.world, standby, &primary.name, diverged);
         let lost = self.observed.node(&standby.name).cluster().and_then(|own| own.lost);

@@ -229,6 +229,8 @@ impl<'a> Draft<'a> {
 mod tests {
     use std::collections::BTreeSet;
 
+    use super::NAMES;
+    use crate::observed::Setting;
     use crate::plan::Plan;
     use crate::plan::Step;
     use crate::plan::allow;
@@ -297,6 +299,26 @@ mod tests {
     fn commits_wait_again_once_the_old_primary_streams() {
         let synchronous = "replication: { user: repuser, auth: trust, synchronous: { method: first, num: 1 } }";
         insta::assert_snapshot!(moves(&cluster(15, synchronous, B), "b"));
+    }
+
+    #[test]
+    fn a_candidate_that_waits_for_somebody_waits_for_nobody_first() {
+        let topology = cluster(15, TRUST, B);
+        let mut world = living(&topology);
+        world
+            .node_mut(&name("b"))
+            .cluster_mut()
+            .expect("made")
+            .conf
+            .main
+            .text
+            .insert_str(0, &format!("{NAMES} = 'c'\n"));
+        let settings = &mut world.node_mut(&name("b")).sql_mut().expect("it runs").settings;
+        let like = settings["port"].clone();
+        settings.insert(NAMES.into(), Setting { value: "c".into(), ..like });
+        let change = plan(&topology.with_primary(&name("b")), &world);
+        let first = change.steps[0].action.as_configure().and_then(|configure| configure.settings.get(NAMES));
+        assert_eq!((change.steps[0].id.as_str(), first.map(String::as_str)), ("b.configure", Some("")));
     }
 
     #[test]

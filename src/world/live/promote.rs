@@ -82,20 +82,17 @@ enum Watched {
 struct Times {
     shut_down: Duration,
     proven: Duration,
-    told: Duration,
     promoted: Duration,
 }
 
 impl Times {
-    fn note(&self) -> String {
-        let ms = |duration: Duration| format!("{:.0} ms", duration.as_secs_f64() * 1000.0);
-        format!(
-            "no writes for {}: shut down after {}, all of it received {} later, promoted in {}",
-            ms(self.promoted),
-            ms(self.shut_down),
-            ms(self.proven - self.shut_down),
-            ms(self.promoted - self.told)
-        )
+    fn no_writes(&self) -> Progress {
+        let parts = vec![
+            ("shut down", self.shut_down),
+            ("received", self.proven - self.shut_down),
+            ("promoted", self.promoted - self.proven),
+        ];
+        Progress::NoWrites { parts, from_before: false }
     }
 }
 
@@ -112,7 +109,9 @@ impl Site<'_> {
         if promote.by_force {
             self.can_be_told().await?;
             self.is_still_down(promote).await?;
-            self.tell(&process, &session, Instant::now(), &mut Times::default()).await?;
+            let mut times = Times::default();
+            self.tell(&process, &session, Instant::now(), &mut times).await?;
+            progress(Progress::NoWrites { parts: vec![("promoted", times.promoted)], from_before: true });
             for dead in self.live.dead_nodes() {
                 let danger = "if its server starts before the next apply, two nodes take writes";
                 progress(Progress::Note(format!("{dead} is not fenced by its files: {danger}")));
@@ -132,7 +131,7 @@ impl Site<'_> {
         let begun = stopping.as_ref().map_or_else(Instant::now, |stopping| stopping.begun);
         self.tell(&process, &session, begun, &mut times).await?;
         if let (Some(old), Some(stopping)) = (&old, stopping) {
-            progress(Progress::Note(times.note()));
+            progress(times.no_writes());
             old.see_end(stopping).await?;
         }
         Ok(())
@@ -173,7 +172,6 @@ impl Site<'_> {
         };
         signal(Signal::USR1)?;
         Failpoint::Signalled.pass();
-        times.told = begun.elapsed();
         let until = Instant::now() + self.live.timeout;
         let mut told = Instant::now();
         loop {

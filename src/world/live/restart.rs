@@ -7,6 +7,7 @@ use std::time::Instant;
 
 use rustix::process::Signal;
 
+use crate::topology::Role;
 use crate::world::Failure;
 use crate::world::Progress;
 use crate::world::live::Site;
@@ -47,8 +48,11 @@ impl Site<'_> {
         }
         let started = self.start(role, progress).await;
         if started.is_ok() {
-            let away = stopped.elapsed().as_secs_f64();
-            progress(Progress::Note(format!("the server was away for {away:.2} s")));
+            let away = stopped.elapsed();
+            progress(match role {
+                Role::Primary => Progress::NoWrites { parts: vec![("restarted", away)], from_before: false },
+                Role::Standby => Progress::Note(format!("the server was away for {:.2} s", away.as_secs_f64())),
+            });
         }
         started
     }
