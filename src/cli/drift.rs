@@ -94,7 +94,6 @@ struct Compared {
 pub(super) async fn run(arguments: &Arguments, ui: &Ui) -> Result<Exit, Error> {
     let files = arguments.topologies.names();
     let interrupt = interrupt::listen()?;
-<<<<<<< HEAD
     let bar = ui.is_watched().then(|| Bar::of("clusters", files.len() as u64));
     let looks = files.iter().map(|file| compared(file, arguments, &interrupt));
     let mut looks = stream::iter(looks).buffered(AT_ONCE);
@@ -115,19 +114,9 @@ pub(super) async fn run(arguments: &Arguments, ui: &Ui) -> Result<Exit, Error> {
             Format::Text => text::drift(&report),
             Format::Json => json::drift(&report),
             Format::Markdown => markdown::drift(&report),
+            Format::Html => html::drift(&report),
         })?;
     }
-=======
-    let looks = files.iter().map(|file| compared(file, &arguments.timeouts, &interrupt));
-    let clusters: Vec<_> = stream::iter(looks).buffered(AT_ONCE).collect().await;
-    let report = DriftReport::of(clusters.into_iter().collect::<Result<_, _>>()?);
-    ui.result(&match ui.format {
-        Format::Text => text::drift(&report),
-        Format::Json => json::drift(&report),
-        Format::Markdown => markdown::drift(&report),
-        Format::Html => html::drift(&report),
-    })?;
->>>>>>> main
     pipeline::summary(|| markdown::drift(&report))?;
     // Whoever waits for the report has it, whatever became of the metrics.
     if let Err(why) = &textfile {
