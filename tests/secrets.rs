@@ -55,7 +55,7 @@ impl<'a> Ears<'a> {
                     }
                 }
                 looks += 1;
-                std::thread::sleep(Duration::from_millis(2));
+                std::thread::park_timeout(Duration::from_millis(2));
             }
             looks
         });
@@ -75,13 +75,13 @@ impl<'a> Ears<'a> {
     /// What only looks, in every format and at its most talkative.
     fn looks(&self) {
         for command in [&["plan"][..], &["drift"], &["status"]] {
-            for format in ["text", "json", "markdown"] {
+            for format in ["text", "json", "markdown", "html"] {
                 self.hear(&[command, &["--format", format, "-vv"]].concat());
             }
         }
         self.hear(&["observe", "-o", "observed.json", "-vv"]).exits(0);
         self.hear(&["plan", "--observed", "observed.json", "-o", "saved.json"]);
-        for format in ["text", "json", "markdown"] {
+        for format in ["text", "json", "markdown", "html"] {
             self.hear(&["show", "saved.json", "--format", format]).exits(0);
         }
     }
@@ -162,11 +162,11 @@ fn in_a_whole_life_no_secret_is_said_logged_saved_or_passed_to_a_process() {
     for node in ["a", "b"] {
         let conf = pair.data_dir(node).join("postgresql.conf");
         let text = fs::read_to_string(&conf).expect("its configuration");
-        let by_hand = format!(
-            "ssl_passphrase_command = 'echo Passphrase-74'\narchive_command = 'put --token=Archive-Token-75 %p'\n\
-             #primary_conninfo = 'host=x password=Upstream-76'\n"
-        );
-        fs::write(&conf, by_hand + &text.replace("work_mem", "#work_mem") + "work_mem = '9MB'\n").expect("our file");
+        let by_hand = "ssl_passphrase_command = 'echo Passphrase-74'\n\
+            archive_command = 'put --token=Archive-Token-75 %p'\n\
+            #primary_conninfo = 'host=x password=Upstream-76'\n";
+        fs::write(&conf, by_hand.to_owned() + &text.replace("work_mem", "#work_mem") + "work_mem = '9MB'\n")
+            .expect("our file");
         let hba = pair.data_dir(node).join("pg_hba.conf");
         let text = fs::read_to_string(&hba).expect("its rules");
         let rule = "host all all 203.0.113.0/24 ldap ldapserver=x ldapbasedn=y ldapbindpasswd=Ldap-77\n";

@@ -29,7 +29,6 @@ use crate::plan::desired;
 use crate::plan::drift;
 use crate::plan::pair;
 use crate::plan::pair::PairState;
-use crate::plan::pair::Writer;
 use crate::plan::predict::predict;
 use crate::plan::unfenced;
 use crate::topology::Node;
@@ -71,12 +70,9 @@ pub fn plan_with(topology: &Topology, observed: &Observed, request: &Request) ->
         PairState::Lost { primary, is_in_reach: false, .. } if by_force => {
             failover::plan(topology, observed, request, &primary, None, found)
         }
-        PairState::Doubtful(Refusal::TwoPrimaries {
-            first: Writer { node: first, .. },
-            second: Writer { node: second, .. },
-            fork: _,
-        }) if topology.nodes[&first].role != topology.nodes[&second].role
-            && [&first, &second].iter().any(|name| request.discards(name)) =>
+        PairState::Doubtful(Refusal::TwoPrimaries { first, second, fork: _ })
+            if topology.nodes[&first.node].role != topology.nodes[&second.node].role
+                && [&first.node, &second.node].iter().any(|name| request.discards(name)) =>
         {
             failover::plan_without_second(topology, observed, request, found)
         }

@@ -26,7 +26,7 @@ pub enum Refusal {
     /// The server runs, but SQL is not answered.
     NoAnswer { node: NodeName, why: String },
     /// Two nodes of one cluster accept writes.
-    TwoPrimaries { first: Writer, second: Writer, fork: Option<Lsn> },
+    TwoPrimaries { first: Box<Writer>, second: Box<Writer>, fork: Option<Lsn> },
     /// The primary's place holds, or is, something else than what the topology calls the primary.
     RolesMoved { node: NodeName, found: String },
     /// Another node has data while the primary's place has none.
@@ -281,8 +281,9 @@ impl Refusal {
             Self::NotSupported { .. } => "take it out of the topology, or do that part by hand".into(),
             Self::OutOfReach { .. } => "make its files readable for the servers' OS user, and run pgpair as that user or root".into(),
             Self::NoAnswer { .. } => "see the server's log; try again when it answers".into(),
-            Self::TwoPrimaries { first: Writer { node: first, .. }, second: Writer { node: second, .. }, .. } => format!(
-                "decide whose writes stay: let the topology name {first} as the primary and `pgpair apply --discard {second}`, or name {second} and `pgpair apply --discard {first}`. The discarded one is fenced and stopped, what it wrote is kept aside, and it returns as a standby"
+            Self::TwoPrimaries { first, second, .. } => format!(
+                "decide whose writes stay: let the topology name {0} as the primary and `pgpair apply --discard {1}`, or name {1} and `pgpair apply --discard {0}`. The discarded one is fenced and stopped, what it wrote is kept aside, and it returns as a standby",
+                first.node, second.node
             ),
             Self::RolesMoved { .. } => {
                 "let `role:` in the topology name the node that is the primary now; role changes come with a later version".into()

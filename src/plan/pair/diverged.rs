@@ -218,7 +218,8 @@ mod tests {
     fn a_former_primary_that_can_not_tell_its_end_is_taken_to_have_gone_further_and_nobody_else_is() {
         let found = judged(|own, _| without_end(own));
         assert_eq!(found.map(|found| (found.fork, found.past)), Some((Some(FORK), None)));
-        let others: [(&str, fn(&mut Cluster)); 4] = [
+        type Change = fn(&mut Cluster);
+        let others: [(&str, Change); 4] = [
             ("a standby", |own| own.state = ControlState::ShutDownInRecovery),
             ("a copy that never ran", |own| own.markers.postmaster_opts = false),
             ("one that ran on the primary's timeline", |own| own.timeline = Timeline(2)),

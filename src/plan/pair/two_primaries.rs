@@ -24,7 +24,7 @@ pub struct Writer {
 pub fn two_primaries(observed: &Observed) -> Option<Refusal> {
     let (first, second) = find(observed)?;
     let fork = parted(observed, first, second);
-    let [first, second] = [first, second].map(|node| writer(observed, node, fork));
+    let [first, second] = [first, second].map(|node| Box::new(writer(observed, node, fork)));
     Some(Refusal::TwoPrimaries { first, second, fork })
 }
 

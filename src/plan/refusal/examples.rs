@@ -18,7 +18,8 @@ pub fn examples() -> Vec<Refusal> {
     let (node, other) = (|| name("NODE"), || name("OTHER"));
     let (why, remedy) = (|| "WHY".to_owned(), || "see what the plan says of it".to_owned());
     let own = Lost { transactions: 3, last_commit: Some(1_767_225_600_000_000), rewind_from: None };
-    let writer = |node, timeline| Writer { node, timeline: Timeline(timeline), bytes: Some(4096), own: Some(own) };
+    let writer =
+        |node, timeline| Box::new(Writer { node, timeline: Timeline(timeline), bytes: Some(4096), own: Some(own) });
     let (text, folder) = (str::to_owned, || "/FOLDER".to_owned());
     let (found, expected) = (|| Identity::Known(1), || Identity::Known(2));
     vec![

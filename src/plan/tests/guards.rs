@@ -60,7 +60,7 @@ struct Case {
 
 enum Asked {
     /// Whether a step may be done.
-    Step(NodeName, Action),
+    Step(NodeName, Box<Action>),
     /// The joint state.
     State,
     /// What is done where all of the plan is allowed, as far as it is about roles, and the codes of what is refused.
@@ -123,7 +123,7 @@ impl Case {
         for it in plan_with(&self.topology, &self.world, request).steps {
             let roles = it.topology(&self.topology).into_owned();
             if it.id == step {
-                return Self { topology: roles, asked: Asked::Step(it.node, it.action), ..self };
+                return Self { topology: roles, asked: Asked::Step(it.node, Box::new(it.action)), ..self };
             }
             predict(&it.node, &it.action, &roles, &mut self.world);
         }
@@ -148,7 +148,7 @@ impl Case {
     }
 
     fn asking_step(self, node: &str, action: Action) -> Self {
-        self.asking(Asked::Step(name(node), action))
+        self.asking(Asked::Step(name(node), Box::new(action)))
     }
 
     fn with(mut self, change: impl FnOnce(&mut Self)) -> Self {
@@ -164,10 +164,15 @@ impl Case {
                 Check::Satisfied => "satisfied".into(),
                 Check::Blocked(refusal) => told(&refusal),
             },
-            Asked::State => match classify(&self.topology, &self.world) {
-                PairState::Doubtful(refusal) => format!("doubtful, {}", told(&refusal)),
-                state => state.row().id.into(),
-            },
+            Asked::State => {
+                let state = classify(&self.topology, &self.world);
+                let why = if let PairState::Doubtful(refusal) = &state {
+                    format!(", {}", told(refusal))
+                } else {
+                    String::new()
+                };
+                format!("{}{why}", state.row().id)
+            }
             Asked::Plan(request) => {
                 let plan = plan_with(&self.topology, &self.world, request);
                 let allowed = allow::all_needed(&plan).into_iter().collect();
@@ -199,10 +204,12 @@ impl Case {
     }
 
     fn promotion(&mut self) -> &mut Promote {
-        match &mut self.asked {
-            Asked::Step(_, Action::Promote(promote)) => promote,
-            Asked::Step(..) | Asked::State | Asked::Plan(_) => panic!("no promotion is asked about"),
+        if let Asked::Step(_, action) = &mut self.asked
+            && let Action::Promote(promote) = action.as_mut()
+        {
+            return promote;
         }
+        panic!("no promotion is asked about");
     }
 
     /// Its server has ended cleanly.

@@ -14,7 +14,7 @@ fn by_force(change: fn(&mut Case)) -> Case {
 guards! { wanting_b(|_| {}), "a.fence, b.promote, a.start.";
     for_a_candidate_that_is_not_ready_nobody_is_fenced: |it| it.sql("b").replay_paused = true => "replay_paused.";
     beside_a_node_that_can_not_be_worked_on_nobody_is_fenced: |it| it.silent("c") => "no_answer, reach.";
-    what_is_stopped_starts_first_and_the_primary_moves_later: |it| kill(it) => "a.start, starts_first.";
+    what_is_stopped_starts_first_and_the_primary_moves_later: kill => "a.start, starts_first.";
 }
 
 guards! { wanting_b(|it| it.stopped("a")), "a.fence, b.promote, a.start.";
