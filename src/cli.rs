@@ -163,6 +163,8 @@ Examples:
   out=$(pgpair drift topologies/*.yaml) || echo \"$out\"   for cron, which mails what is printed
   pgpair drift --fail-on pending,not_ready orders.yaml
   pgpair drift topologies/*.yaml --format json | jq '.clusters[].items[]'
+  pgpair drift topologies/*.yaml --json-lines | jq -r 'select(.status != \"in_sync\").cluster'
+  pgpair drift topologies/*.yaml --textfile /var/lib/prometheus/node-exporter/pgpair.prom
 
 Classes: drift      changed behind pgpair's back
          pending    the topology is newer than its last apply

@@ -127,7 +127,7 @@ fn the_jobs_of_contrib_are_silent_about_a_pair_in_sync_and_write_its_metrics() {
     pair.topology("auth: scram-sha-256, password: { file: repuser.secret }", "  work_mem: 4MB\n");
     pair.sql("a", "select pg_reload_conf()");
     wait_until("a has read it", || pair.sql("a", "show work_mem") == "8MB");
-    assert!(job(&cron).exits(0).stdout.contains("work_mem: 8MB"));
+    assert!(job(&cron).exits(0).stdout.contains("work_mem: 8192"));
     job(&unit).exits(2).says("work_mem");
 }
 

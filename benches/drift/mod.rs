@@ -31,7 +31,7 @@ pub(crate) fn drift(table: &mut Table) {
         kilobytes.sort_unstable();
         let peak = kilobytes[ROUNDS / 2] as f64 / 1024.0;
         table.times(&format!("`pgpair drift` of {count} pairs"), &times);
-        table.figure_within("  its memory, MB", peak, 60.0, "MB");
+        table.figure_within("  its memory, MB", peak, 30.0, "MB");
         per_pair.push(times.median() / count as f64);
     }
     // Linear growth: what each of many takes is what each of few takes, and no more.

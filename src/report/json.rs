@@ -160,16 +160,16 @@ pub fn drift(report: &DriftReport) -> String {
     document(report)
 }
 
-/// Renders what an event log says.
-#[must_use]
-pub fn log(report: &LogReport) -> String {
-    document(report)
-}
-
 /// Renders what has drifted in one cluster of many, in one line.
 #[must_use]
 pub fn drift_line(cluster: &ClusterDrift) -> String {
     format!("{}\n", versioned(cluster))
+}
+
+/// Renders what an event log says.
+#[must_use]
+pub fn log(report: &LogReport) -> String {
+    document(report)
 }
 
 /// Renders one look of many, in one line.

@@ -36,7 +36,8 @@ async fn applied(then: &Observed, now: Observed) -> (Result<Exit, Error>, String
 }
 
 /// What differs from one look to the next, by the last word of its place.
-const MEASURES: [&str; 11] = [
+const MEASURES: [&str; 12] = [
+    "retained",
     "checkpoint",
     "end",
     "end_timeline",
