@@ -1,0 +1,250 @@
+//! The documentation holds what the program says: the reference is made from it, every command line in the texts is one
+//! that pgpair takes, and every link leads somewhere.
+//!
+//! `PGPAIR_BLESS=1 cargo test --test docs` writes the reference anew.
+
+use std::fs;
+use std::path::Path;
+use std::path::PathBuf;
+use std::process::Command;
+
+use serde_json::Value;
+
+fn root() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+}
+
+fn pgpair(arguments: &[&str]) -> String {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_pgpair"));
+    let output = command.args(arguments).env_remove("COLUMNS").env("NO_COLOR", "1").output().expect("pgpair runs");
+    assert!(output.status.success(), "{arguments:?}: {output:?}");
+    String::from_utf8(output.stdout).expect("UTF-8")
+}
+
+fn json(arguments: &[&str]) -> Value {
+    serde_json::from_str(&pgpair(arguments)).expect("one JSON value")
+}
+
+/// Compares a page of the reference with what it should be, or writes it.
+#[track_caller]
+fn is_current(name: &str, made: &str) {
+    let path = root().join("docs/reference").join(name);
+    if std::env::var_os("PGPAIR_BLESS").is_some() {
+        fs::create_dir_all(path.parent().expect("a folder")).expect("our folder");
+        fs::write(&path, made).expect("our file");
+    }
+    let there = fs::read_to_string(&path).unwrap_or_default();
+    assert!(there == made, "{} is not current: PGPAIR_BLESS=1 cargo test --test docs", path.display());
+}
+
+/// A page of what `pgpair explain LIST` explains.
+fn explained(list: &str, head: &str) -> String {
+    let told = json(&["explain", list, "--format", "json"]);
+    let mut page = head.to_owned();
+    for one in told["explanations"].as_array().expect("a list") {
+        let text = |key: &str| one[key].as_str().map(markdown);
+        page.push_str(&format!(
+            "\n## `{}`\n\n{}.\n",
+            one["id"].as_str().expect("an id"),
+            text("what").expect("a text")
+        ));
+        let parts = [
+            ("Why", "why"),
+            ("pgpair's answer", "answer"),
+            ("Impact", "impact"),
+            ("Remedy", "remedy"),
+            ("By hand", "by_hand"),
+        ];
+        let told: Vec<String> =
+            parts.iter().filter_map(|(label, key)| Some(format!("- **{label}**: {}\n", text(key)?))).collect();
+        if !told.is_empty() {
+            page.push_str(&format!("\n{}", told.concat()));
+        }
+    }
+    page
+}
+
+/// What Markdown would take for HTML stands as it is.
+fn markdown(text: &str) -> String {
+    text.replace('&', "&amp;").replace('<', "&lt;")
+}
+
+#[test]
+fn the_pages_of_what_is_explained_are_current() {
+    let pages = [
+        (
+            "states",
+            "# Joint states\n\nHow the nodes of a cluster can stand together, and what the next plan does about it.\n",
+        ),
+        ("actions", "# Steps\n\nWhat the steps of a plan do: `action` in the JSON of a plan.\n"),
+        ("refusals", "# Refusals\n\nWhy something is not done: `code` of what blocks a plan, or a node.\n"),
+        ("checks", "# Checks before a switchover\n\nWhat plan, drift and status ask before the primary may move.\n"),
+        (
+            "warnings",
+            "# Warnings\n\nWhat is legal in a topology and unwise; `silence: [ID]` at its top takes one back.\n",
+        ),
+    ];
+    for (list, head) in pages {
+        is_current(&format!("{list}.md"), &explained(list, head));
+    }
+}
+
+/// The commands, in the order in which the help has them.
+fn commands() -> Vec<String> {
+    let help = pgpair(&["--help"]);
+    let (_, commands) = help.split_once("\nCommands:\n").expect("the commands");
+    let lines = commands.lines().take_while(|line| !line.is_empty());
+    let names = lines.filter(|line| line.starts_with("  ") && !line.starts_with("   "));
+    names.filter_map(|line| line.split_whitespace().next()).filter(|name| *name != "help").map(str::to_owned).collect()
+}
+
+#[test]
+fn the_page_of_commands_is_current() {
+    let mut page = format!("# Commands\n\n```text\n{}```\n", pgpair(&["--help"]));
+    for command in commands() {
+        page.push_str(&format!("\n## pgpair {command}\n\n```text\n{}```\n", pgpair(&[&command, "--help"])));
+    }
+    is_current("commands.md", &page);
+}
+
+/// What one may give for a key of the topology, by its JSON Schema.
+fn kind(schema: &Value, defs: &Value) -> String {
+    if let Some(name) = schema["$ref"].as_str().and_then(|name| name.rsplit('/').next()) {
+        return match name {
+            "scalar" | "text" | "number" | "boolean" => name.to_owned(),
+            "texts" => "text, or a list of them".to_owned(),
+            "secret" => "secret: `{ env: NAME }`, `{ file: PATH }` or `{ command: [..] }`".to_owned(),
+            "argv" => "list of arguments".to_owned(),
+            "commands" => "list of lists of arguments".to_owned(),
+            "node" => "node".to_owned(),
+            other => kind(&defs[other], defs),
+        };
+    }
+    if let Some(words) = schema["enum"].as_array() {
+        let words: Vec<String> = words.iter().map(|word| format!("`{}`", plain(word))).collect();
+        return words.join(", ");
+    }
+    match &schema["type"] {
+        Value::String(one) if one == "object" => "mapping".to_owned(),
+        Value::String(one) if one == "array" => "list".to_owned(),
+        Value::String(one) => one.clone(),
+        Value::Array(_) => "text".to_owned(),
+        Value::Null | Value::Bool(_) | Value::Number(_) | Value::Object(_) => String::new(),
+    }
+}
+
+fn plain(value: &Value) -> String {
+    value.as_str().map_or_else(|| value.to_string(), str::to_owned)
+}
+
+/// Adds a row for each key of a mapping, and those below it.
+fn keys(path: &str, schema: &Value, defs: &Value, page: &mut String) {
+    let required: Vec<&str> = schema["required"].as_array().into_iter().flatten().filter_map(Value::as_str).collect();
+    for (key, one) in schema["properties"].as_object().into_iter().flatten() {
+        let path = if path.is_empty() { key.clone() } else { format!("{path}.{key}") };
+        let given = one.get("default").map(|value| format!("`{}`", plain(value)));
+        let default =
+            given.unwrap_or_else(|| if required.contains(&key.as_str()) { "required" } else { "" }.to_owned());
+        let means = markdown(one["description"].as_str().unwrap_or_default()).replace('|', "\\|");
+        page.push_str(&format!("| `{path}` | {} | {default} | {means} |\n", kind(one, defs)));
+        keys(&path, one, defs, page);
+        keys(&format!("{path}[]"), &one["items"], defs, page);
+    }
+}
+
+#[test]
+fn the_page_of_the_topology_is_current() {
+    let schema = json(&["schema"]);
+    let head = "| key | takes | default | meaning |\n| --- | --- | --- | --- |\n";
+    let mut page = format!(
+        "# Topology\n\nEvery key of a topology file. An editor shows the same, and the parameters of the version besides, with the\n\
+         schema that `pgpair schema` writes.\n\n{head}"
+    );
+    keys("", &schema, &schema["$defs"], &mut page);
+    page.push_str(&format!(
+        "\n## A node\n\nBelow `nodes.NAME`, and in `node_defaults` for all nodes that do not have the key.\n\n{head}"
+    ));
+    keys("", &schema["$defs"]["node"], &schema["$defs"], &mut page);
+    is_current("topology.md", &page);
+}
+
+/// The README and all pages of `docs`.
+fn pages() -> Vec<PathBuf> {
+    let mut found = vec![root().join("README.md")];
+    let mut folders = vec![root().join("docs")];
+    while let Some(folder) = folders.pop() {
+        for entry in fs::read_dir(folder).expect("our folder").flatten() {
+            if entry.path().is_dir() {
+                folders.push(entry.path());
+            } else if entry.path().extension().is_some_and(|extension| extension == "md") {
+                found.push(entry.path());
+            }
+        }
+    }
+    found.sort();
+    found
+}
+
+/// The lines of commands in a page: in blocks of `sh`, and after `$ ` in those of a terminal.
+fn command_lines(page: &str) -> Vec<String> {
+    let (mut lines, mut block) = (Vec::new(), None);
+    for line in page.lines() {
+        match (block, line.strip_prefix("```")) {
+            (None, Some(language)) => block = Some(language),
+            (Some(_), Some(_)) => block = None,
+            (Some("sh"), None) => lines.push(line.to_owned()),
+            (Some("" | "console"), None) => lines.extend(line.strip_prefix("$ ").map(str::to_owned)),
+            (Some(_) | None, None) => {}
+        }
+    }
+    lines
+}
+
+/// The words of each call of pgpair in a line, without what the shell takes.
+fn calls(line: &str) -> Vec<Vec<String>> {
+    let line = line.split(" #").next().unwrap_or_default();
+    let parts = line.split(['|', ';', '(', ')', '>', '&']).map(str::trim);
+    let calls = parts.filter_map(|part| {
+        let words: Vec<String> =
+            part.split_whitespace().map(|word| word.trim_matches(['\'', '"']).to_owned()).collect();
+        let at = words.iter().position(|word| word == "pgpair")?;
+        words[..at].iter().all(|word| word.contains('=')).then(|| words[at + 1..].to_vec())
+    });
+    calls.collect()
+}
+
+#[test]
+fn every_command_line_of_the_documentation_is_one_that_pgpair_takes() {
+    let mut seen = 0;
+    for page in pages() {
+        for line in command_lines(&fs::read_to_string(&page).expect("a page")) {
+            for call in calls(&line) {
+                // In an empty folder nothing can come of it; but what is wrong usage is said before.
+                let folder = tempfile::tempdir().expect("a folder");
+                let mut command = Command::new(env!("CARGO_BIN_EXE_pgpair"));
+                command.args(&call).current_dir(folder.path()).env_remove("PGPAIR_FILE");
+                let output = command.stdin(std::process::Stdio::null()).output().expect("pgpair runs");
+                let said = String::from_utf8_lossy(&output.stderr);
+                let is_usage = ["Usage:", "unexpected argument", "unrecognized subcommand", "invalid value"];
+                assert!(!is_usage.iter().any(|word| said.contains(word)), "{}: {line}\n{said}", page.display());
+                seen += 1;
+            }
+        }
+    }
+    assert!(seen > 20, "{seen} calls of pgpair");
+}
+
+#[test]
+fn every_link_of_the_documentation_leads_to_a_file() {
+    for page in pages() {
+        let text = fs::read_to_string(&page).expect("a page");
+        for link in text.split("](").skip(1).filter_map(|rest| rest.split(')').next()) {
+            let file = link.split('#').next().unwrap_or_default();
+            if file.is_empty() || file.contains("://") {
+                continue;
+            }
+            let target = page.parent().expect("a folder").join(file);
+            assert!(target.exists(), "{}: {link}", page.display());
+        }
+    }
+}
