@@ -225,7 +225,8 @@ fn every_command_line_of_the_documentation_is_one_that_pgpair_takes() {
                 command.args(&call).current_dir(folder.path()).env_remove("PGPAIR_FILE");
                 let output = command.stdin(std::process::Stdio::null()).output().expect("pgpair runs");
                 let said = String::from_utf8_lossy(&output.stderr);
-                let is_usage = ["Usage:", "unexpected argument", "unrecognized subcommand", "invalid value"];
+                let is_usage =
+                    ["Usage:", "required arguments", "unexpected argument", "unrecognized subcommand", "invalid value"];
                 assert!(!is_usage.iter().any(|word| said.contains(word)), "{}: {line}\n{said}", page.display());
                 seen += 1;
             }
