@@ -129,7 +129,7 @@ struct Tally {
 
 fn try_every_state(version: u32, auth: &str, slots: bool) {
     let topology = pair(version, auth, slots);
-    let tally = try_states(&topology, starting_states(&topology, 5), &format!("{version} {auth}"));
+    let tally = try_states(&topology, starting_states(&topology, 9), &format!("{version} {auth}"));
     assert!(tally.states > 500 && tally.clean > 300 && tally.blocked > 100, "{tally:?}");
 }
 
@@ -302,7 +302,7 @@ fn rebuild_in_every_state(version: u32) {
         let key = serde_json::to_string(truth).expect("plain data");
         *known.entry(key).or_insert_with(|| converge(&topology, truth, story).status())
     };
-    for (label, start) in starting_states(&topology, 14).into_values() {
+    for (label, start) in starting_states(&topology, 22).into_values() {
         let story = format!("{version}, rebuild, {label}");
         let observed = block_on(Sim::new(topology.clone(), start.clone(), None).observe());
         let first = plan_with(&topology, &observed, &request);

@@ -268,7 +268,7 @@ fn at_a_terminal(pair: &Workspace, line: &str) -> Ran {
     let bin = Path::new(env!("CARGO_BIN_EXE_pgpair")).parent().expect("a folder").display().to_string();
     let mut command = as_owner("sh");
     let path = format!("{bin}:{}", std::env::var("PATH").expect("a PATH"));
-    command.args(["-c", r#"yes yes | script --quiet --return --command "$1" /dev/null"#, "sh", line]);
+    command.args(["-c", r#"echo yes | script --quiet --return --command "$1" /dev/null"#, "sh", line]);
     command
         .current_dir(pair.path(""))
         .env("PATH", path)

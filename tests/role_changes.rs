@@ -393,22 +393,22 @@ fn try_every_failover(topology: &Topology, share: usize, thinned: usize) {
 
 #[test]
 fn a_failover_of_15_never_makes_two_writers_whatever_happens() {
-    try_every_failover(&pair(15, "scram-sha-256", true), 61, 8);
+    try_every_failover(&pair(15, "scram-sha-256", true), 61, 11);
 }
 
 #[test]
 fn a_failover_of_12_never_makes_two_writers_whatever_happens() {
-    try_every_failover(&pair(12, "scram-sha-256", false), 83, 10);
+    try_every_failover(&pair(12, "scram-sha-256", false), 83, 14);
 }
 
 #[test]
 fn a_failover_of_10_never_makes_two_writers_whatever_happens() {
-    try_every_failover(&pair(10, "scram-sha-256", true), 83, 10);
+    try_every_failover(&pair(10, "scram-sha-256", true), 83, 14);
 }
 
 #[test]
 fn a_switchover_of_15_never_makes_two_writers_and_loses_nothing_whatever_happens() {
-    try_every_state(&pair(15, "scram-sha-256", true), 31, 6);
+    try_every_state(&pair(15, "scram-sha-256", true), 31, 9);
 }
 
 /// Between two steps something goes wrong at a node: what was planned is judged anew, and refused where it would harm.
@@ -417,7 +417,7 @@ fn a_guard_notices_what_happens_between_the_plan_and_a_step_of_a_role_change() {
     let topology = pair(15, "scram-sha-256", true);
     let swapped = topology.with_primary(&name("b"));
     let (mut runs, mut refused) = (0, 0);
-    for (label, start) in on_the_way(&topology, &swapped).into_iter().step_by(if is_full() { 1 } else { 4 }) {
+    for (label, start) in on_the_way(&topology, &swapped).into_iter().step_by(if is_full() { 1 } else { 6 }) {
         for desired in [&topology, &swapped] {
             let observed = block_on(Sim::new(desired.clone(), start.clone(), None).observe());
             let first = plan(desired, &observed);
@@ -462,10 +462,10 @@ fn hooks_are_owed_until_they_have_run_whatever_happens() {
 
 #[test]
 fn a_switchover_of_12_never_makes_two_writers_and_loses_nothing_whatever_happens() {
-    try_every_state(&pair(12, "scram-sha-256", false), 43, 8);
+    try_every_state(&pair(12, "scram-sha-256", false), 43, 11);
 }
 
 #[test]
 fn a_switchover_of_10_never_makes_two_writers_and_loses_nothing_whatever_happens() {
-    try_every_state(&pair(10, "scram-sha-256", true), 43, 8);
+    try_every_state(&pair(10, "scram-sha-256", true), 43, 11);
 }
