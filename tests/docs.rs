@@ -121,12 +121,22 @@ fn kind(schema: &Value, defs: &Value) -> String {
         };
     }
     if let Some(words) = schema["enum"].as_array() {
-        let words: Vec<String> = words.iter().map(|word| format!("`{}`", plain(word))).collect();
+        let mut words: Vec<String> = words.iter().map(|word| format!("`{}`", plain(word))).collect();
+        words.dedup(); // A number may stand in quotes too.
         return words.join(", ");
+    }
+    if let Some(ways) = schema["anyOf"].as_array() {
+        let one = kind(&ways[0], defs);
+        return match ways.get(1).map(|way| (kind(way, defs), kind(&way["items"], defs))) {
+            Some((_, items)) if items == one => format!("{one}, or a list of them"),
+            Some((other, _)) if other != "string" => format!("{one}, or {other}"),
+            Some(_) | None => one,
+        };
     }
     match &schema["type"] {
         Value::String(one) if one == "object" => "mapping".to_owned(),
         Value::String(one) if one == "array" => "list".to_owned(),
+        Value::String(one) if one == "integer" => "number".to_owned(),
         Value::String(one) => one.clone(),
         Value::Array(_) => "text".to_owned(),
         Value::Null | Value::Bool(_) | Value::Number(_) | Value::Object(_) => String::new(),
@@ -149,6 +159,9 @@ fn keys(path: &str, schema: &Value, defs: &Value, page: &mut String) {
         page.push_str(&format!("| `{path}` | {} | {default} | {means} |\n", kind(one, defs)));
         keys(&path, one, defs, page);
         keys(&format!("{path}[]"), &one["items"], defs, page);
+        for way in one["anyOf"].as_array().into_iter().flatten() {
+            keys(&path, way, defs, page);
+        }
     }
 }
 
@@ -162,7 +175,8 @@ fn the_page_of_the_topology_is_current() {
     );
     keys("", &schema, &schema["$defs"], &mut page);
     page.push_str(&format!(
-        "\n## A node\n\nBelow `nodes.NAME`, and in `node_defaults` for all nodes that do not have the key.\n\n{head}"
+        "\n## A node\n\nBelow `nodes.NAME`, and in `node_defaults` for all nodes that do not have the key. `role`, `port` and `data_dir`\n\
+         are needed.\n\n{head}"
     ));
     keys("", &schema["$defs"]["node"], &schema["$defs"], &mut page);
     is_current("topology.md", &page);
