@@ -3,12 +3,18 @@
 //!
 //! `PGPAIR_BLESS=1 cargo test --test docs` writes the reference anew.
 
+mod support;
+
 use std::fs;
 use std::path::Path;
 use std::path::PathBuf;
 use std::process::Command;
 
 use serde_json::Value;
+use support::Ran;
+use support::Version;
+use support::Workspace;
+use support::as_owner;
 
 fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
@@ -262,4 +268,55 @@ fn every_link_of_the_documentation_leads_to_a_file() {
             assert!(target.exists(), "{}: {link}", page.display());
         }
     }
+}
+
+/// The part of the README below a heading.
+fn section(heading: &str) -> String {
+    let readme = fs::read_to_string(root().join("README.md")).expect("a README");
+    let (_, rest) = readme.split_once(&format!("\n## {heading}\n")).expect("the heading");
+    rest.split("\n## ").next().unwrap_or_default().to_owned()
+}
+
+/// A line of the README, as somebody at a terminal who says yes to everything.
+fn at_a_terminal(pair: &Workspace, line: &str) -> Ran {
+    let bin = Path::new(env!("CARGO_BIN_EXE_pgpair")).parent().expect("a folder").display().to_string();
+    let mut command = as_owner("sh");
+    let path = format!("{bin}:{}", std::env::var("PATH").expect("a PATH"));
+    command.args(["-c", r#"yes yes | script --quiet --return --command "$1" /dev/null"#, "sh", line]);
+    command
+        .current_dir(pair.path(""))
+        .env("PATH", path)
+        .env("XDG_STATE_HOME", pair.path("state"))
+        .env_remove("PGPAIR_FILE");
+    Ran::of(&command.output().expect("script runs"))
+}
+
+#[test]
+fn from_the_readme_alone_one_comes_to_a_pair_a_changed_parameter_a_switchover_and_a_drift_report() {
+    let pair = Workspace::new(Version(15));
+    fs::remove_file(pair.path("repuser.secret")).expect("our file");
+    let first = section("A pair in five minutes");
+    let yaml = first.split("```yaml\n").nth(1).and_then(|rest| rest.split("```").next()).expect("a topology");
+    let [a, b] = pair.ports.map(|port| port.to_string());
+    pair.write("pgpair.yaml", &yaml.replace("15433", &a).replace("15434", &b), 0o644);
+    let run = |text: &str| {
+        let mut lines = command_lines(text);
+        // What is installed is the one that was built, and this is the folder.
+        lines.retain(|line| !line.is_empty() && !line.starts_with("cargo install") && !line.starts_with("mkdir "));
+        for line in &lines {
+            at_a_terminal(&pair, line).exits(0);
+        }
+        lines.len()
+    };
+    assert!(run(&first) >= 6);
+    pair.in_sync();
+    pair.edit("  max_wal_senders: 5\n", "  max_wal_senders: 5\n  work_mem: 8MB\n");
+    at_a_terminal(&pair, "pgpair apply").exits(0).says("work_mem");
+    assert_eq!(pair.sql("b", "show work_mem"), "8MB");
+    assert_eq!(run(&section("Switching over")), 1);
+    assert_eq!(pair.sql("b", "select pg_is_in_recovery()"), "f");
+    pair.sql("a", "alter system set work_mem = '64MB'");
+    at_a_terminal(&pair, "pgpair drift").exits(2).says("postgresql.auto.conf");
+    at_a_terminal(&pair, "pgpair apply").exits(0);
+    pair.in_sync();
 }
