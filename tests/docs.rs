@@ -5,6 +5,7 @@
 
 mod support;
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::path::Path;
 use std::path::PathBuf;
@@ -127,12 +128,22 @@ fn kind(schema: &Value, defs: &Value) -> String {
         };
     }
     if let Some(words) = schema["enum"].as_array() {
-        let words: Vec<String> = words.iter().map(|word| format!("`{}`", plain(word))).collect();
+        let mut words: Vec<String> = words.iter().map(|word| format!("`{}`", plain(word))).collect();
+        words.dedup(); // A number may stand in quotes too.
         return words.join(", ");
+    }
+    if let Some(ways) = schema["anyOf"].as_array() {
+        let one = kind(&ways[0], defs);
+        return match ways.get(1).map(|way| (kind(way, defs), kind(&way["items"], defs))) {
+            Some((_, items)) if items == one => format!("{one}, or a list of them"),
+            Some((other, _)) if other != "string" => format!("{one}, or {other}"),
+            Some(_) | None => one,
+        };
     }
     match &schema["type"] {
         Value::String(one) if one == "object" => "mapping".to_owned(),
         Value::String(one) if one == "array" => "list".to_owned(),
+        Value::String(one) if one == "integer" => "number".to_owned(),
         Value::String(one) => one.clone(),
         Value::Array(_) => "text".to_owned(),
         Value::Null | Value::Bool(_) | Value::Number(_) | Value::Object(_) => String::new(),
@@ -155,6 +166,9 @@ fn keys(path: &str, schema: &Value, defs: &Value, page: &mut String) {
         page.push_str(&format!("| `{path}` | {} | {default} | {means} |\n", kind(one, defs)));
         keys(&path, one, defs, page);
         keys(&format!("{path}[]"), &one["items"], defs, page);
+        for way in one["anyOf"].as_array().into_iter().flatten() {
+            keys(&path, way, defs, page);
+        }
     }
 }
 
@@ -168,7 +182,8 @@ fn the_page_of_the_topology_is_current() {
     );
     keys("", &schema, &schema["$defs"], &mut page);
     page.push_str(&format!(
-        "\n## A node\n\nBelow `nodes.NAME`, and in `node_defaults` for all nodes that do not have the key.\n\n{head}"
+        "\n## A node\n\nBelow `nodes.NAME`, and in `node_defaults` for all nodes that do not have the key. `role`, `port` and `data_dir`\n\
+         are needed.\n\n{head}"
     ));
     keys("", &schema["$defs"]["node"], &schema["$defs"], &mut page);
     is_current("topology.md", &page);
@@ -241,6 +256,57 @@ fn every_command_line_of_the_documentation_is_one_that_pgpair_takes() {
     assert!(seen > 20, "{seen} calls of pgpair");
 }
 
+/// Options of other programs that the texts name.
+const OPTIONS_OF_OTHERS: [&str; 8] = [
+    "--check",              // ansible-playbook
+    "--collector",          // node_exporter
+    "--diff",               // ansible-playbook
+    "--dry-run",            // repmgr
+    "--force-rewind",       // repmgr
+    "--no-ensure-shutdown", // pg_rewind
+    "--path",               // cargo
+    "--source-server",      // pg_rewind
+];
+
+/// What stands between backquotes in the running text of all pages.
+fn spans() -> Vec<String> {
+    let mut spans = Vec::new();
+    for page in pages() {
+        let text = fs::read_to_string(&page).expect("a page");
+        let outside: Vec<&str> = text.split("```").step_by(2).collect();
+        spans.extend(outside.concat().split('`').skip(1).step_by(2).map(str::to_owned));
+    }
+    spans
+}
+
+#[test]
+fn every_option_that_the_documentation_names_is_one_of_pgpair_or_of_a_program_on_the_list() {
+    let help: String = commands().iter().map(|command| pgpair(&[command, "--help"])).collect();
+    let is_end = |end: char| !(end.is_ascii_alphanumeric() || end == '-');
+    let options = |text: &str| -> BTreeSet<String> {
+        let words = text.split(|end: char| end.is_whitespace() || "[](),:|'\"".contains(end));
+        let names = words.filter_map(|word| Some(word.strip_prefix("--")?.split(is_end).next()?.to_owned()));
+        names.filter(|name| !name.is_empty()).map(|name| format!("--{name}")).collect()
+    };
+    let ours = options(&help);
+    let named: BTreeSet<String> = spans().iter().flat_map(|span| options(span)).collect();
+    let of_others: Vec<&str> = named.difference(&ours).map(String::as_str).collect();
+    assert_eq!(of_others, OPTIONS_OF_OTHERS);
+    assert!(named.intersection(&ours).count() > 15, "{named:?}");
+}
+
+#[test]
+fn what_the_documentation_says_can_be_explained_is_explained() {
+    let mut seen = BTreeSet::new();
+    for span in spans() {
+        let Some(id) = span.strip_prefix("pgpair ").unwrap_or(&span).strip_prefix("explain ") else { continue };
+        if id != "ID" && seen.insert(id.to_owned()) {
+            pgpair(&["explain", id]);
+        }
+    }
+    assert!(seen.len() > 3, "{seen:?}");
+}
+
 #[test]
 fn every_link_of_the_documentation_leads_to_a_file() {
     for page in pages() {
@@ -268,6 +334,7 @@ fn at_a_terminal(pair: &Workspace, line: &str) -> Ran {
     let bin = Path::new(env!("CARGO_BIN_EXE_pgpair")).parent().expect("a folder").display().to_string();
     let mut command = as_owner("sh");
     let path = format!("{bin}:{}", std::env::var("PATH").expect("a PATH"));
+    // As many lines as are given are kept in memory until they are asked for: no endless `yes`.
     command.args(["-c", r#"echo yes | script --quiet --return --command "$1" /dev/null"#, "sh", line]);
     command
         .current_dir(pair.path(""))

@@ -286,7 +286,7 @@ impl Refusal {
                 first.node, second.node
             ),
             Self::RolesMoved { .. } => {
-                "let `role:` in the topology name the node that is the primary now; role changes come with a later version".into()
+                "see what `pgpair status` says of the nodes; let `role:` in the topology name the one that is the primary now, and move it with `pgpair switchover`".into()
             }
             Self::PrimaryMissing { primary, holder, .. } => format!(
                 "mount or restore the data directory of {primary}; or, if {primary} is really new, stop {holder} and move its data away by hand"
