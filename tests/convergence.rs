@@ -129,7 +129,7 @@ struct Tally {
 
 fn try_every_state(version: u32, auth: &str, slots: bool) {
     let topology = pair(version, auth, slots);
-    let tally = try_states(&topology, starting_states(&topology, 9), &format!("{version} {auth}"));
+    let tally = try_states(&topology, starting_states(&topology, 14), &format!("{version} {auth}"));
     assert!(tally.states > 500 && tally.clean > 300 && tally.blocked > 100, "{tally:?}");
 }
 
@@ -209,7 +209,7 @@ fn a_guard_notices_what_happens_between_plan_and_step() {
     let mut refused = 0;
     // One mishap to begin with is enough here: the other comes in between.
     let starts = starting_states(&topology, usize::MAX).into_values();
-    for (label, start) in starts.step_by(if is_full() { 1 } else { 2 }) {
+    for (label, start) in starts.step_by(if is_full() { 1 } else { 3 }) {
         let observed = block_on(Sim::new(topology.clone(), start.clone(), None).observe());
         let first = plan(&topology, &observed);
         for at in 0..first.steps.len() {
@@ -255,7 +255,7 @@ fn a_primary_is_not_started_beside_its_own_standby_on_a_newer_timeline() {
 #[test]
 fn nothing_that_needs_an_allowance_is_done_without_it() {
     let topology = pair(15, "scram-sha-256", true);
-    for (label, start) in starting_states(&topology, 1).into_values() {
+    for (label, start) in starting_states(&topology, 3).into_values() {
         let done = run(&topology, &start, &BTreeSet::new(), None, &label);
         let needing = done.plan.steps.iter().filter(|step| step.impact > Impact::Reload).count();
         assert!(done.left_out >= needing || done.plan.is_halted(), "{label}");

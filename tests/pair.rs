@@ -114,6 +114,7 @@ fn a_password_stays_secret(version: Version) {
 }
 
 #[test]
+#[ignore = "takes long: cargo test -- --include-ignored"]
 fn the_password_of_15_is_in_no_log_and_no_output() {
     a_password_stays_secret(NEW);
 }
@@ -144,6 +145,7 @@ fn two_fresh_directories_of_15_become_a_pair_with_the_allowances_for_it() {
 }
 
 #[test]
+#[ignore = "takes long: cargo test -- --include-ignored"]
 fn two_fresh_directories_of_10_become_a_pair_with_the_allowances_for_it() {
     both_nodes_are_fresh_from_initdb(OLD);
 }
@@ -201,6 +203,7 @@ fn a_copy_of_15_made_by_hand_becomes_the_standby_and_never_a_second_primary() {
 }
 
 #[test]
+#[ignore = "takes long: cargo test -- --include-ignored"]
 fn a_copy_of_10_made_by_hand_becomes_the_standby_and_never_a_second_primary() {
     a_copy_made_by_hand(OLD);
 }
@@ -229,6 +232,7 @@ fn stopped_servers_of_15_are_started_the_primary_with_its_allowance() {
 }
 
 #[test]
+#[ignore = "takes long: cargo test -- --include-ignored"]
 fn stopped_servers_of_10_are_started_the_primary_with_its_allowance() {
     both_are_stopped(OLD);
 }
@@ -280,6 +284,7 @@ fn connections_of_15_are_raised_on_the_standby_first_and_lowered_on_the_primary_
 }
 
 #[test]
+#[ignore = "takes long: cargo test -- --include-ignored"]
 fn connections_of_10_are_raised_on_the_standby_first_and_lowered_on_the_primary_first() {
     parameters_are_raised_and_lowered(OLD);
 }

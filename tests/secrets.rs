@@ -156,7 +156,6 @@ fn in_a_whole_life_no_secret_is_said_logged_saved_or_passed_to_a_process() {
     let ears = Ears::on(&pair);
     ears.looks();
     ears.hear(&["apply", "--auto-approve", "--plan", "saved.json", "-vv"]).exits(0);
-    ears.looks();
 
     // What somebody wrote by hand is quoted nowhere.
     for node in ["a", "b"] {
@@ -179,7 +178,6 @@ fn in_a_whole_life_no_secret_is_said_logged_saved_or_passed_to_a_process() {
     is_in_no_file(&pair);
 
     pair.write("repuser.secret", &format!("{SECOND}\n"), 0o600);
-    ears.looks();
     ears.applies(&["apply", "--allow", "restart"]);
 
     name_primary(&pair, "b");
@@ -188,7 +186,6 @@ fn in_a_whole_life_no_secret_is_said_logged_saved_or_passed_to_a_process() {
     is_in_no_file(&pair);
 
     kill(&pair, "b");
-    ears.looks();
     ears.applies(&["failover", "--to", "a", "--allow", "destroy=b,restart"]);
     ears.looks();
 

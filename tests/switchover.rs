@@ -127,12 +127,10 @@ fn is_full() -> bool {
     std::env::var_os("PGPAIR_FULL").is_some()
 }
 
-/// Kills pgpair at each of these points of a switchover, to and fro; then goes on. With something more going wrong, at
-/// every second of them, or at all with PGPAIR_FULL=1.
+/// Kills pgpair at every second of these points of a switchover, to and fro, or at all with PGPAIR_FULL=1; then goes on.
 fn killed_at(pair: &Workspace, points: &[Failpoint], then: Then) {
     let mut primary = "a";
-    let all = is_full() || matches!(then, Then::Nothing);
-    for point in points.iter().step_by(if all { 1 } else { 2 }) {
+    for point in points.iter().step_by(if is_full() { 1 } else { 2 }) {
         let to = other(primary);
         name_primary(pair, to);
         goes_on_from(pair, point.name(), then, to);
