@@ -356,6 +356,7 @@ fn killed_at_each_moment(pair: &Workspace, loss: Loss, is_left: bool, share: usi
         killed += usize::from(ran.code.is_none());
         if ran.code.is_none() && starts_as_standby(pair, old, &story) {
             started += 1;
+            println!("{story}: started by hand, and in recovery ({started})");
             if !is_left {
                 pair.pg_ctl(old, &["stop", "-m", "immediate"]).exits(0);
             }
