@@ -27,6 +27,7 @@ use support::Version;
 use support::Workspace;
 use support::background::Running;
 use support::disk::SmallDisk;
+use support::is_full;
 use support::is_root;
 use support::wait_until;
 
@@ -866,7 +867,7 @@ fn wipe(pair: &Workspace) {
 /// Kills the creation of a pair `times` times, each in its own part of the time that it takes; three times as often
 /// with PGPAIR_FULL=1.
 fn killed_at_any_moment(version: Version, times: u32) {
-    let times = if std::env::var_os("PGPAIR_FULL").is_some() { 3 * times } else { times };
+    let times = if is_full() { 3 * times } else { times };
     let pair = planned_pair(version);
     pair.edit("data_checksums: true }", "data_checksums: true, no-sync: on }");
     let begun = Instant::now();

@@ -16,6 +16,7 @@ use support::Ran;
 use support::Version;
 use support::Workspace;
 use support::as_owner;
+use support::path_with_pgpair;
 
 fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
@@ -331,14 +332,12 @@ fn section(heading: &str) -> String {
 
 /// A line of the README, as somebody at a terminal who says yes to everything.
 fn at_a_terminal(pair: &Workspace, line: &str) -> Ran {
-    let bin = Path::new(env!("CARGO_BIN_EXE_pgpair")).parent().expect("a folder").display().to_string();
     let mut command = as_owner("sh");
-    let path = format!("{bin}:{}", std::env::var("PATH").expect("a PATH"));
     // As many lines as are given are kept in memory until they are asked for: no endless `yes`.
     command.args(["-c", r#"echo yes | script --quiet --return --command "$1" /dev/null"#, "sh", line]);
     command
         .current_dir(pair.path(""))
-        .env("PATH", path)
+        .env("PATH", path_with_pgpair())
         .env("XDG_STATE_HOME", pair.path("state"))
         .env_remove("PGPAIR_FILE");
     Ran::of(&command.output().expect("script runs"))

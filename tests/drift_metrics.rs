@@ -16,6 +16,7 @@ use serde_json::Value;
 use support::Ran;
 use support::Version;
 use support::Workspace;
+use support::path_with_pgpair;
 use support::wait_until;
 
 /// The series of a textfile, each with its value.
@@ -106,15 +107,17 @@ fn the_textfile_of_a_real_pair_says_what_its_servers_say_and_when_all_was_last_s
 fn the_jobs_of_contrib_are_silent_about_a_pair_in_sync_and_write_its_metrics() {
     let pair = Workspace::made(Version(15));
     let folder = pair.path("");
-    let bin = Path::new(env!("CARGO_BIN_EXE_pgpair")).parent().expect("a folder");
     let job = |command: &str| {
         let here = folder.display().to_string();
         let command = command.replace("/var/lib/prometheus/node-exporter", &here).replace("/etc/pgpair", &here);
         // `%` would be a line break to cron.
         assert!(command.contains(&format!("{here}/*.yaml")) && !command.contains('%'), "{command}");
         let _ = fs::remove_file(pair.path("pgpair.prom"));
-        let path = format!("{}:{}", bin.display(), std::env::var("PATH").unwrap_or_default());
-        let ran = Command::new("/bin/sh").args(["-c", &command]).env("PATH", path).env("NO_COLOR", "1").output();
+        let ran = Command::new("/bin/sh")
+            .args(["-c", &command])
+            .env("PATH", path_with_pgpair())
+            .env("NO_COLOR", "1")
+            .output();
         let ran = Ran::of(&ran.expect("sh runs"));
         assert!(pair.path("pgpair.prom").exists(), "{ran:?}");
         ran

@@ -24,6 +24,7 @@ use edits_table::Shown;
 use support::Ran;
 use support::Version;
 use support::Workspace;
+use support::is_full;
 
 /// How long a standby may take to stream again; it tries every 100 ms.
 const RECONNECTS_WITHIN: Duration = Duration::from_secs(10);
@@ -182,7 +183,7 @@ fn the_rows_of(group: &str) {
     let edits: Vec<Edit> = std::mem::take(&mut living.group.edits);
     let mut wrong = String::new();
     // All of them where time is no matter.
-    let every = if std::env::var_os("PGPAIR_FULL").is_some() { 1 } else { 4 };
+    let every = if is_full() { 1 } else { 4 };
     for edit in edits.iter().filter(|edit| edit.live).step_by(every) {
         let start = Instant::now();
         if let Err(what) = living.follow(edit) {

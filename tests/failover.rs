@@ -22,10 +22,14 @@ use serde_json::Value;
 use support::Ran;
 use support::Version;
 use support::Workspace;
+use support::is_full;
 use support::probe::RULE;
+use support::roles::INSIDE_A_REWIND;
+use support::roles::fork;
 use support::roles::hang;
 use support::roles::kill;
 use support::roles::other;
+use support::roles::primary_of;
 use support::roles::processes;
 use support::roles::run_towards;
 use support::wait_until;
@@ -60,8 +64,16 @@ fn arguments(to: &str, timeout: &str) -> Vec<String> {
 }
 
 fn failover(pair: &Workspace, to: &str) -> Ran {
-    let arguments = arguments(to, "20s");
+    run(pair, &arguments(to, "20s"))
+}
+
+fn run(pair: &Workspace, arguments: &[String]) -> Ran {
     pair.pgpair(&arguments.iter().map(String::as_str).collect::<Vec<_>>())
+}
+
+fn in_json(mut arguments: Vec<String>) -> Vec<String> {
+    arguments.extend(["--format", "json"].map(str::to_owned));
+    arguments
 }
 
 fn json(ran: &Ran) -> Value {
@@ -116,15 +128,6 @@ async fn write(ports: [u16; 2], first: i64, until: &AtomicBool) -> BTreeMap<i64,
         }
     }
     acked
-}
-
-/// Where the newest timeline of a node began.
-fn fork(pair: &Workspace, node: &str) -> Lsn {
-    let histories = fs::read_dir(pair.data_dir(node).join("pg_wal")).expect("there").flatten().map(|it| it.path());
-    let newest = histories.filter(|path| path.extension().is_some_and(|it| it == "history")).max().expect("one");
-    let text = fs::read_to_string(newest).expect("a history");
-    let last = text.lines().rfind(|line| !line.is_empty()).expect("a line");
-    last.split('\t').nth(1).and_then(|lsn| lsn.parse().ok()).expect("an LSN")
 }
 
 /// Removes the WAL of a stopped server that is older than this file, as one would who wants room.
@@ -183,10 +186,7 @@ fn forced_promotions_lose_no_more_than_was_said_and_the_old_primary_comes_back()
         if is_behind {
             pair.pg_ctl(new, &["start"]).exits(0);
         }
-        let arguments = arguments(new, "20s");
-        let mut arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
-        arguments.extend(["--format", "json"]);
-        let report = json(&pair.pgpair(&arguments).exits(0));
+        let report = json(&run(&pair, &in_json(arguments(new, "20s"))).exits(0));
         acked.extend(writer.map(Writer::end).unwrap_or_default());
         let said = report["plan"]["summary"]["at_risk"]["bytes"].as_u64().expect("a bound");
         let fork = fork(&pair, new);
@@ -231,8 +231,7 @@ fn a_primary_that_hangs_is_ended_by_force_before_another_is_promoted() {
     let pair = made(NEW);
     let hung = processes(&pair, "a");
     hang(&pair, "a");
-    let arguments = arguments("b", "3s");
-    pair.pgpair(&arguments.iter().map(String::as_str).collect::<Vec<_>>()).exits(5).says("SIGKILL");
+    run(&pair, &arguments("b", "3s")).exits(5).says("SIGKILL");
     // Whether it would have to be rewound could not be known before: it kept the slot of its standby.
     pair.apply().exits(0);
     pair.in_sync();
@@ -266,7 +265,7 @@ fn moments(steps: &[String]) -> Vec<String> {
         ("fence", &[Failpoint::Fenced]),
         ("take_down", &[Failpoint::StopIssued, Failpoint::TakenDown]),
         ("promote", &[Failpoint::PromoteFile, Failpoint::Signalled, Failpoint::Promoted]),
-        ("rewind", &REWIND),
+        ("rewind", &INSIDE_A_REWIND),
         ("start", &[Failpoint::StartIssued]),
     ];
     let inside = inside.into_iter().filter(|(action, _)| has(action)).flat_map(|(_, points)| points);
@@ -285,23 +284,10 @@ fn mirrored(step: &str) -> String {
     format!("{}.{}", other(node), action.replace(&slots.0, &slots.1))
 }
 
-const REWIND: [Failpoint; 8] = [
-    Failpoint::ConfigurationKept,
-    Failpoint::DivergedKept,
-    Failpoint::MovedAside,
-    Failpoint::Recovered,
-    Failpoint::SourceCheckpointed,
-    Failpoint::Rewound,
-    Failpoint::PutBack,
-    Failpoint::MovedBack,
-];
-
 /// Makes a failover without anything in its way; returns its steps.
 fn steps_of_a_failover(pair: &Workspace, old: &str, loss: Loss) -> Vec<String> {
     lose(pair, old, loss);
-    let mut arguments = arguments(other(old), "3s");
-    arguments.extend(["--format", "json"].map(str::to_owned));
-    let report = json(&pair.pgpair(&arguments.iter().map(String::as_str).collect::<Vec<_>>()));
+    let report = json(&run(pair, &in_json(arguments(other(old), "3s"))));
     goes_on(pair, old, "without a kill");
     let steps = report["plan"]["steps"].as_array().expect("steps");
     steps.iter().filter_map(|step| step["id"].as_str()).map(str::to_owned).collect()
@@ -312,8 +298,7 @@ fn goes_on(pair: &Workspace, old: &str, story: &str) {
     let new = other(old);
     // What is left to do of a hung one is known once it was recovered.
     let converged = (0..3).any(|_| {
-        let arguments = arguments(new, "5s");
-        let ran = pair.pgpair(&arguments.iter().map(String::as_str).collect::<Vec<_>>());
+        let ran = run(pair, &arguments(new, "5s"));
         // One that has more than the new primary, and could give it, is asked for.
         if ran.code == Some(3) && ran.stderr.contains("start it") {
             pair.pg_ctl(old, &["start"]).exits(0);
@@ -343,7 +328,7 @@ fn starts_as_standby(pair: &Workspace, old: &str, story: &str) -> bool {
 /// Kills pgpair at every `share`th moment of failovers, to and fro, and starts the old primary by hand, which goes on
 /// running where it is left alone. Returns how often that came up, fenced.
 fn killed_at_each_moment(pair: &Workspace, loss: Loss, is_left: bool, share: usize) -> usize {
-    let first = if pair.sql("a", "select pg_is_in_recovery()") == "f" { "a" } else { "b" };
+    let first = primary_of(pair);
     let moments = moments(&steps_of_a_failover(pair, first, loss));
     let (mut old, mut killed, mut started) = (other(first), 0, 0);
     for moment in moments.iter().step_by(share) {
@@ -371,7 +356,7 @@ fn killed_at_each_moment(pair: &Workspace, loss: Loss, is_left: bool, share: usi
 #[test]
 fn killed_at_any_moment_a_failover_goes_on_and_an_old_primary_that_is_started_meanwhile_takes_no_write() {
     let pair = made(NEW);
-    if std::env::var_os("PGPAIR_FULL").is_none() {
+    if !is_full() {
         assert!(killed_at_each_moment(&pair, Loss::Killed, true, 5) > 0);
         return;
     }
@@ -440,8 +425,7 @@ fn a_node_out_of_reach_is_dead_by_somebodys_word_or_the_fencing_command_alone() 
     failover(&pair, "b").exits(3).says("--confirm-dead a");
     let mut arguments = arguments("b", "20s");
     arguments.extend(["--confirm-dead", "a"].map(str::to_owned));
-    let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
-    pair.pgpair(&arguments).exits(5).says("a is not fenced by its files");
+    run(&pair, &arguments).exits(5).says("a is not fenced by its files");
     assert_eq!(pair.sql("b", "select pg_is_in_recovery()"), "f");
     // It is not fenced by its files, and that is said until it is.
     for command in ["drift", "status", "plan"] {

@@ -10,6 +10,7 @@ use serde_json::Value;
 use support::Ran;
 use support::Version;
 use support::Workspace;
+use support::path_with_pgpair;
 
 fn value(ran: &Ran) -> Value {
     serde_json::from_str(&ran.stdout).expect("one JSON value")
@@ -173,12 +174,10 @@ fn remove(pair: &Workspace, name: &str) {
 
 /// A script of `contrib/pipeline` as a job would run it, with the real pgpair.
 fn job(pair: &Workspace, script: &str, arguments: &[&str]) -> Command {
-    let pgpair = Path::new(env!("CARGO_BIN_EXE_pgpair"));
     let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("contrib/pipeline").join(script);
     let command = pair.command(&[]);
-    let path = format!("{}:{}", pgpair.parent().expect("a folder").display(), std::env::var("PATH").expect("a PATH"));
     let mut job = Command::new(script);
-    job.args(arguments).current_dir(pair.path("")).env("PATH", path).stdin(std::process::Stdio::null());
+    job.args(arguments).current_dir(pair.path("")).env("PATH", path_with_pgpair()).stdin(std::process::Stdio::null());
     job.envs(command.get_envs().filter_map(|(name, value)| Some((name, value?))));
     // The folder is the servers' user's.
     job.envs([("GIT_CONFIG_COUNT", "1"), ("GIT_CONFIG_KEY_0", "safe.directory"), ("GIT_CONFIG_VALUE_0", "*")]);

@@ -21,6 +21,7 @@ use support::Workspace;
 use support::as_owner;
 use support::background::Psql;
 use support::comes_true;
+use support::is_full;
 use support::is_root;
 use support::wait_until;
 
@@ -335,7 +336,7 @@ fn a_copy_a_file_and_a_lack_of_room_refuse_a_switchover_and_so_do_transactions_l
     drop(pair);
 
     // They are old after a minute, which is waited for where time is no matter.
-    if std::env::var_os("PGPAIR_FULL").is_none() {
+    if !is_full() {
         return;
     }
     let age = "select floor(extract(epoch from clock_timestamp() - prepared)) from pg_prepared_xacts";

@@ -11,13 +11,14 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use pgpair::pg::lsn::Lsn;
-use pgpair::world::failpoint::Failpoint;
 use support::Ran;
 use support::Version;
 use support::Workspace;
 use support::comes_true;
 use support::disk::SmallDisk;
 use support::is_root;
+use support::roles::INSIDE_A_REWIND;
+use support::roles::fork;
 use support::roles::kill;
 use support::roles::name_primary;
 use support::roles::other;
@@ -59,13 +60,7 @@ fn split(pair: &Workspace, old: &str, end: End) -> Split {
     wait_until("it accepts writes", || pair.sql(new, "select pg_is_in_recovery()") == "f");
     pair.sql(new, "insert into rows values (7)");
     name_primary(pair, new);
-    let pg_wal = pair.data_dir(new).join("pg_wal");
-    let histories = fs::read_dir(&pg_wal).expect("there").flatten().map(|entry| entry.path());
-    let newest = histories.filter(|path| path.extension().is_some_and(|it| it == "history")).max().expect("one");
-    let text = fs::read_to_string(newest).expect("a history");
-    let last = text.lines().rfind(|line| !line.is_empty()).expect("a line");
-    let fork = last.split('\t').nth(1).and_then(|lsn| lsn.parse().ok()).expect("an LSN");
-    Split { end: lsn, fork }
+    Split { end: lsn, fork: fork(pair, new) }
 }
 
 fn apply(pair: &Workspace, old: &str) -> Ran {
@@ -296,25 +291,13 @@ fn one_whose_data_directory_can_not_be_renamed_is_fenced_and_left_as_it_is() {
     works(&pair, "b");
 }
 
-/// Every point inside a rewind. The last one is behind it.
-const POINTS: [Failpoint; 8] = [
-    Failpoint::ConfigurationKept,
-    Failpoint::DivergedKept,
-    Failpoint::MovedAside,
-    Failpoint::Recovered,
-    Failpoint::SourceCheckpointed,
-    Failpoint::Rewound,
-    Failpoint::PutBack,
-    Failpoint::MovedBack,
-];
-
 #[test]
 fn killed_at_every_point_of_a_rewind_the_next_apply_brings_the_node_back() {
     let pair = made();
     pair.set("a", "work_mem = '7MB'");
     pair.set("b", "work_mem = '8MB'");
     let mut ways = BTreeSet::new();
-    for (index, point) in POINTS.into_iter().enumerate() {
+    for (index, point) in INSIDE_A_REWIND.into_iter().enumerate() {
         let old = if index % 2 == 0 { "a" } else { "b" };
         split(&pair, old, if index % 3 == 2 { End::StoppedCleanly } else { End::Killed });
         let allow = format!("destroy={old},restart");

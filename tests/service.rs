@@ -10,6 +10,7 @@ use support::Ran;
 use support::Version;
 use support::Workspace;
 use support::is_root;
+use support::path_with;
 
 mod support;
 
@@ -17,7 +18,7 @@ const PG: Version = Version(15);
 
 /// Runs pgpair with the workspace's own `bin` first on the path.
 fn pgpair(workspace: &Workspace, arguments: &[&str]) -> Ran {
-    let path = format!("{}:{}", workspace.path("bin").display(), std::env::var("PATH").expect("a PATH"));
+    let path = path_with(&workspace.path("bin"));
     Ran::of(&workspace.command(arguments).env("PATH", path).output().expect("pgpair runs"))
 }
 

@@ -20,9 +20,11 @@ use support::Ran;
 use support::Version;
 use support::Workspace;
 use support::comes_true;
+use support::is_full;
 use support::probe::RULE;
 use support::roles::name_primary;
 use support::roles::other;
+use support::roles::primary_of;
 use support::wait_until;
 use support::witness::Witness;
 use support::witness::apply;
@@ -123,10 +125,6 @@ enum Then {
     KillNew,
 }
 
-fn is_full() -> bool {
-    std::env::var_os("PGPAIR_FULL").is_some()
-}
-
 /// Kills pgpair at every second of these points of a switchover, to and fro, or at all with PGPAIR_FULL=1; then goes on.
 fn killed_at(pair: &Workspace, points: &[Failpoint], then: Then) {
     let mut primary = "a";
@@ -140,7 +138,7 @@ fn killed_at(pair: &Workspace, points: &[Failpoint], then: Then) {
 
 /// Kills pgpair before each step of a switchover, to and fro; then goes on.
 fn killed_before_each_step(pair: &Workspace, then: Then) {
-    let mut primary = if pair.sql("a", "select pg_is_in_recovery()") == "f" { "a" } else { "b" };
+    let mut primary = primary_of(pair);
     for number in (0..).step_by(if is_full() { 1 } else { 4 }) {
         let to = other(primary);
         name_primary(pair, to);

@@ -24,12 +24,13 @@ pub(super) struct Arguments {
 }
 
 pub(super) fn run(arguments: &Arguments, ui: &Ui) -> Result<Exit, Error> {
-    let text = document::read(&arguments.file)?;
-    let bad = |why| Error::BadDocument { file: arguments.file.clone(), why };
+    let file = &arguments.file;
+    let text = document::read(file)?;
     if log::is_log(&text) {
-        show_log(&LogReport::read(&text).map_err(bad)?, ui)?;
+        let report = LogReport::read(&text).map_err(|why| Error::BadDocument { file: file.clone(), why })?;
+        show_log(&report, ui)?;
     } else {
-        let saved = SavedPlan::read(&text).map_err(bad)?;
+        let saved = saved(file, &text)?;
         plan::show(&saved.report(), &saved.file, ui)?;
     }
     Ok(Exit::Success)
@@ -46,6 +47,9 @@ fn show_log(report: &LogReport, ui: &Ui) -> Result<(), Error> {
 
 /// Reads a saved plan.
 pub(super) fn load(file: &str) -> Result<SavedPlan, Error> {
-    let text = document::read(file)?;
-    SavedPlan::read(&text).map_err(|why| Error::BadDocument { file: file.to_owned(), why })
+    saved(file, &document::read(file)?)
+}
+
+fn saved(file: &str, text: &str) -> Result<SavedPlan, Error> {
+    SavedPlan::read(text).map_err(|why| Error::BadDocument { file: file.to_owned(), why })
 }

@@ -36,6 +36,25 @@ pub(crate) fn pair() -> Topology {
     topology::parse(yaml.as_bytes(), "orders.yaml", "/srv").expect("a good topology")
 }
 
+/// A primary and `nodes` - 1 standbys, each with this many parameters of its own, which are `value`.
+pub(crate) fn many(nodes: usize, parameters: usize, value: &str) -> Topology {
+    let mut yaml = "version: 1\ncluster: orders\npostgresql: { version: 15 }\n\
+                    replication: { user: repuser, auth: trust }\nparameters: { max_wal_senders: 20 }\nnodes:\n"
+        .to_owned();
+    for node in 0..nodes {
+        let role = if node == 0 { "primary" } else { "standby" };
+        let port = 5433 + node;
+        yaml.push_str(&format!("  n{node}:\n    role: {role}\n    port: {port}\n    data_dir: /srv/n{node}\n"));
+        if parameters > 0 {
+            yaml.push_str("    parameters:\n");
+        }
+        for parameter in 0..parameters {
+            yaml.push_str(&format!("      application.parameter_{parameter}: '{value}{parameter}'\n"));
+        }
+    }
+    topology::parse(yaml.as_bytes(), "orders.yaml", "/srv").expect("a good topology")
+}
+
 /// Binaries, and nothing else.
 pub(crate) fn nothing(topology: &Topology) -> Observed {
     let mut world = observed::nothing::nothing(topology);

@@ -81,6 +81,21 @@ impl Ran {
     }
 }
 
+/// Whether all is asked for that takes long, and not only a share of it.
+pub(crate) fn is_full() -> bool {
+    std::env::var_os("PGPAIR_FULL").is_some()
+}
+
+/// A PATH on which this folder comes first.
+pub(crate) fn path_with(folder: &Path) -> String {
+    format!("{}:{}", folder.display(), std::env::var("PATH").expect("a PATH"))
+}
+
+/// The same with the folder of pgpair.
+pub(crate) fn path_with_pgpair() -> String {
+    path_with(Path::new(env!("CARGO_BIN_EXE_pgpair")).parent().expect("a folder"))
+}
+
 pub(crate) fn is_root() -> bool {
     rustix::process::geteuid().is_root()
 }

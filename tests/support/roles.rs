@@ -3,6 +3,9 @@
 use std::fs;
 use std::process::Command;
 
+use pgpair::pg::lsn::Lsn;
+use pgpair::world::failpoint::Failpoint;
+
 use super::Ran;
 use super::Workspace;
 use super::background::signal;
@@ -24,6 +27,32 @@ pub(crate) fn run_towards(pair: &Workspace, arguments: &[String], point: &str) -
 pub(crate) fn other(node: &str) -> &'static str {
     if node == "a" { "b" } else { "a" }
 }
+
+/// Which of the two accepts writes.
+pub(crate) fn primary_of(pair: &Workspace) -> &'static str {
+    if pair.sql("a", "select pg_is_in_recovery()") == "f" { "a" } else { "b" }
+}
+
+/// Where the newest timeline of a node began.
+pub(crate) fn fork(pair: &Workspace, node: &str) -> Lsn {
+    let histories = fs::read_dir(pair.data_dir(node).join("pg_wal")).expect("there").flatten().map(|it| it.path());
+    let newest = histories.filter(|path| path.extension().is_some_and(|it| it == "history")).max().expect("one");
+    let text = fs::read_to_string(newest).expect("a history");
+    let last = text.lines().rfind(|line| !line.is_empty()).expect("a line");
+    last.split('\t').nth(1).and_then(|lsn| lsn.parse().ok()).expect("an LSN")
+}
+
+/// Every point inside a rewind. The last one is behind it.
+pub(crate) const INSIDE_A_REWIND: [Failpoint; 8] = [
+    Failpoint::ConfigurationKept,
+    Failpoint::DivergedKept,
+    Failpoint::MovedAside,
+    Failpoint::Recovered,
+    Failpoint::SourceCheckpointed,
+    Failpoint::Rewound,
+    Failpoint::PutBack,
+    Failpoint::MovedBack,
+];
 
 /// Swaps the roles in the YAML, so that `to` is the primary.
 pub(crate) fn name_primary(pair: &Workspace, to: &str) {

@@ -24,12 +24,12 @@ use crate::report::drift::ItemReport;
 use crate::report::log::tests::SWITCHOVER;
 use crate::report::samples::healthy;
 use crate::report::samples::living;
+use crate::report::samples::many;
 use crate::report::samples::name;
 use crate::report::samples::nothing;
 use crate::report::samples::pair;
 use crate::report::samples::plan_of;
 use crate::report::samples::two_primaries;
-use crate::topology;
 use crate::topology::Topology;
 
 /// What a browser makes of a page: its elements with their attributes' names, as deep as they are; what it found wrong;
@@ -170,7 +170,7 @@ fn a_plan_says_what_it_takes_who_feeds_whom_and_each_step_with_its_diff() {
 
 #[test]
 fn a_value_that_changes_is_told_with_who_sets_it_and_a_default_is_called_one() {
-    let page = planned(&many(1, 1), &living(&many(1, 0)));
+    let page = planned(&many(1, 1, "a value of some length "), &living(&many(1, 0, "")));
     insta::assert_snapshot!(
         words(&page).split_once("parameter\n").and_then(|(_, rest)| rest.split_once("Only")).expect("a table").0
     );
@@ -224,28 +224,9 @@ fn of_a_forced_promotion_the_time_without_writes_is_drawn_from_the_beginning_and
     assert!(page.contains("<rect class=\"outage open\" x=\"0.00%\""), "{page}");
 }
 
-/// A primary and `nodes` - 1 standbys, each with this many parameters of its own.
-fn many(nodes: usize, parameters: usize) -> Topology {
-    let mut yaml = "version: 1\ncluster: orders\npostgresql: { version: 15 }\n\
-                    replication: { user: repuser, auth: trust }\nparameters: { max_wal_senders: 20 }\nnodes:\n"
-        .to_owned();
-    for node in 0..nodes {
-        let role = if node == 0 { "primary" } else { "standby" };
-        let port = 5433 + node;
-        yaml.push_str(&format!("  n{node}:\n    role: {role}\n    port: {port}\n    data_dir: /srv/n{node}\n"));
-        if parameters > 0 {
-            yaml.push_str("    parameters:\n");
-        }
-        for parameter in 0..parameters {
-            yaml.push_str(&format!("      application.parameter_{parameter}: 'a value of some length {parameter}'\n"));
-        }
-    }
-    topology::parse(yaml.as_bytes(), "orders.yaml", "/srv").expect("a good topology")
-}
-
 #[test]
 fn a_plan_of_twelve_nodes_with_two_hundred_parameters_each_stays_below_two_megabytes() {
-    let page = planned(&many(12, 200), &living(&many(12, 0)));
+    let page = planned(&many(12, 200, "a value of some length "), &living(&many(12, 0, "")));
     assert_eq!(page.matches("application.parameter_199 = ").count(), 12);
     assert!((200_000..2_000_000).contains(&page.len()), "{}", page.len());
     assert!(page.contains("<details><summary>") && !page.contains("<details open>"), "so much is folded");

@@ -15,36 +15,17 @@ use crate::report::DiffReport;
 use crate::report::PlanReport;
 use crate::report::samples::healthy;
 use crate::report::samples::living;
+use crate::report::samples::many;
 use crate::report::samples::name;
 use crate::report::samples::nothing;
 use crate::report::samples::pair;
 use crate::report::samples::plan_of;
 use crate::report::samples::two_primaries;
 use crate::report::status::StatusReport;
-use crate::topology;
 use crate::topology::Topology;
 
 fn shown(topology: &Topology, observed: &Observed) -> String {
     plan(&PlanReport::of(topology, observed, &planner::plan(topology, observed)), "orders.yaml")
-}
-
-/// A primary and `nodes` - 1 standbys, each with this many parameters of its own, which are `value`.
-fn many(nodes: usize, parameters: usize, value: &str) -> Topology {
-    let mut yaml = "version: 1\ncluster: orders\npostgresql: { version: 15 }\n\
-                    replication: { user: repuser, auth: trust }\nparameters: { max_wal_senders: 20 }\nnodes:\n"
-        .to_owned();
-    for node in 0..nodes {
-        let role = if node == 0 { "primary" } else { "standby" };
-        let port = 5433 + node;
-        yaml.push_str(&format!("  n{node}:\n    role: {role}\n    port: {port}\n    data_dir: /srv/n{node}\n"));
-        if parameters > 0 {
-            yaml.push_str("    parameters:\n");
-        }
-        for parameter in 0..parameters {
-            yaml.push_str(&format!("      application.parameter_{parameter}: '{value}{parameter}'\n"));
-        }
-    }
-    topology::parse(yaml.as_bytes(), "orders.yaml", "/srv").expect("a good topology")
 }
 
 /// What a reader of Markdown makes of it: its structure without any text, and all of its HTML.
